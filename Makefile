@@ -1,0 +1,42 @@
+# make demo | test | test-all | lint | bench     (only Python 3.11+ with venv, and make, are needed)
+# PYTHON=python3.12        another interpreter
+# TORCH_INDEX=https://...  a PyTorch wheel index, e.g. https://download.pytorch.org/whl/cpu for the small CPU build
+PYTHON ?= python3
+VENV ?= .venv
+TORCH_INDEX ?=
+BIN := $(VENV)/bin
+INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+
+.PHONY: demo test test-all lint format bench clean
+.DELETE_ON_ERROR:
+
+$(VENV)/ready: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(None if v >= (3, 11) else "fifo-diffusion needs Python 3.11 or newer, and $(PYTHON) is %d.%d: type  make PYTHON=python3.12  (or another newer one)" % v[:2])'
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { echo "$(PYTHON) has no venv module: install it (Debian, Ubuntu: apt install python3-venv)"; exit 1; }
+	@echo "setting up $(VENV) (once; PyTorch is large)"
+	@$(PYTHON) -m venv $(VENV)
+	@$(INSTALL) $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX) --extra-index-url https://pypi.org/simple) torch
+	@$(INSTALL) -e '.[dev]'
+	@touch $@
+
+demo: $(VENV)/ready
+	$(BIN)/fifo-diffusion generate "a red ball moving right on a navy background" -o demo.mp4 --num-frames 160 --seed 0 --overwrite
+
+test: $(VENV)/ready
+	$(BIN)/ruff check . && $(BIN)/ruff format --check .
+	$(BIN)/python -m pytest -m "not slow"
+
+test-all: $(VENV)/ready
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/ready
+	$(BIN)/ruff check . && $(BIN)/ruff format --check .
+
+format: $(VENV)/ready
+	$(BIN)/ruff check --fix . && $(BIN)/ruff format .
+
+bench: $(VENV)/ready
+	$(BIN)/python benchmarks/speed.py
+
+clean:
+	rm -rf $(VENV) build dist demo.mp4 .ruff_cache
