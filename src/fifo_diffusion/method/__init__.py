@@ -1,0 +1,21 @@
+"""The paper: queue layout, noise levels, noise, one loop. Integers and tensors only.
+
+Legend of tensor names: B videos (or rows of a batch), C latent channels, F frames, H and W latent height and width,
+L levels.
+"""
+
+from fifo_diffusion.method.layout import QueueLayout, Window
+from fifo_diffusion.method.levels import NoiseLevels
+from fifo_diffusion.method.loop import Queue, diagonal_denoising, sample_clip
+from fifo_diffusion.method.noise import Noise, SeededNoise
+
+__all__ = [
+    "Noise",
+    "NoiseLevels",
+    "Queue",
+    "QueueLayout",
+    "SeededNoise",
+    "Window",
+    "diagonal_denoising",
+    "sample_clip",
+]

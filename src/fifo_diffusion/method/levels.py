@@ -1,0 +1,143 @@
+"""The noise levels of the queue and the step from each level to the next, vectorised over frames."""
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+PREDICTIONS = ("epsilon", "v_prediction", "sample", "flow_prediction")
+
+
+@dataclass(frozen=True)
+class NoiseLevels:
+    """A table with one row per level, level 0 the cleanest: x = alpha x0 + sigma e, and where the step goes.
+
+    All coefficients are float64 on the CPU; steps are done in float32.
+
+    Attributes:
+        timestep: (L,) what the model is told.
+        alpha, sigma: (L,) signal and noise of the level. sqrt(abar) and sqrt(1 - abar) for diffusion models,
+            1 - s and s for flow matching.
+        target_alpha, target_sigma: (L,) the same after the step. That of level j is level j - 1.
+        fresh: (L,) standard deviation of the fresh noise that the step adds (eta, DDPM); 0 for a deterministic step.
+        removed: (L,) standard deviation that the fresh noise replaces; equals `fresh` but for DDPM "fixed_large".
+        prediction: what the model predicts: one of "epsilon", "v_prediction", "sample", "flow_prediction".
+        clip: bound on the predicted clean latent, or None.
+        clip_direction: whether the direction towards noise is recomputed from the clipped prediction (DDPM).
+    """
+
+    timestep: Tensor
+    alpha: Tensor
+    sigma: Tensor
+    target_alpha: Tensor
+    target_sigma: Tensor
+    fresh: Tensor
+    removed: Tensor
+    prediction: str = "epsilon"
+    clip: float | None = None
+    clip_direction: bool = False
+
+    def __post_init__(self) -> None:
+        if self.prediction not in PREDICTIONS:
+            raise ValueError(f"prediction type {self.prediction!r} is not one of {', '.join(PREDICTIONS)}")
+        if self.prediction == "epsilon" and bool((self.alpha <= 0).any()):
+            raise ValueError("a level without signal (zero terminal SNR) needs v_prediction, not epsilon")
+
+    def __len__(self) -> int:
+        return len(self.timestep)
+
+    @classmethod
+    def diffusion(
+        cls,
+        timestep: Tensor,
+        alphas_cumprod: Tensor,
+        target_alphas_cumprod: Tensor,
+        *,
+        eta: float = 0.0,
+        prediction: str = "epsilon",
+        clip: float | None = None,
+    ) -> "NoiseLevels":
+        """DDIM levels (arXiv 2010.02502, Eq. 12 and 16): eta = 0 is deterministic, eta = 1 is ancestral sampling.
+
+        Args:
+            timestep: (L,) ascending.
+            alphas_cumprod, target_alphas_cumprod: (L,) abar of each level and of the target of its step.
+            eta: share of fresh noise in [0, 1].
+
+        Raises:
+            ValueError: eta outside [0, 1].
+        """
+        if not 0 <= eta <= 1:
+            raise ValueError(f"eta must lie between 0 and 1, not {eta}")
+        a, target = alphas_cumprod.double(), target_alphas_cumprod.double()
+        fresh = eta * ((1 - target) / (1 - a) * (1 - a / target)).clamp_min(0).sqrt()
+        sigma, target_sigma = (1 - a).sqrt(), (1 - target).sqrt()
+        return cls(timestep, a.sqrt(), sigma, target.sqrt(), target_sigma, fresh, fresh, prediction, clip)
+
+    @classmethod
+    def flow(
+        cls, timestep: Tensor, sigmas: Tensor, target_sigmas: Tensor, *, stochastic: bool = False
+    ) -> "NoiseLevels":
+        """Flow matching, x = (1 - s) x0 + s e, Euler step; `stochastic` replaces all noise at every step."""
+        s, target = sigmas.double(), target_sigmas.double()
+        fresh = target if stochastic else torch.zeros_like(s)
+        return cls(timestep, 1 - s, s, 1 - target, target, fresh, fresh, "flow_prediction")
+
+    def _rows(self, column: Tensor, level_BF: Tensor, like: Tensor) -> Tensor:
+        rows = column.to(torch.float32)[level_BF.cpu()].to(like.device)
+        return rows[:, None, :, None, None]
+
+    def renoise(self, clean_BCFHW: Tensor, noise_BCFHW: Tensor, level_BF: Tensor) -> Tensor:
+        """Clean latents brought to their levels: alpha x0 + sigma e."""
+        alpha = self._rows(self.alpha, level_BF, clean_BCFHW)
+        return alpha * clean_BCFHW + self._rows(self.sigma, level_BF, clean_BCFHW) * noise_BCFHW
+
+    def split(self, sample_BCFHW: Tensor, prediction_BCFHW: Tensor, level_BF: Tensor) -> tuple[Tensor, Tensor]:
+        """The clean latent x0 and the noise e that a prediction means, both (B, C, F, H, W) float32."""
+        x, y = sample_BCFHW.float(), prediction_BCFHW.float()
+        alpha, sigma = self._rows(self.alpha, level_BF, x), self._rows(self.sigma, level_BF, x)
+        if self.prediction == "epsilon":
+            clean, noise = (x - sigma * y) / alpha, y
+        elif self.prediction == "v_prediction":
+            clean, noise = alpha * x - sigma * y, alpha * y + sigma * x
+        elif self.prediction == "flow_prediction":
+            clean, noise = x - sigma * y, x + (1 - sigma) * y
+        else:
+            clean, noise = y, (x - alpha * y) / sigma
+        if self.clip is not None:
+            clean = clean.clamp(-self.clip, self.clip)
+            if self.clip_direction:
+                noise = (x - alpha * clean) / sigma
+        return clean, noise
+
+    def step(
+        self, sample_BCFHW: Tensor, prediction_BCFHW: Tensor, level_BF: Tensor, noise_BCFHW: Tensor | None = None
+    ) -> Tensor:
+        """One denoising step Phi of every frame from its own level to that level's target (Eq. 3).
+
+        Args:
+            sample_BCFHW: latents, frame f of row b at level `level_BF[b, f]`.
+            prediction_BCFHW: the model's output after guidance.
+            level_BF: (B, F) int64.
+            noise_BCFHW: fresh standard normal noise; needed where `fresh` > 0.
+
+        Returns:
+            (B, C, F, H, W) float32.
+        """
+        clean, direction = self.split(sample_BCFHW, prediction_BCFHW, level_BF)
+        target_alpha = self._rows(self.target_alpha, level_BF, clean)
+        kept = (self.target_sigma**2 - self.removed**2).clamp_min(0).sqrt()
+        result = target_alpha * clean + self._rows(kept, level_BF, clean) * direction
+        if self.needs_noise(level_BF):
+            if noise_BCFHW is None:
+                raise ValueError("these levels add fresh noise: noise_BCFHW is needed")
+            result = result + self._rows(self.fresh, level_BF, clean) * noise_BCFHW
+        return result
+
+    def needs_noise(self, level_BF: Tensor) -> bool:
+        """Whether a step from any of these levels adds fresh noise."""
+        return bool((self.fresh[level_BF.cpu()] > 0).any())
+
+    def with_ancestral_variance(self, variance: Tensor) -> "NoiseLevels":
+        """The same levels with another variance (L,) of the fresh noise (DDPM "fixed_large")."""
+        return replace(self, fresh=variance.double().sqrt())

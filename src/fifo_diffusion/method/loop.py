@@ -1,0 +1,203 @@
+"""FIFO-Diffusion (arXiv 2405.11473): the queue and the loop of Algorithms 1, 3 and 4."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from fifo_diffusion.method.layout import QueueLayout, Window
+from fifo_diffusion.method.levels import NoiseLevels
+from fifo_diffusion.method.noise import Noise
+
+Predict = Callable[[Tensor, Tensor, Sequence[Sequence[int]]], Tensor]
+"""`predict(latents_BCFHW, timestep_BF, frames)`: the model after guidance. `frames` has one list of f frame numbers per
+window; rows are window by window, and within a window video by video (B = windows x videos)."""
+
+
+@dataclass
+class Queue:
+    """The latents of the queue and what is needed to go on from here.
+
+    Attributes:
+        latents_BCFHW: all padded slots (context first), float32.
+        known_BCFHW: known clean latents, the last of which is frame -1 + first_new; may hold no frame.
+        first_new: number of the first frame that is not known.
+        origin: frame number of slot 0 (the head) in iteration 0.
+        iteration: iterations done.
+        from_noise: started from noise (Algorithm 2): slots come down together during the warm-up.
+    """
+
+    latents_BCFHW: Tensor
+    known_BCFHW: Tensor
+    first_new: int
+    origin: int
+    iteration: int = 0
+    from_noise: bool = False
+
+    @classmethod
+    def from_known(cls, layout: QueueLayout, noise: Noise, known_BCFHW: Tensor, first_new: int) -> "Queue":
+        """The first new frames enter at the tail, with the known ones as their past.
+
+        Args:
+            known_BCFHW: at least f - 1 clean latents; more than f are never read.
+            first_new: frame number of the first new frame; the known ones carry the numbers before it.
+        """
+        if known_BCFHW.shape[2] < layout.frames - 1:
+            raise ValueError(f"a start needs at least {layout.frames - 1} known frames, not {known_BCFHW.shape[2]}")
+        b, c, _, h, w = known_BCFHW.shape
+        latents = known_BCFHW.new_zeros((b, c, layout.size, h, w), dtype=torch.float32)
+        queue = cls(latents, known_BCFHW.float(), first_new, first_new - layout.slots + layout.frames_per_level)
+        queue._enqueue(layout, noise)
+        return queue
+
+    @classmethod
+    def from_pure_noise(cls, layout: QueueLayout, noise: Noise, like_BCFHW: Tensor) -> "Queue":
+        """Algorithm 2: every slot, and the context of lookahead, starts as noise at the top level."""
+        origin = layout.frames_per_level - layout.slots
+        frames = range(origin - layout.context, origin + layout.slots)
+        latents = _noise_of(noise, frames, layout.levels, like_BCFHW)
+        return cls(latents, latents[:, :, :0], 0, origin, from_noise=True)
+
+    @classmethod
+    def from_clip_published(cls, layout: QueueLayout, levels: NoiseLevels, noise: Noise, clip_BCFHW: Tensor) -> "Queue":
+        """The published start: slot i holds base frame max(0, i - (n f - f)) at level i, the context base frame 0 at
+        the lowest level. The frames before number 0 are thrown away by the caller."""
+        origin = layout.frames - layout.slots
+        source = [0] * layout.context + [max(0, s + origin) for s in range(layout.slots)]
+        frames = range(origin - layout.context, origin + layout.slots)
+        level = torch.tensor([layout.slot_levels])
+        latents = levels.renoise(
+            clip_BCFHW[:, :, source].float(), _noise_of(noise, frames, len(levels), clip_BCFHW), level
+        )
+        return cls(latents, latents[:, :, :0], 0, origin)
+
+    def frames(self, layout: QueueLayout) -> range:
+        """Frame number of each padded slot in this iteration."""
+        head = self.origin + self.iteration * layout.frames_per_level
+        return range(head - layout.context, head + layout.slots)
+
+    def levels(self, layout: QueueLayout) -> list[int]:
+        """Level of each padded slot in this iteration; higher than the layout's during a warm-up from noise."""
+        least = layout.levels - 1 - self.iteration if self.from_noise else 0
+        return [max(level, least) for level in layout.slot_levels]
+
+    def front(self, layout: QueueLayout) -> int:
+        """First padded slot that holds a frame to be computed."""
+        if self.from_noise:
+            return 0
+        return max(layout.context, self.first_new - self.frames(layout).start)
+
+    def warming_up(self, layout: QueueLayout) -> bool:
+        """Whether the context is not yet at the lowest level (start from noise)."""
+        return self.from_noise and self.iteration < layout.levels - 1
+
+    def _enqueue(self, layout: QueueLayout, noise: Noise) -> None:
+        """Fresh noise into the last b slots."""
+        b = layout.frames_per_level
+        frames = self.frames(layout)[-b:]
+        self.latents_BCFHW[:, :, -b:] = _noise_of(noise, frames, layout.levels, self.latents_BCFHW)
+
+
+def diagonal_denoising(
+    queue: Queue,
+    layout: QueueLayout,
+    levels: NoiseLevels,
+    predict: Predict,
+    noise: Noise,
+    *,
+    windows_per_batch: Callable[[], int] = lambda: 1,
+) -> Iterator[tuple[int, Tensor]]:
+    """The loop: denoise every window from one snapshot of the queue, step, hand out the head, shift, enqueue noise.
+
+    Algorithm 1 (n = 1), Algorithm 3 (latent partitioning) and Algorithm 4 (lookahead), with b frames per level.
+
+    Args:
+        queue: changed in place; when an item is handed out the queue already stands at the next iteration, so that it
+            can be saved there and continued later.
+        predict: see `Predict`.
+        windows_per_batch: asked once per iteration, so that it may change while running.
+
+    Yields:
+        (number of the first frame, (B, C, b, H, W) latents that went through their last step), once per iteration,
+        for ever. Frames that are known or were enqueued only to warm up come out too; the caller drops them.
+    """
+    context, b = layout.context, layout.frames_per_level
+    while True:
+        frames, level = queue.frames(layout), torch.tensor(queue.levels(layout))
+        snapshot = _with_known_frames(queue, layout, levels, noise)
+        result = snapshot.clone()
+        for windows in _chunks(layout.windows_from(queue.front(layout)), windows_per_batch()):
+            inputs = torch.cat([snapshot[:, :, w.start : w.stop] for w in windows])
+            rows = torch.stack([level[w.start : w.stop] for w in windows]).repeat_interleave(len(snapshot), 0)
+            output = predict(inputs, levels.timestep[rows], [frames[w.start : w.stop] for w in windows])
+            for w, prediction in zip(windows, output.chunk(len(windows)), strict=True):
+                # The context of a start from noise comes down with the queue: window 0 takes it along.
+                kept = slice(0 if w.start == 0 and queue.warming_up(layout) else w.write_start, w.write_stop)
+                prediction = prediction[:, :, kept.start - w.start :]
+                result[:, :, kept] = _step(levels, snapshot[:, :, kept], prediction, level[kept], frames[kept], noise)
+        head = result[:, :, context : context + b]
+        # Algorithm 4 keeps the head as it was *before* its last step: the context is labelled with the lowest level.
+        past = (result if queue.warming_up(layout) else snapshot)[:, :, b : context + b]
+        queue.latents_BCFHW = torch.cat([past, result[:, :, context + b :], torch.empty_like(head)], 2)
+        queue.iteration += 1
+        queue._enqueue(layout, noise)
+        yield frames[context], head
+
+
+def sample_clip(
+    levels: NoiseLevels, predict: Predict, noise: Noise, frames: Sequence[int], like_BCFHW: Tensor
+) -> Iterator[Tensor]:
+    """Ordinary sampling (Eq. 2): all frames at one level, from the noisiest level down.
+
+    Args:
+        frames: frame numbers of the clip.
+        like_BCFHW: a tensor of the clip's shape and device.
+
+    Yields:
+        the latents after each of the L steps; the last are the clean clip.
+    """
+    latents = _noise_of(noise, frames, len(levels), like_BCFHW)
+    for index in reversed(range(len(levels))):
+        level = torch.full((len(frames),), index)
+        rows = level.expand(len(latents), -1)
+        prediction = predict(latents, levels.timestep[rows], [frames])
+        latents = _step(levels, latents, prediction, level, frames, noise)
+        yield latents
+
+
+def _chunks(windows: Sequence[Window], size: int) -> Iterator[Sequence[Window]]:
+    for start in range(0, len(windows), max(1, size)):
+        yield windows[start : start + max(1, size)]
+
+
+def _step(
+    levels: NoiseLevels, latents: Tensor, prediction: Tensor, level: Tensor, frames: Sequence[int], noise: Noise
+) -> Tensor:
+    fresh = None
+    if levels.needs_noise(level):
+        draws = [_noise_of(noise, [g], int(j), latents) for g, j in zip(frames, level, strict=True)]
+        fresh = torch.cat(draws, 2)
+    return levels.step(latents, prediction, level[None], fresh)
+
+
+def _with_known_frames(queue: Queue, layout: QueueLayout, levels: NoiseLevels, noise: Noise) -> Tensor:
+    """The queue with every known frame at the level of its slot, under the noise that it would have entered with."""
+    count = queue.known_BCFHW.shape[2]
+    frames = queue.frames(layout)
+    slots = [p for p, g in enumerate(frames) if queue.first_new - count <= g < queue.first_new]
+    if not slots:
+        return queue.latents_BCFHW
+    numbers = [frames[p] for p in slots]
+    clean = queue.known_BCFHW[:, :, [g - queue.first_new + count for g in numbers]]
+    level = torch.tensor([[layout.slot_levels[p] for p in slots]])
+    latents = queue.latents_BCFHW.clone()
+    latents[:, :, slots] = levels.renoise(clean, _noise_of(noise, numbers, len(levels), clean), level)
+    return latents
+
+
+def _noise_of(noise: Noise, frames: Sequence[int], level: int, like_BCFHW: Tensor) -> Tensor:
+    """Noise of several frames at one level, (B, C, F, H, W) float32 on the device of `like`."""
+    draws = torch.stack([noise(g, level) for g in frames], -3)
+    shape = (like_BCFHW.shape[0], draws.shape[-4], len(frames), *like_BCFHW.shape[-2:])
+    return draws.to(like_BCFHW.device, torch.float32).expand(shape).contiguous()
