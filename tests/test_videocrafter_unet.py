@@ -1,0 +1,333 @@
+"""VideoCrafter2's U-Net in diffusers' stock class, against numbers recorded from the published code."""
+
+import copy
+import gzip
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+
+import pytest
+import torch
+from diffusers import DDIMScheduler, UNet3DConditionModel
+from safetensors import safe_open
+from torch import Tensor
+
+from fifo_diffusion.models.videocrafter import (
+    UNET_PREFIX,
+    add_fps,
+    convert_unet_keys,
+    load_unet,
+    unet_config,
+    videocrafter_alphas_cumprod,
+)
+
+FIXTURES = Path(__file__).parents[1].parent / "shared" / "fixtures"
+DATA = Path(__file__).parent / "data"
+TOLERANCE = 1e-5  # relative in norm
+needs_fixtures = pytest.mark.skipif(not FIXTURES.is_dir(), reason=f"recorded numbers are not at {FIXTURES}")
+
+CASES = ["uniform_f4", "uniform_b2_f4", "per_frame_f4", "per_frame_f8", "per_frame_f16", "per_frame_b2_f4"]
+
+
+# -- recorded numbers --------------------------------------------------------------------------------------------------
+
+
+@cache
+def recorded(name: str) -> dict[str, Tensor]:
+    with safe_open(FIXTURES / f"{name}.safetensors", "pt") as file:
+        return {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a dict)
+
+
+def published_unet() -> dict[str, Tensor]:
+    """Fresh float32 weights of the tiny U-Net under the published names."""
+    return {name: tensor.float() for name, tensor in recorded("unet_vc2_a").items()}
+
+
+def case(name: str) -> dict[str, Tensor]:
+    cases = recorded("forward_vc2_a")
+    return {key: cases[f"{name}.{key}"] for key in ("x", "timesteps", "context", "fps", "out")}
+
+
+@cache
+def full_size(variant: str) -> dict[str, list[int]]:
+    return json.loads(gzip.decompress((DATA / "vc_full_keys.json.gz").read_bytes()))[variant]["state"]
+
+
+def empty(shapes: dict[str, list[int]], prefix: str = "") -> dict[str, Tensor]:
+    return {prefix + name: torch.empty(shape, device="meta") for name, shape in shapes.items()}
+
+
+# -- running the stock class -------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def per_frame(unet: UNet3DConditionModel, timesteps_BF: Tensor) -> Iterator[None]:
+    """Every frame at its own timestep: the embedding gets B*F rows, and the blocks get each of them once."""
+    frames = timesteps_BF.shape[1]
+
+    def all_timesteps(module, args):
+        return (timesteps_BF.reshape(-1),)
+
+    def each_row_once(module, args, kwargs):  # the stock forward repeats every row F times; positional in the middle
+        if "temb" in kwargs:
+            return args, {**kwargs, "temb": kwargs["temb"][::frames]}
+        return (args[0], args[1][::frames], *args[2:]), kwargs
+
+    handles = [unet.time_proj.register_forward_pre_hook(all_timesteps)]
+    for block in (*unet.down_blocks, unet.mid_block, *unet.up_blocks):
+        handles.append(block.register_forward_pre_hook(each_row_once, with_kwargs=True))
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+@torch.no_grad()
+def run(unet: UNet3DConditionModel, x: Tensor, timesteps: Tensor, context: Tensor) -> Tensor:
+    """One pass; `timesteps` are one per video (B,), or one per frame (B, F) or (F,) where F is not B."""
+    if timesteps.shape == x.shape[:1]:
+        return unet(x, timesteps, context).sample
+    with per_frame(unet, timesteps.reshape(x.shape[0], x.shape[2])):
+        return unet(x, timesteps.reshape(-1)[0], context).sample
+
+
+def distance(result: Tensor, expected: Tensor) -> float:
+    return float((result - expected).norm() / expected.norm())
+
+
+@pytest.fixture(scope="module")
+def unet() -> UNet3DConditionModel:
+    return load_unet(published_unet())
+
+
+# -- single passes -----------------------------------------------------------------------------------------------------
+
+
+@needs_fixtures
+@pytest.mark.parametrize("name", CASES)
+def test_published_numbers(unet, name):
+    given = case(name)
+    handle = add_fps(unet, given["fps"])
+    try:
+        result = run(unet, given["x"], given["timesteps"], given["context"])
+    finally:
+        handle.remove()
+    assert distance(result, given["out"]) < TOLERANCE
+
+
+@needs_fixtures
+def test_published_numbers_from_a_checkpoint_file():
+    state = torch.load(FIXTURES / "tiny_checkpoint.ckpt", map_location="cpu", weights_only=True)["state_dict"]
+    given = recorded("tiny_checkpoint_io")
+    part = {name: tensor for name, tensor in state.items() if name.startswith(UNET_PREFIX)}
+    unet = load_unet(part, torch.float32)
+    add_fps(unet, given["fps"])
+    assert distance(run(unet, given["x"], given["timesteps"], given["context"]), given["unet_out"]) < TOLERANCE
+    torch.testing.assert_close(videocrafter_alphas_cumprod().float(), state["alphas_cumprod"], rtol=1e-6, atol=0)
+
+
+@needs_fixtures
+def test_fps_may_change_and_be_removed(unet):
+    given = case("uniform_f4")
+    inputs = given["x"], given["timesteps"], given["context"]
+    without = run(unet, *inputs)
+    handle = add_fps(unet, 28)
+    with pytest.raises(ValueError, match="already"):
+        add_fps(unet, 8)
+    handle.fps = 8
+    assert distance(run(unet, *inputs), given["out"]) < TOLERANCE
+    handle.remove()
+    assert torch.equal(run(unet, *inputs), without)
+    assert distance(without, given["out"]) > 100 * TOLERANCE
+
+
+@needs_fixtures
+def test_fps_follows_a_copy_of_the_model(unet):
+    given = case("uniform_f4")
+    handle = add_fps(unet, 8)
+    twin = copy.deepcopy(unet)
+    handle.remove()
+    with torch.no_grad():
+        unet_weight = unet.fps_embedding.linear_1.weight.clone()
+        unet.fps_embedding.linear_1.weight.zero_()
+        result = run(twin, given["x"], given["timesteps"], given["context"])
+        unet.fps_embedding.linear_1.weight.copy_(unet_weight)
+    assert distance(result, given["out"]) < TOLERANCE
+
+
+@needs_fixtures
+def test_fps_count_must_fit(unet):
+    given = case("uniform_b2_f4")
+    handle = add_fps(unet, [8, 16, 24])
+    try:
+        with pytest.raises(ValueError, match="3 values, which does not divide the 2 rows"):
+            run(unet, given["x"], given["timesteps"], given["context"])
+    finally:
+        handle.remove()
+
+
+@needs_fixtures
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_precision(dtype):
+    given = case("per_frame_f4")
+    unet = load_unet(published_unet(), dtype)
+    assert {parameter.dtype for parameter in unet.parameters()} == {dtype}
+    add_fps(unet, 8)
+    result = run(unet, given["x"].to(dtype), given["timesteps"], given["context"].to(dtype))
+    assert result.dtype == dtype
+    assert distance(result.float(), given["out"]) < (5e-2 if dtype == torch.bfloat16 else 5e-3)
+
+
+# -- the numbers above would notice ------------------------------------------------------------------------------------
+
+
+def with_other_timestep(weights, given):
+    given["timesteps"] = torch.where(given["timesteps"] == 143, 150, given["timesteps"])
+
+
+def with_shifted_timesteps(weights, given):
+    given["timesteps"] = given["timesteps"].roll(1)
+
+
+def with_other_fps(weights, given):
+    given["fps"] = given["fps"] + 1
+
+
+def with_swapped_frames(weights, given):
+    given["x"] = given["x"][:, :, [1, 0, 2, 3]]
+
+
+def with_reversed_frames_and_back(weights, given):
+    """The same frames at the same timesteps in another order, put back in the output."""
+    given["x"], given["timesteps"], given["out"] = given["x"].flip(2), given["timesteps"].flip(0), given["out"].flip(2)
+
+
+def with_swapped_temporal_convolutions(weights, given):
+    one, other = (f"input_blocks.1.0.temopral_conv.conv{number}.3.weight" for number in (2, 3))
+    weights[one], weights[other] = weights[other], weights[one]
+
+
+def with_swapped_temporal_attention(weights, given):
+    one, other = (f"middle_block.{part}.transformer_blocks.0.attn1.to_q.weight" for part in (1, 2))
+    weights[one], weights[other] = weights[other], weights[one]
+
+
+MUTATIONS = [
+    with_other_timestep,
+    with_shifted_timesteps,
+    with_other_fps,
+    with_swapped_frames,
+    with_reversed_frames_and_back,
+    with_swapped_temporal_convolutions,
+    with_swapped_temporal_attention,
+]
+
+
+@needs_fixtures
+@pytest.mark.parametrize("mutate", MUTATIONS)
+def test_mistakes_miss_the_tolerance_by_far(mutate):
+    weights, given = published_unet(), case("per_frame_f4")
+    mutate(weights, given)
+    unet = load_unet(weights)
+    add_fps(unet, given["fps"])
+    assert distance(run(unet, given["x"], given["timesteps"], given["context"]), given["out"]) > 100 * TOLERANCE
+
+
+# -- names and shapes --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("prefix", ["", UNET_PREFIX])
+def test_full_size_names(prefix):
+    shapes = full_size("vc2")
+    unet = load_unet(empty(shapes, prefix))
+    assert len(unet.state_dict()) == len(shapes) == 1484
+    assert sum(parameter.numel() for parameter in unet.parameters()) == 1_413_284_420
+    assert not unet.training
+    assert unet.transformer_in.proj_in.weight.shape == (512, 320)
+
+
+def test_full_size_configuration_is_that_of_the_stock_class():
+    """The defaults of the class are the network that VideoCrafter2 is, so nothing else may be read from its shapes."""
+    config = unet_config(full_size("vc2"))
+    with torch.device("meta"):
+        defaults = UNet3DConditionModel().config
+    assert {name: defaults[name] for name in config} == config
+
+
+def test_every_tensor_is_used_once_and_not_copied():
+    weights = {name: torch.zeros(shape) for name, shape in tiny_shapes().items()}
+    converted = convert_unet_keys(weights)
+    assert sorted(t.data_ptr() for t in converted.values()) == sorted(t.data_ptr() for t in weights.values())
+    loaded = load_unet(weights)
+    assert {t.data_ptr() for t in loaded.parameters()} == {t.data_ptr() for t in weights.values()}
+
+
+def tiny_shapes() -> dict[str, list[int]]:
+    """The names of full size with every width divided by ten, which keeps 32 channels per 32 groups."""
+
+    def small(name: str, shape: list[int]) -> list[int]:
+        return [size // 10 if size % 320 == 0 else size for size in shape]
+
+    shapes = {name: small(name, shape) for name, shape in full_size("vc2").items()}
+    for name, shape in shapes.items():  # the one inner width that is no multiple of 320: 8 heads of 64
+        if name.startswith("init_attn."):
+            shapes[name] = [{512: 64, 4096: 512, 2048: 256}.get(size, size) for size in shape]
+    return shapes
+
+
+def test_without_fps_embedding():
+    shapes = {name: shape for name, shape in full_size("vc2").items() if not name.startswith("fps_embedding")}
+    unet = load_unet(empty(shapes))
+    with pytest.raises(ValueError, match="no fps embedding"):
+        add_fps(unet, 8)
+
+
+def test_kernels_of_width_one_are_linear_layers():
+    shapes = dict(full_size("vc2"))
+    shapes["input_blocks.1.1.proj_in.weight"] = [320, 320, 1, 1]  # as trained with use_linear off
+    assert convert_unet_keys(empty(shapes))["down_blocks.0.attentions.0.proj_in.weight"].shape == (320, 320)
+
+
+def broken(*, remove: str = "", add: tuple[str, list[int]] | None = None, base: str = "vc2") -> dict[str, Tensor]:
+    shapes = {name: shape for name, shape in full_size(base).items() if not remove or remove not in name}
+    return empty({**shapes, **dict([add] if add else [])})
+
+
+@pytest.mark.parametrize(
+    ("state", "message"),
+    [
+        (lambda: broken(remove="input_blocks.4.1.norm.bias"), "1 missing .*: input_blocks.4.1.norm.bias$"),
+        (lambda: broken(remove="input_blocks.3.0.op.weight"), "1 missing .*: input_blocks.3.0.op.weight$"),
+        (lambda: broken(remove="output_blocks.7.2.norm"), "2 missing .*: output_blocks.7.2.norm.bias, .*weight$"),
+        (lambda: broken(remove="middle_block.0.temopral_conv"), "16 missing .* and 13 more$"),
+        (lambda: broken(remove="out.2.weight"), "1 missing .*: out.2.weight$"),
+        (lambda: broken(remove="middle_block.1."), "1 missing .*: middle_block.1.*to_k.weight$"),
+        (lambda: broken(remove="input_blocks.3.0.op"), r"1 missing .*: input_blocks.3.\*$"),
+        (lambda: broken(add=("alphas_cumprod", [1000])), "1 unknown .*: alphas_cumprod$"),
+        (lambda: broken(add=("out.0.weight", [640])), r"1 misshapen .*: out.0.weight \(640,\) instead of \(320,\)"),
+        (lambda: broken(base="vc1_512"), "relative positions, no temporal convolutions"),
+        (lambda: broken(base="vc1_1024"), "relative positions, no temporal convolutions"),
+        (lambda: broken(remove="temopral_conv"), "unsupported .*: no temporal convolutions"),
+        (lambda: broken(remove="init_attn"), "unsupported .*: no attention before"),
+        (
+            lambda: broken(add=("input_blocks.1.1.transformer_blocks.0.attn2.to_k_ip.weight", [320, 1024])),
+            "unsupported .*: image cross-attention",
+        ),
+        (lambda: broken(base="vae"), "not a VideoCrafter U-Net"),
+        (dict, "not a VideoCrafter U-Net"),
+    ],
+)
+def test_errors_are_one_line(state, message):
+    with pytest.raises(ValueError, match=message) as error:
+        load_unet(state())
+    assert "\n" not in str(error.value)
+
+
+def test_alphas():
+    alphas = videocrafter_alphas_cumprod()
+    diffusers = DDIMScheduler(beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear").alphas_cumprod
+    assert alphas.dtype == torch.float64
+    torch.testing.assert_close(alphas.float(), diffusers, rtol=1e-4, atol=0)
