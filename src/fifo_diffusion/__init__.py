@@ -1,3 +1,32 @@
 """Endless video from short-clip text-to-video diffusion models (FIFO-Diffusion, arXiv 2405.11473)."""
 
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from fifo_diffusion.models.registry import Family, register_family, supported_pipelines
+    from fifo_diffusion.pipeline import FIFO
+    from fifo_diffusion.state import QueueState
+    from fifo_diffusion.stream import FrameStream
+    from fifo_diffusion.video import write_video
+
 __version__ = "0.1.0"
+
+__all__ = ["FIFO", "Family", "FrameStream", "QueueState", "register_family", "supported_pipelines", "write_video"]
+
+# Imported at first use: PyTorch and diffusers take seconds, and `fifo-diffusion --help` needs neither.
+_HOMES = {
+    "FIFO": "pipeline",
+    "Family": "models.registry",
+    "FrameStream": "stream",
+    "QueueState": "state",
+    "register_family": "models.registry",
+    "supported_pipelines": "models.registry",
+    "write_video": "video",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)

@@ -105,9 +105,13 @@ class QueueLayout:
         """Frames sent through the model for one frame of video, without guidance: n f / b, or twice that."""
         return len(self.windows) * self.frames / self.frames_per_level
 
+    def filled_windows(self, iterations: int) -> int:
+        """Windows computed in the first iterations of a start from known frames."""
+        b = self.frames_per_level
+        fronts = (max(self.context, self.size - b - i * b) for i in range(iterations))
+        return sum(len(self.windows_from(front)) for front in fronts)
+
     @property
     def fill_windows(self) -> int:
-        """Windows computed before the first new frame leaves, starting from known frames (about half a queue each)."""
-        b = self.frames_per_level
-        fronts = range(self.size - b, self.context - 1, -b)
-        return sum(len(self.windows_from(front)) for front in fronts)
+        """Windows computed until the first new frame leaves, starting from known frames: about half a queue of them."""
+        return self.filled_windows(self.levels)

@@ -138,6 +138,10 @@ class NoiseLevels:
         """Whether a step from any of these levels adds fresh noise."""
         return bool((self.fresh[level_BF.cpu()] > 0).any())
 
+    def with_clipped_direction(self) -> "NoiseLevels":
+        """The same levels, the direction towards noise following the clipped prediction (DDPM)."""
+        return replace(self, clip_direction=True)
+
     def with_ancestral_variance(self, variance: Tensor) -> "NoiseLevels":
         """The same levels with another variance (L,) of the fresh noise (DDPM "fixed_large")."""
         return replace(self, fresh=variance.double().sqrt())

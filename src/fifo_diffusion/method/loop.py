@@ -83,8 +83,8 @@ class Queue:
         return [max(level, least) for level in layout.slot_levels]
 
     def front(self, layout: QueueLayout) -> int:
-        """First padded slot that holds a frame to be computed."""
-        if self.from_noise:
+        """First padded slot that holds a frame to be computed: known frames ahead of it need no window."""
+        if not self.known_BCFHW.shape[2]:
             return 0
         return max(layout.context, self.first_new - self.frames(layout).start)
 

@@ -21,11 +21,15 @@ Tensor names end in their axes: R rows of the time embedding (videos, or videos 
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import torch
 from diffusers import UNet3DConditionModel
 from diffusers.models.embeddings import TimestepEmbedding
 from torch import Tensor, nn
+
+from fifo_diffusion.method import NoiseLevels
+from fifo_diffusion.models.unet3d import UNet3DModel
 
 UNET_PREFIX = "model.diffusion_model."
 NORM_GROUPS = 32  # of every group norm in the published code
@@ -298,3 +302,40 @@ def _shape(tensor: Tensor | Sequence[int]) -> tuple[int, ...]:
 
 def _numbers(names: Iterable[str], pattern: str) -> set[int]:
     return {int(found[1]) for name in names if (found := re.match(pattern, name))}
+
+
+def published_levels(count: int, *, eta: float = 0.0) -> NoiseLevels:
+    """Noise levels of the published FIFO code: timesteps evenly from 0 to 999 with both ends, and a lowest level whose
+    step changes nothing (its target is itself), so that frames leave with that level's noise."""
+    timestep = torch.linspace(0, 999, count, dtype=torch.float64).round().long()
+    abar = videocrafter_alphas_cumprod()[timestep]
+    return NoiseLevels.diffusion(timestep, abar, torch.cat([abar[:1], abar[:-1]]), eta=eta)
+
+
+class VideoCrafterModel(UNet3DModel):
+    """A text-to-video pipeline around a converted VideoCrafter2 U-Net (`load_unet`).
+
+    Args:
+        pipe: as for `UNet3DModel`; its scheduler should have the betas of `videocrafter_alphas_cumprod`, trailing
+            spacing and a last step to alpha = 1.
+        fps: the frame rate that the model is told.
+    """
+
+    family = "VideoCrafter2"
+
+    def __init__(self, pipe: Any, *, frames: int = 16, defaults: dict[str, Any] | None = None, fps: float = 8) -> None:
+        super().__init__(
+            pipe, frames=frames, defaults={"guidance_scale": 12.0, "fps": 10, "eta": 1.0} | (defaults or {})
+        )
+        self._fps = add_fps(pipe.unet, fps)
+
+    def levels(
+        self, count: int, *, eta: float = 0.0, scheduler_exact: bool = False, published: bool = False
+    ) -> NoiseLevels:
+        if published:
+            return published_levels(count, eta=eta)
+        return super().levels(count, eta=eta, scheduler_exact=scheduler_exact)
+
+    def close(self) -> None:
+        self._fps.remove()
+        super().close()

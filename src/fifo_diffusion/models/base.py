@@ -1,0 +1,113 @@
+"""What the method needs to know of a base model: one interface."""
+
+import hashlib
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from fifo_diffusion.method import NoiseLevels
+
+
+class VideoModel(ABC):
+    """A base text-to-video model: from latents at per-frame timesteps to a prediction.
+
+    Canonical latents are (B, C, F, H, W); an implementation converts to its model's layout and back. A `condition` is
+    opaque to everything but the model that made it.
+
+    Attributes:
+        family: name of the base-model family.
+        frames: f, the window length that the checkpoint was trained on (latent frames).
+        defaults: values for arguments that the caller leaves out: guidance_scale, height, width, fps, eta.
+    """
+
+    family: str
+    frames: int
+    defaults: dict[str, Any]
+
+    @property
+    @abstractmethod
+    def device(self) -> torch.device:
+        """Where latents live between model calls."""
+
+    @abstractmethod
+    def latent_shape(self, height: int, width: int) -> tuple[int, int, int]:
+        """(C, H, W) of one latent frame.
+
+        Raises:
+            ValueError: sizes that the model cannot take; the message names the nearest that fit.
+        """
+
+    @abstractmethod
+    def levels(
+        self, count: int, *, eta: float = 0.0, scheduler_exact: bool = False, published: bool = False
+    ) -> NoiseLevels:
+        """The noise levels of `count` steps. `published`: those of the family's published FIFO code.
+
+        Raises:
+            ValueError: the scheduler cannot give them, or `published` where the family has no published code.
+        """
+
+    @abstractmethod
+    def condition(self, prompts: Sequence[str], **call: Any) -> Any:
+        """Everything but latents and timesteps that the denoiser takes, for a batch of len(prompts) videos.
+
+        Args:
+            prompts: one per video.
+            **call: height, width, negative_prompt, guidance_scale and whatever else the pipeline's own call takes.
+        """
+
+    @abstractmethod
+    def mix(self, conditions: Sequence[Any], weight_WFP: Tensor) -> Any:
+        """A condition with a text of its own for every frame: the average of P conditions with weights (W windows, F
+        frames, P), whose rows sum to one."""
+
+    @abstractmethod
+    def predict(self, latents_BCFHW: Tensor, timestep_BF: Tensor, condition: Any) -> Tensor:
+        """The model's prediction after guidance, of the latents' shape, float32.
+
+        Args:
+            latents_BCFHW: float32; B = windows x videos, window by window.
+            timestep_BF: one timestep per frame.
+            condition: for the same videos; repeated for every window.
+
+        Raises:
+            RuntimeError: the denoiser returned another shape than it was given.
+        """
+
+    @abstractmethod
+    def decoder(self) -> Any:
+        """A fresh streaming decoder (see `fifo_diffusion.video.decoder`)."""
+
+    @abstractmethod
+    def encode(self, frames_FHWC: np.ndarray) -> Tensor:
+        """uint8 frames to clean latents (1, C, F, H, W)."""
+
+    @abstractmethod
+    def output(self, frames_BFCHW: Tensor, output_type: str) -> Any:
+        """Frames in [0, 1] (or latents (B, C, F, H, W) for "latent") as the wrapped pipeline would return them."""
+
+    @abstractmethod
+    def parts(self) -> dict[str, Any]:
+        """The modules and configurations that make the model what it is, for its fingerprint."""
+
+    def fingerprint(self) -> str:
+        """A short hash of configurations and a sample of the weights: tells whether a saved state fits this model."""
+        digest = hashlib.sha256()
+        for name, part in sorted(self.parts().items()):
+            config = {k: v for k, v in dict(part.config).items() if not k.startswith("_")}
+            digest.update(f"{name}:{json.dumps(config, sort_keys=True, default=str)}".encode())
+            if isinstance(part, torch.nn.Module):
+                for key, value in part.state_dict().items():
+                    digest.update(f"{key}{tuple(value.shape)}".encode())
+                    if not value.is_meta and value.numel():
+                        digest.update(value.flatten()[:: max(1, value.numel() // 8)].float().cpu().numpy().tobytes())
+        return digest.hexdigest()[:16]
+
+    @abstractmethod
+    def close(self) -> None:
+        """Give the wrapped pipeline back as it was: no hook of ours stays."""

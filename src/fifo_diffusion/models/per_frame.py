@@ -1,0 +1,69 @@
+"""One timestep (and one text) per frame in U-Nets that know only one per clip, through forward hooks."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+
+class PerFrameHooks:
+    """Hooks on a diffusers 3D U-Net (`UNet3DConditionModel` and relatives); inert outside `active()`.
+
+    The stock forward embeds one timestep per clip and repeats its row for every frame. Here the sinusoid sees all
+    B F timesteps instead, so that the repetition makes F copies of every frame's row, one after the other; each block
+    then takes every F-th row. Nothing is computed outside the U-Net's own forward, so offloading, casting and
+    compilation see ordinary modules. Text is repeated per frame by the stock forward in the same way; where frames
+    have texts of their own, the blocks are given those rows instead.
+
+    The hooks must be installed before `torch.compile` traces the U-Net: later ones are silently ignored.
+    """
+
+    def __init__(self, unet: nn.Module) -> None:
+        self._timestep_BF: Tensor | None = None
+        self._text_BFLD: Tensor | None = None
+        blocks = [*unet.down_blocks, *unet.up_blocks]
+        if unet.mid_block is not None:
+            blocks.append(unet.mid_block)
+        self._handles = [unet.time_proj.register_forward_pre_hook(self._on_sinusoid)]
+        self._handles += [block.register_forward_pre_hook(self._on_block, with_kwargs=True) for block in blocks]
+
+    @contextmanager
+    def active(self, timestep_BF: Tensor, text_BFLD: Tensor | None = None) -> Iterator[None]:
+        """Within, the U-Net uses these timesteps in place of the one it is called with, and these texts."""
+        self._timestep_BF, self._text_BFLD = timestep_BF, text_BFLD
+        try:
+            yield
+        finally:
+            self._timestep_BF = self._text_BFLD = None
+
+    def remove(self) -> None:
+        """Take all hooks off; the U-Net is stock again."""
+        for handle in self._handles:
+            handle.remove()
+        self._handles = []
+
+    def _on_sinusoid(self, _module: nn.Module, args: tuple[Tensor, ...]) -> tuple[Tensor, ...] | None:
+        if self._timestep_BF is None:
+            return None
+        return (self._timestep_BF.reshape(-1), *args[1:])
+
+    def _on_block(self, _module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple, dict] | None:
+        if self._timestep_BF is None:
+            return None
+        every = self._timestep_BF.shape[1]
+        kwargs = dict(kwargs)
+        if "temb" in kwargs:
+            kwargs["temb"] = kwargs["temb"][::every]
+        else:  # the middle block is called with it as second positional argument
+            args = (args[0], args[1][::every], *args[2:])
+        if self._text_BFLD is not None and kwargs.get("encoder_hidden_states") is not None:
+            kwargs["encoder_hidden_states"] = self._text_BFLD.flatten(0, 1)
+        return args, kwargs
+
+
+def reset_if_compiled(module: nn.Module) -> None:
+    """Throw away compiled code of an already compiled denoiser, so that it is traced again with our hooks in it."""
+    if hasattr(module, "_orig_mod") or getattr(module, "_compiled_call_impl", None) is not None:
+        torch.compiler.reset()

@@ -1,0 +1,168 @@
+"""The `UNet3DConditionModel` family: ModelScope, zeroscope, toybox (and VideoCrafter2's U-Net, once converted)."""
+
+import inspect
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from fifo_diffusion.method import NoiseLevels
+from fifo_diffusion.models.base import VideoModel
+from fifo_diffusion.models.capture import capture
+from fifo_diffusion.models.per_frame import PerFrameHooks, reset_if_compiled
+from fifo_diffusion.models.schedulers import read_levels
+from fifo_diffusion.video.decoder import FrameDecoder, encode_frames
+
+
+@dataclass(frozen=True)
+class TextCondition:
+    """What the U-Net is told besides latents and time.
+
+    Attributes:
+        text: (G, B, tokens, D), or with one text per frame (G, B, F, tokens, D). G is 2 with guidance (first without
+            the prompt, then with it), else 1. B is the number of videos; with texts per frame, windows x videos.
+        guidance_scale: weight of classifier-free guidance.
+        arguments: further keyword arguments of the U-Net, the same for every row.
+    """
+
+    text: Tensor
+    guidance_scale: float
+    arguments: dict[str, Any]
+
+    @property
+    def per_frame(self) -> bool:
+        return self.text.dim() == 5
+
+
+class UNet3DModel(VideoModel):
+    """A diffusers text-to-video pipeline around `UNet3DConditionModel`.
+
+    Args:
+        pipe: loaded pipeline with `unet`, `vae`, `text_encoder`, `tokenizer`, `scheduler`; used as it is (device,
+            precision, offloading, LoRA, attention backend), and never changed but for inert hooks.
+        frames: f, where the checkpoint is known; 16 otherwise.
+        defaults: of the checkpoint, where it is known.
+    """
+
+    family = "UNet3D"
+
+    def __init__(self, pipe: Any, *, frames: int = 16, defaults: dict[str, Any] | None = None) -> None:
+        self.pipe = pipe
+        self.frames = frames
+        call = inspect.signature(type(pipe).__call__).parameters
+        size = pipe.unet.config.sample_size
+        height, width = (size, size) if isinstance(size, int) else (size or (32, 32))
+        self.defaults = {
+            "guidance_scale": call["guidance_scale"].default,
+            "height": height * self._factor,
+            "width": width * self._factor,
+            "fps": 8,
+            "eta": 0.0,
+        } | (defaults or {})
+        self._hooks = PerFrameHooks(pipe.unet)
+        reset_if_compiled(pipe.unet)
+
+    @property
+    def _factor(self) -> int:
+        return 2 ** (len(self.pipe.vae.config.block_out_channels) - 1)
+
+    @property
+    def device(self) -> torch.device:
+        return torch.device(self.pipe._execution_device)
+
+    def latent_shape(self, height: int, width: int) -> tuple[int, int, int]:
+        """(C, H, W); height and width must be multiples of the autoencoder's factor (8)."""
+        factor = self._factor
+        if height < factor or width < factor or height % factor or width % factor:
+            near = [max(factor, round(x / factor) * factor) for x in (height, width)]
+            raise ValueError(
+                f"height {height} and width {width} must be multiples of {factor}: use {near[0]} and {near[1]}"
+            )
+        return self.pipe.unet.config.in_channels, height // factor, width // factor
+
+    def levels(
+        self, count: int, *, eta: float = 0.0, scheduler_exact: bool = False, published: bool = False
+    ) -> NoiseLevels:
+        if published:
+            raise ValueError(
+                'compat="published": there is no published FIFO code for this family (only for VideoCrafter2 and '
+                "Open-Sora Plan): leave compat out"
+            )
+        return read_levels(self.pipe.scheduler, count, eta=eta, scheduler_exact=scheduler_exact)
+
+    def condition(self, prompts: Sequence[str], **call: Any) -> TextCondition:
+        scale = call.get("guidance_scale", self.defaults["guidance_scale"])
+        call = {"guidance_scale": scale, **call, "num_frames": self.frames, "num_inference_steps": 2}
+        record = capture(self.pipe, self.pipe.unet, prompt=list(prompts), output_type="latent", **call).calls[0]
+        sample = record.pop("sample")
+        record.pop("timestep")
+        text = record.pop("encoder_hidden_states")
+        record["return_dict"] = False
+        guided = len(sample) == 2 * len(prompts)
+        if not guided and len(sample) != len(prompts):
+            raise RuntimeError(
+                f"{type(self.pipe).__name__} gave its U-Net {len(sample)} rows for {len(prompts)} prompts"
+            )
+        return TextCondition(text.unflatten(0, (1 + guided, len(prompts))), scale, record)
+
+    def mix(self, conditions: Sequence[TextCondition], weight_WFP: Tensor) -> TextCondition:
+        first = conditions[0]
+        texts = torch.stack([c.text for c in conditions])  # (P, G, B, tokens, D)
+        weight = weight_WFP.to(texts.device, texts.dtype)
+        mixed = torch.einsum("wfp,pgbtd->gwbftd", weight, texts).flatten(1, 2)
+        return TextCondition(mixed, first.guidance_scale, first.arguments)
+
+    @torch.no_grad()
+    def predict(self, latents_BCFHW: Tensor, timestep_BF: Tensor, condition: TextCondition) -> Tensor:
+        unet, text = self.pipe.unet, condition.text
+        if not condition.per_frame:
+            text = text.repeat(1, len(latents_BCFHW) // text.shape[1], 1, 1)
+        passes, rows = text.shape[:2]
+        latents = latents_BCFHW.to(self.device, unet.dtype).repeat(passes, 1, 1, 1, 1)
+        timestep = timestep_BF.to(latents.device).repeat(passes, 1)
+        text = text.flatten(0, 1)
+        per_frame = text if condition.per_frame else None
+        with self._hooks.active(timestep, per_frame):
+            text = text[:, 0] if condition.per_frame else text
+            output = unet(latents, timestep[:, 0], encoder_hidden_states=text, **condition.arguments)[0]
+        if output.shape != latents.shape:
+            raise RuntimeError(
+                f"{type(unet).__name__} returned {tuple(output.shape)} for latents {tuple(latents.shape)}: it does not "
+                "take one timestep per frame"
+            )
+        output = output.float()
+        if passes == 1:
+            return output
+        without, with_text = output[:rows], output[rows:]
+        return without + condition.guidance_scale * (with_text - without)
+
+    def decoder(self) -> FrameDecoder:
+        return FrameDecoder(self.pipe.vae)
+
+    def encode(self, frames_FHWC: np.ndarray) -> Tensor:
+        return encode_frames(self.pipe.vae, frames_FHWC, self.device)
+
+    def output(self, frames_BFCHW: Tensor, output_type: str) -> Any:
+        result = _output_class(self.pipe)
+        if output_type == "latent":
+            return result(frames=frames_BFCHW)
+        video = frames_BFCHW.transpose(1, 2) * 2 - 1
+        return result(frames=self.pipe.video_processor.postprocess_video(video, output_type=output_type))
+
+    def parts(self) -> dict[str, Any]:
+        unet = getattr(self.pipe.unet, "_orig_mod", self.pipe.unet)
+        return {"unet": unet, "vae": self.pipe.vae, "scheduler": self.pipe.scheduler}
+
+    def close(self) -> None:
+        self._hooks.remove()
+        reset_if_compiled(self.pipe.unet)
+
+
+def _output_class(pipe: Any) -> Any:
+    """The class of what the pipeline's own call returns, from its module."""
+    names = [n for n in vars(sys.modules[type(pipe).__module__]) if n.endswith("Output") and n != "BaseOutput"]
+    return getattr(sys.modules[type(pipe).__module__], names[0])

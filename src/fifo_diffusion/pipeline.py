@@ -1,0 +1,218 @@
+"""`FIFO`: a loaded video diffusion pipeline goes in, an endless iterator of frames comes out."""
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from fifo_diffusion.method import Noise, QueueLayout
+from fifo_diffusion.models import registry
+from fifo_diffusion.models.base import VideoModel
+from fifo_diffusion.prompts import PromptTrack, parse_prompt
+from fifo_diffusion.settings import RunSettings, default_layout
+from fifo_diffusion.start import prepare_start
+from fifo_diffusion.state import QueueState
+from fifo_diffusion.stream import FrameStream
+
+Prompt = str | Sequence[str] | Mapping[int, str]
+Start = Any
+FrameCallback = Callable[[int, np.ndarray], None]
+
+
+class FIFO:
+    """FIFO-Diffusion (arXiv 2405.11473) on a text-to-video pipeline.
+
+    Installs inert hooks on the pipeline's denoiser at once; `close()` or `with` takes them off. The pipeline itself
+    (device, precision, offloading, LoRA, attention backend, scheduler) stays as the user set it and can be used as
+    before, also between frames. An already compiled denoiser is compiled anew at its next call.
+
+    Args:
+        pipe: a loaded pipeline of a supported class (`supported_pipelines()`).
+        model: a `VideoModel` to use instead of the registered one; then `pipe` may be None.
+
+    Raises:
+        TypeError: the pipeline's class is not supported.
+    """
+
+    def __init__(self, pipe: Any, *, model: VideoModel | None = None) -> None:
+        self.pipe = pipe
+        self.model = model or registry.wrap(pipe)
+        self._closed = False
+
+    @classmethod
+    def from_pretrained(cls, name: str | Path, **kwargs: Any) -> "FIFO":
+        """A hub id, a local diffusers folder, or "toybox", the small model inside this package.
+
+        Goes to a GPU where there is one (half precision there, unless `torch_dtype` says otherwise).
+
+        Args:
+            name: what to load.
+            **kwargs: for the pipeline's `from_pretrained`; `device` chooses another device.
+
+        Raises:
+            ValueError: no such model.
+            TypeError: a pipeline class that is not supported.
+        """
+        gpu = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+        device = torch.device(kwargs.pop("device", None) or gpu)
+        kwargs.setdefault("torch_dtype", torch.float32 if device.type == "cpu" else torch.float16)
+        return cls(registry.load_pipeline(name, **kwargs).to(device))
+
+    def stream(
+        self,
+        prompt: Prompt | None = None,
+        *,
+        num_frames: int | None = None,
+        seed: int | Sequence[int] | None = None,
+        generator: torch.Generator | None = None,
+        negative_prompt: str | Sequence[str] | None = None,
+        guidance_scale: float | None = None,
+        height: int | None = None,
+        width: int | None = None,
+        num_partitions: int = 4,
+        lookahead: bool = True,
+        frames_per_level: int = 1,
+        eta: float | None = None,
+        window: int | None = None,
+        windows_per_batch: int | None = None,
+        num_inference_steps: int | None = None,
+        prompt_change: str = "tail",
+        start: Start = "clip",
+        include_start: bool = False,
+        compat: str | None = None,
+        scheduler_exact: bool = False,
+        noise: Noise | None = None,
+        callback_on_frame: FrameCallback | None = None,
+        **pipeline_arguments: Any,
+    ) -> FrameStream:
+        """Frames of one endless video (or of several at once), each as soon as it is there.
+
+        Args:
+            prompt: a text; a list of texts for a batch of videos; or {frame: text} with key 0, a schedule in frames
+                that the viewer sees. May be left out with a `QueueState` as start.
+            num_frames: frames to hand out; None: without end. The first N frames do not depend on it.
+            seed: one for the first video of a batch (the others count up), or one for each.
+            generator: draws the seed; not together with `seed`. With neither the seed is random (`stream.seed`).
+            negative_prompt, guidance_scale, height, width: as in the pipeline's own call.
+            num_partitions: n; each adds f slots to the queue and f denoising steps to every frame (section 3.2).
+            lookahead: twice the work per frame for less flicker (section 3.3).
+            frames_per_level: b neighbouring frames share a level and leave together: b times fewer steps per frame.
+            eta: fresh noise per step, 0 (DDIM) to 1; the paper uses 0.5 or 1.
+            window: f, where it is not the checkpoint's own clip length.
+            windows_per_batch: windows sent through the model at once; None: one on a CPU, else as many as fit.
+            num_inference_steps: only to be explicit; must equal n f / b.
+            prompt_change: "tail", "queue" or "blend"; see `PromptTrack`.
+            start: "clip" (a clip sampled by the base model opens the video), "noise" (Algorithm 2), an image, a path
+                to an image, video or folder, frames, clean latents, a `QueueState` or a path to one.
+            include_start: hand out the given frames too, first.
+            compat: "published" does what the published code of this model family does.
+            scheduler_exact: step to where the scheduler's own `step` goes.
+            noise: other noise than the seeded one; see `Noise`.
+            callback_on_frame: called with (frame number, frame) for every frame handed out.
+            **pipeline_arguments: everything else goes to the pipeline's own call.
+
+        Returns:
+            A `FrameStream` of uint8 arrays (height, width, 3); for a batch (videos, height, width, 3).
+
+        Raises:
+            ValueError, TypeError: arguments that do not fit; nothing has been computed then.
+        """
+        self._check_open()
+        state = _state_of(start)
+        if state is not None and prompt is None:
+            keys, batch = state.prompt_keys(), state.settings["batch"]
+        elif prompt is None:
+            raise ValueError("prompt is missing: give a text, a list of texts or a {frame: text} schedule")
+        else:
+            keys, batch = parse_prompt(prompt)
+        settings = RunSettings.collect(
+            self.model,
+            videos=len(keys[0]),
+            batch=batch,
+            seed=seed,
+            generator=generator,
+            negative_prompt=negative_prompt,
+            guidance_scale=guidance_scale,
+            height=height,
+            width=width,
+            num_partitions=num_partitions,
+            lookahead=lookahead,
+            frames_per_level=frames_per_level,
+            eta=eta,
+            window=window,
+            num_inference_steps=num_inference_steps,
+            prompt_change=prompt_change,
+            compat=compat,
+            scheduler_exact=scheduler_exact,
+            pipeline_arguments=pipeline_arguments,
+            state=state,
+        )
+        _check_counts(num_frames, windows_per_batch)
+        levels = self.model.levels(
+            settings.layout.levels,
+            eta=settings.eta,
+            scheduler_exact=settings.scheduler_exact,
+            published=settings.compat == "published",
+        )
+        plan = prepare_start(self.model, settings, start if state is None else state, include_start)
+        return FrameStream(
+            self,
+            PromptTrack(self.model, keys, settings.prompt_change, settings.call),
+            settings,
+            levels,
+            plan,
+            noise=noise,
+            num_frames=num_frames,
+            windows_per_batch=windows_per_batch,
+            callback_on_frame=callback_on_frame,
+        )
+
+    def __call__(
+        self, prompt: Prompt | None = None, *, num_frames: int, output_type: str = "pil", **arguments: Any
+    ) -> Any:
+        """A whole video at once, returned as the wrapped pipeline returns its clips: `.frames[0]` is the first video.
+
+        Args:
+            prompt, num_frames, **arguments: as in `stream`.
+            output_type: "pil", "np", "pt" or "latent", as in the pipeline.
+        """
+        with self.stream(prompt, num_frames=num_frames, **arguments) as stream:
+            return stream.collect(output_type)
+
+    def layout(
+        self, *, num_partitions: int = 4, lookahead: bool = True, frames_per_level: int = 1, window: int | None = None
+    ) -> QueueLayout:
+        """The queue that `stream` would use with these arguments: its size, windows and cost."""
+        return default_layout(self.model, num_partitions, lookahead, frames_per_level, window)
+
+    def close(self) -> None:
+        """Take the hooks off the pipeline; running streams end with an error at their next frame."""
+        if not self._closed:
+            self._closed = True
+            self.model.close()
+
+    def __enter__(self) -> "FIFO":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise RuntimeError("this FIFO is closed: make a new one with FIFO(pipe)")
+
+
+def _state_of(start: Start) -> QueueState | None:
+    if isinstance(start, QueueState):
+        return start
+    if isinstance(start, str | Path) and str(start).endswith(".safetensors"):
+        return QueueState.load(start)
+    return None
+
+
+def _check_counts(num_frames: int | None, windows_per_batch: int | None) -> None:
+    for name, value in (("num_frames", num_frames), ("windows_per_batch", windows_per_batch)):
+        if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
+            raise ValueError(f"{name} must be a whole number of at least 1, not {value!r}")

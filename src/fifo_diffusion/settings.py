@@ -1,0 +1,157 @@
+"""The arguments that shape a video, checked and completed; what a saved state must agree with."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import torch
+
+from fifo_diffusion.method import QueueLayout
+from fifo_diffusion.models.base import VideoModel
+from fifo_diffusion.state import QueueState
+
+
+@dataclass(frozen=True)
+class RunSettings:
+    """Every argument of `FIFO.stream` that shapes the video, but prompts and start."""
+
+    seeds: tuple[int, ...]
+    batch: bool
+    num_partitions: int
+    lookahead: bool
+    frames_per_level: int
+    window: int
+    eta: float
+    height: int
+    width: int
+    guidance_scale: float
+    negative_prompt: tuple[str, ...] | None
+    prompt_change: str
+    compat: str | None
+    scheduler_exact: bool
+    pipeline_arguments: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def layout(self) -> QueueLayout:
+        return QueueLayout(self.window, self.num_partitions, self.lookahead, self.frames_per_level)
+
+    @property
+    def call(self) -> dict[str, Any]:
+        """Arguments for the pipeline's own call."""
+        call = {"height": self.height, "width": self.width, "guidance_scale": self.guidance_scale}
+        if self.negative_prompt is not None:
+            call["negative_prompt"] = list(self.negative_prompt)
+        return call | self.pipeline_arguments
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values; arguments that are no plain values are named by their type only."""
+        plain = asdict(self)
+        plain["pipeline_arguments"] = {
+            k: v if isinstance(v, str | int | float | bool | None) else f"<{type(v).__name__}>"
+            for k, v in self.pipeline_arguments.items()
+        }
+        return plain
+
+    @classmethod
+    def collect(
+        cls,
+        model: VideoModel,
+        *,
+        videos: int,
+        state: QueueState | None,
+        seed: int | Sequence[int] | None,
+        generator: torch.Generator | None,
+        negative_prompt: str | Sequence[str] | None,
+        num_inference_steps: int | None,
+        window: int | None,
+        pipeline_arguments: dict[str, Any],
+        compat: str | None,
+        **given: Any,
+    ) -> "RunSettings":
+        """Check arguments and fill in the model's defaults, or those of the state that is continued.
+
+        Raises:
+            ValueError: see the messages.
+        """
+        if compat not in (None, "published"):
+            raise ValueError(f'compat={compat!r} is not known: leave it out or use "published"')
+        if isinstance(negative_prompt, str):
+            negative_prompt = [negative_prompt] * videos
+        if negative_prompt is not None and len(negative_prompt) != videos:
+            raise ValueError(f"{len(negative_prompt)} negative prompts for {videos} videos: give one, or one for each")
+        given |= {
+            "window": window,
+            "compat": compat,
+            "negative_prompt": None if negative_prompt is None else tuple(negative_prompt),
+        }
+        if seed is not None and generator is not None:
+            raise ValueError("give either seed or generator, not both")
+        if state is not None:
+            if generator is not None:
+                raise ValueError("a continued run keeps its seed: leave generator out")
+            given["seeds"] = None if seed is None else _seeds(seed, None, videos)
+            return cls._from_state(state, given, pipeline_arguments)
+        for name in ("height", "width", "guidance_scale", "eta"):
+            if given[name] is None:
+                given[name] = model.defaults[name]
+        given["window"] = window or model.frames
+        if window is not None and window != model.frames and not isinstance(window, int):
+            raise ValueError(f"window must be a whole number of frames, not {window!r}")
+        settings = cls(seeds=_seeds(seed, generator, videos), pipeline_arguments=pipeline_arguments, **given)
+        _check_steps(settings.layout, num_inference_steps)
+        model.latent_shape(settings.height, settings.width)
+        return settings
+
+    @classmethod
+    def _from_state(cls, state: QueueState, given: dict[str, Any], pipeline_arguments: dict[str, Any]) -> "RunSettings":
+        saved = dict(state.settings)
+        saved.pop("prompts")
+        usual = {"num_partitions": 4, "lookahead": True, "frames_per_level": 1, "prompt_change": "tail"}
+        usual |= {"batch": saved["batch"], "scheduler_exact": False}
+        for name, value in given.items():
+            before = tuple(saved[name]) if isinstance(saved[name], list) else saved[name]
+            if value is not None and value != usual.get(name) and value != before:
+                raise ValueError(
+                    f"the state was saved with {name}={before!r}, not {value!r}: leave {name} out, or start a new run"
+                )
+        for name, value in saved["pipeline_arguments"].items():
+            if isinstance(value, str) and value.startswith("<") and name not in pipeline_arguments:
+                raise ValueError(f"the state was saved with an argument {name} that no file can hold: give it again")
+        saved["pipeline_arguments"] |= pipeline_arguments
+        saved["seeds"] = tuple(saved["seeds"])
+        if saved["negative_prompt"] is not None:
+            saved["negative_prompt"] = tuple(saved["negative_prompt"])
+        return cls(**saved)
+
+
+def default_layout(
+    model: VideoModel, num_partitions: int, lookahead: bool, frames_per_level: int, window: int | None
+) -> QueueLayout:
+    """The queue layout of these arguments, with the model's own clip length where no window is given."""
+    return QueueLayout(window or model.frames, num_partitions, lookahead, frames_per_level)
+
+
+def _seeds(seed: int | Sequence[int] | None, generator: torch.Generator | None, videos: int) -> tuple[int, ...]:
+    if seed is None:
+        device = generator.device if generator is not None else "cpu"
+        seed = int(torch.randint(0, 2**31, (1,), generator=generator, device=device))
+    seeds = [seed + k for k in range(videos)] if isinstance(seed, int) else list(seed)
+    if len(seeds) != videos:
+        raise ValueError(f"{len(seeds)} seeds for {videos} videos: give one, or one for each")
+    for value in seeds:
+        if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < 2**64:
+            raise ValueError(f"seed must be a whole number from 0 to 2**64 - 1, not {value!r}")
+    return tuple(seeds)
+
+
+def _check_steps(layout: QueueLayout, steps: int | None) -> None:
+    if steps is None or steps == layout.levels:
+        return
+    f, b = layout.frames, layout.frames_per_level
+    fitting = sorted({max(1, steps * b // f), max(1, -(-steps * b // f))})
+    fitting = [n for n in fitting if n * f % b == 0]
+    advice = " or ".join(f"num_partitions={n} ({n * f // b} steps)" for n in fitting)
+    raise ValueError(
+        f"num_inference_steps={steps} does not fit: the queue of {layout.partitions} x {f} frames, {b} per level, "
+        f"takes {layout.levels} steps; leave it out, or use {advice}"
+    )

@@ -1,0 +1,78 @@
+"""What a video starts from: a sampled clip, noise, given frames or latents, or a saved run."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from fifo_diffusion.models.base import VideoModel
+from fifo_diffusion.settings import RunSettings
+from fifo_diffusion.state import QueueState
+from fifo_diffusion.video.readers import as_frames
+
+KINDS = ("clip", "noise")
+
+
+@dataclass(frozen=True)
+class StartPlan:
+    """How to begin.
+
+    Attributes:
+        kind: "clip", "noise", "known" or "state".
+        known_BCFHW: clean latents of the given frames ("known").
+        shown: given frames that open the video, uint8 (F, H, W, 3), or None.
+        state: the saved run ("state").
+    """
+
+    kind: str
+    known_BCFHW: Tensor | None = None
+    shown: np.ndarray | None = None
+    state: QueueState | None = None
+
+
+def prepare_start(model: VideoModel, settings: RunSettings, start: Any, include_start: bool) -> StartPlan:
+    """Read and encode what the caller gave as start.
+
+    Raises:
+        ValueError: frames, files or latents that do not fit; a state of another model.
+    """
+    if isinstance(start, QueueState):
+        if start.fingerprint != model.fingerprint():
+            raise ValueError("the state was saved with another model (or other weights): load that one, or start anew")
+        return StartPlan("state", state=start)
+    given = not (isinstance(start, str) and start in KINDS)
+    if settings.compat == "published" and (given or start != "clip"):
+        raise ValueError('compat="published" always starts from a sampled clip: leave start out')
+    if not given:
+        if include_start:
+            raise ValueError(f'include_start goes with given frames, not with start="{start}"')
+        return StartPlan(start)
+    if isinstance(start, Tensor) and start.is_floating_point() and start.dim() in (4, 5):
+        if include_start:
+            raise ValueError("include_start goes with frames: decode the latents, or leave it out")
+        return StartPlan("known", _known_latents(model, settings, start))
+    frames = as_frames(start, (settings.height, settings.width))
+    # Only the last f frames can ever be seen by a window that holds a new one.
+    recent = frames[-settings.window :]
+    return StartPlan("known", _fill_up(model.encode(recent), settings), frames if include_start else None)
+
+
+def _known_latents(model: VideoModel, settings: RunSettings, latents: Tensor) -> Tensor:
+    latents = latents.detach().to(model.device, torch.float32)
+    latents = latents[None] if latents.dim() == 4 else latents
+    shape, videos = model.latent_shape(settings.height, settings.width), len(settings.seeds)
+    found = (latents.shape[1], *latents.shape[3:])
+    if found != shape or len(latents) not in (1, videos) or not latents.shape[2]:
+        needed = f"({videos}, {shape[0]}, frames, {shape[1]}, {shape[2]})"
+        raise ValueError(f"start latents have shape {tuple(latents.shape)}; needed: {needed}")
+    return _fill_up(latents[:, :, -settings.window :], settings)
+
+
+def _fill_up(latents: Tensor, settings: RunSettings) -> Tensor:
+    """At least f frames (the first one repeated: a still past), for every video of the batch."""
+    missing = settings.window - latents.shape[2]
+    if missing > 0:
+        latents = torch.cat([latents[:, :, :1].expand(-1, -1, missing, -1, -1), latents], 2)
+    return latents.expand(len(settings.seeds), -1, -1, -1, -1).contiguous()

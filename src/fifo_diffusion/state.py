@@ -1,0 +1,85 @@
+"""A run as a file: enough to go on from exactly here."""
+
+import json
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+FORMAT = "fifo-diffusion queue state 1"
+
+
+@dataclass
+class QueueState:
+    """A running stream, frozen between two frames (a few MB).
+
+    Attributes:
+        tensors: latents of queue and context, known frames, what waits to be shown, decoder state.
+        settings: every argument that shapes the video (prompts, seeds, partitions, sizes, ...).
+        counters: where the run stands; `frame_index` frames have been handed out.
+        fingerprint: of the model.
+    """
+
+    tensors: dict[str, Tensor]
+    settings: dict[str, Any]
+    counters: dict[str, Any]
+    fingerprint: str
+    notes: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def frame_index(self) -> int:
+        """Frames handed out so far."""
+        return self.counters["frame_index"]
+
+    def prompt_keys(self) -> dict[int, tuple[str, ...]]:
+        """{frame: prompts of all videos}, as the run has them."""
+        return {frame: tuple(prompts) for frame, prompts in self.settings["prompts"]}
+
+    def save(self, path: str | Path) -> None:
+        """Write a safetensors file; an older one stays whole until the new one is on disk.
+
+        Raises:
+            OSError: the file cannot be written.
+        """
+        path = Path(path)
+        meta = {"settings": self.settings, "counters": self.counters, "fingerprint": self.fingerprint}
+        meta["notes"] = self.notes
+        partial = path.with_name(path.name + ".partial")
+        try:
+            save_file(
+                {name: tensor.contiguous().cpu() for name, tensor in self.tensors.items()},
+                partial,
+                metadata={"format": FORMAT, "meta": json.dumps(meta)},
+            )
+            with open(partial, "rb") as file:
+                os.fsync(file.fileno())
+            os.replace(partial, path)
+        except SafetensorError as error:
+            raise OSError(f"cannot write the state to {path}: {error}") from error
+        finally:
+            partial.unlink(missing_ok=True)
+
+    @classmethod
+    def load(cls, path: str | Path) -> "QueueState":
+        """Read a file written by `save`.
+
+        Raises:
+            ValueError: the file is not such a state.
+            FileNotFoundError: there is no such file.
+        """
+        if not Path(path).is_file():
+            raise FileNotFoundError(f"there is no state file {path}")
+        try:
+            with safe_open(path, "pt") as file:
+                head = file.metadata() or {}
+                if head.get("format") != FORMAT:
+                    raise ValueError(f"{path} is not a queue state of this version ({FORMAT!r})")
+                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        except SafetensorError as error:
+            raise ValueError(f"{path} is damaged or no queue state: {error}") from error
+        meta = json.loads(head["meta"])
+        return cls(tensors, meta["settings"], meta["counters"], meta["fingerprint"], meta["notes"])

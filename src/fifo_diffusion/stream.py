@@ -1,0 +1,279 @@
+"""`FrameStream`: one running video."""
+
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from fifo_diffusion.method import Noise, NoiseLevels, Queue, SeededNoise, diagonal_denoising, sample_clip
+from fifo_diffusion.prompts import PromptTrack
+from fifo_diffusion.settings import RunSettings
+from fifo_diffusion.start import StartPlan
+from fifo_diffusion.state import QueueState
+from fifo_diffusion.video.decoder import to_uint8
+
+if TYPE_CHECKING:
+    from fifo_diffusion.pipeline import FIFO
+
+
+class FrameStream(Iterator[np.ndarray]):
+    """Frames of one video (or of a batch), made by `FIFO.stream`. An iterator and a context manager.
+
+    Streams of one `FIFO` may be used in turns, and with the pipeline itself.
+
+    Attributes:
+        frame_index: frames handed out so far; the number of the next one.
+        fps: frames per second at which the base model's clips play.
+        seed: of the first video.
+        settings: all arguments, completed.
+    """
+
+    def __init__(
+        self,
+        fifo: "FIFO",
+        prompts: PromptTrack,
+        settings: RunSettings,
+        levels: NoiseLevels,
+        plan: StartPlan,
+        *,
+        noise: Noise | None,
+        num_frames: int | None,
+        windows_per_batch: int | None,
+        callback_on_frame: Callable[[int, np.ndarray], None] | None,
+    ) -> None:
+        self._fifo, self._model = fifo, fifo.model
+        self._prompts, self.settings, self._levels, self._plan = prompts, settings, levels, plan
+        self._layout = settings.layout
+        shape = self._model.latent_shape(settings.height, settings.width)
+        self._like = torch.empty(
+            (len(settings.seeds), shape[0], settings.window, *shape[1:]), device=self._model.device
+        )
+        self._custom_noise = noise is not None
+        self._noise = noise or SeededNoise(settings.seeds, shape)
+        self._num_frames = num_frames
+        self._callback = callback_on_frame
+        # On a CPU batching windows gains nothing; elsewhere all go at once until memory says otherwise.
+        self._windows = windows_per_batch or (1 if self._like.device.type == "cpu" else len(self._layout.windows))
+        self._decoder = self._model.decoder()
+        self._queue: Queue | None = None
+        self._loop: Iterator[tuple[int, Tensor]] | None = None
+        self._latents: deque[Tensor] = deque()  # clean, not decoded yet
+        self._ready: deque[Tensor] = deque()  # decoded, not handed out yet: (B, 3, H, W) in [0, 1]
+        self._flushed = self._closed = False
+        self._fingerprint: str | None = None
+        self.frame_index = 0
+        self.fps: float = self._model.defaults["fps"]
+        self.seed = settings.seeds[0]
+        if plan.state is not None:
+            self._restore(plan.state)
+
+    # ------------------------------------------------------------------ frames
+
+    def __iter__(self) -> "FrameStream":
+        return self
+
+    def __next__(self) -> np.ndarray:
+        """The next frame: uint8 (height, width, 3), or (videos, height, width, 3) for a batch of prompts."""
+        if self._closed or self.frame_index == self._num_frames:
+            raise StopIteration
+        frame = to_uint8(self._next_frame())
+        frame = frame if self.settings.batch else frame[0]
+        if self._callback is not None:
+            self._callback(self.frame_index - 1, frame)
+        return frame
+
+    def collect(self, output_type: str) -> Any:
+        """All frames up to `num_frames`, as the wrapped pipeline would return a clip."""
+        if self._num_frames is None:
+            raise ValueError("an endless stream cannot be collected: give num_frames")
+        if output_type not in ("pil", "np", "pt", "latent"):
+            raise ValueError(f'output_type {output_type!r} is not one of "pil", "np", "pt", "latent"')
+        items = []
+        while self.frame_index < self._num_frames:
+            items.append(self._next_latent() if output_type == "latent" else self._next_frame())
+        if output_type == "latent":
+            return self._model.output(torch.cat(items, 2), output_type)
+        return self._model.output(torch.stack(items, 1), output_type)
+
+    def close(self) -> None:
+        """End the stream and free its memory."""
+        self._closed = True
+        self._queue = self._loop = None
+        self._latents.clear()
+        self._ready.clear()
+
+    def __enter__(self) -> "FrameStream":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    # ------------------------------------------------------------------ prompts
+
+    @property
+    def prompt(self) -> str | list[str]:
+        """The prompt under which new frames enter; assign another one at any time (see `prompt_change`)."""
+        prompts = self._prompts.at(self._change_frame())
+        return list(prompts) if self.settings.batch else prompts[0]
+
+    @prompt.setter
+    def prompt(self, value: str | Sequence[str]) -> None:
+        prompts = [value] * len(self.settings.seeds) if isinstance(value, str) else list(value)
+        if len(prompts) != len(self.settings.seeds):
+            raise ValueError(f"{len(prompts)} prompts for {len(self.settings.seeds)} videos: give one, or one for each")
+        self._prompts.assign(prompts, self._change_frame(), self._layout.slots)
+
+    def _change_frame(self) -> int:
+        """The first frame that an assignment can wholly change; with "queue" the one at the head."""
+        if self._queue is None:
+            return 0
+        frames = self._queue.frames(self._layout)
+        at_tail = frames[-self._layout.frames_per_level]
+        return max(0, frames[self._layout.context] if self.settings.prompt_change == "queue" else at_tail)
+
+    # ------------------------------------------------------------------ saving
+
+    def state(self) -> QueueState:
+        """Everything needed to go on from here, bit for bit; save it with `.save(path)`."""
+        if self._closed:
+            raise RuntimeError("the stream is closed: take its state before closing it")
+        self._begin()
+        queue = self._queue
+        assert queue is not None
+        self._fingerprint = self._fingerprint or self._model.fingerprint()
+        tensors = {"queue": queue.latents_BCFHW, "known": queue.known_BCFHW}
+        if self._latents:
+            tensors["latents"] = torch.cat(list(self._latents), 2)
+        if self._ready:
+            tensors["ready"] = torch.stack(list(self._ready), 1)
+        tensors |= {f"decoder.{name}": value for name, value in self._decoder.state().items()}
+        settings = self.settings.to_json() | {"prompts": [[k, list(v)] for k, v in self._prompts.keys.items()]}
+        counters = {
+            "frame_index": self.frame_index,
+            "iteration": queue.iteration,
+            "origin": queue.origin,
+            "first_new": queue.first_new,
+            "from_noise": queue.from_noise,
+            "custom_noise": self._custom_noise,
+        }
+        return QueueState(
+            {k: v.detach().clone().cpu() for k, v in tensors.items()}, settings, counters, self._fingerprint
+        )
+
+    def _restore(self, state: QueueState) -> None:
+        counters, tensors, device = state.counters, state.tensors, self._like.device
+        if counters["custom_noise"] and not self._custom_noise:
+            raise ValueError("the state was saved with noise of your own: give the same noise= again")
+        if self._num_frames is not None and self._num_frames < counters["frame_index"]:
+            raise ValueError(
+                f"num_frames={self._num_frames} counts the whole video, of which {counters['frame_index']} frames are "
+                "done: give a larger number"
+            )
+        self.frame_index = counters["frame_index"]
+        names = ("first_new", "origin", "iteration", "from_noise")
+        latents, known = tensors["queue"].to(device), tensors["known"].to(device)
+        self._queue = Queue(latents, known, *(counters[name] for name in names))
+        if "latents" in tensors:
+            self._latents.extend(tensors["latents"].to(device).split(1, 2))
+        if "ready" in tensors:
+            self._ready.extend(tensors["ready"].to(device).unbind(1))
+        prefix = "decoder."
+        self._decoder.load_state({k[len(prefix) :]: v.to(device) for k, v in tensors.items() if k.startswith(prefix)})
+
+    # ------------------------------------------------------------------ inside
+
+    def _next_frame(self) -> Tensor:
+        """(B, 3, H, W) in [0, 1]."""
+        self._begin()
+        self._fill_while_showing()
+        while not self._ready:
+            self._ready.extend(self._decoder.push(self._wait_for_latent()).unbind(1))
+        self.frame_index += 1
+        return self._ready.popleft()
+
+    def _next_latent(self) -> Tensor:
+        """(B, C, 1, H, W), instead of a frame."""
+        self._begin()
+        if self._ready:
+            raise ValueError("given frames are part of this video and have no latents here: use another output_type")
+        latent = self._wait_for_latent()
+        self.frame_index += 1
+        return latent
+
+    def _wait_for_latent(self) -> Tensor:
+        while not self._latents:
+            self._advance()
+        return self._latents.popleft()
+
+    def _begin(self) -> None:
+        """Make the queue, at the first frame."""
+        self._fifo._check_open()
+        if self._queue is not None:
+            return
+        plan, layout = self._plan, self._layout
+        known, first_new = plan.known_BCFHW, 0
+        if plan.kind == "noise":
+            self._queue = Queue.from_pure_noise(layout, self._noise, self._like)
+            return
+        if plan.kind == "clip":
+            *_, known = sample_clip(self._levels, self._predict, self._noise, range(self.settings.window), self._like)
+            if self.settings.compat == "published":
+                self._queue = Queue.from_clip_published(layout, self._levels, self._noise, known)
+                return
+            first_new = self.settings.window
+            self._latents.extend(known.split(1, 2))
+        elif plan.shown is not None:
+            first_new = len(plan.shown)
+            shown = torch.from_numpy(plan.shown).movedim(-1, -3).float().to(self._like.device) / 255
+            self._ready.extend(frame.expand(len(self.settings.seeds), -1, -1, -1) for frame in shown)
+        assert known is not None
+        self._queue = Queue.from_known(layout, self._noise, known, first_new)
+
+    def _fill_while_showing(self) -> None:
+        """Spread the filling of the queue over the known frames that open the video: they come at an even pace, and
+        the first at once. A video that ends among them never fills a queue."""
+        queue = self._queue
+        assert queue is not None
+        opening = queue.first_new
+        if self.frame_index >= opening or (self._num_frames is not None and self._num_frames <= opening):
+            return
+        total = self._layout.fill_windows
+        while self._filled < total and self._filled * opening < self.frame_index * total:
+            self._advance()
+
+    @property
+    def _filled(self) -> int:
+        """Windows computed so far on the way to the first new frame."""
+        assert self._queue is not None
+        return self._layout.filled_windows(self._queue.iteration)
+
+    def _advance(self) -> None:
+        """One iteration of the queue."""
+        queue = self._queue
+        assert queue is not None
+        if self._loop is None:
+            self._loop = diagonal_denoising(
+                queue, self._layout, self._levels, self._predict, self._noise, windows_per_batch=lambda: self._windows
+            )
+        first, latents = next(self._loop)
+        for offset, latent in enumerate(latents.split(1, 2)):
+            if first + offset >= max(0, queue.first_new):
+                self._latents.append(latent)
+        self._prompts.forget_before(queue.frames(self._layout).start)
+
+    def _predict(self, latents_BCFHW: Tensor, timestep_BF: Tensor, windows: Sequence[Sequence[int]]) -> Tensor:
+        head = self._queue.frames(self._layout)[self._layout.context] if self._queue else 0
+        condition = self._prompts.condition(windows, head)
+        try:
+            return self._model.predict(latents_BCFHW, timestep_BF, condition).to(self._like.device)
+        except torch.OutOfMemoryError:
+            if len(windows) == 1:
+                raise
+        # Too many windows at once: go on with half as many from here on.
+        self._windows = half = len(windows) // 2
+        rows = half * len(self.settings.seeds)
+        first = self._predict(latents_BCFHW[:rows], timestep_BF[:rows], windows[:half])
+        return torch.cat([first, self._predict(latents_BCFHW[rows:], timestep_BF[rows:], windows[half:])])

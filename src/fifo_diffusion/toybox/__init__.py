@@ -1,0 +1,48 @@
+"""The embedded text-to-video model: a small diffusers pipeline that ships with the package.
+
+`DiffusionPipeline.from_pretrained(PIPELINE_FOLDER)` loads it; `FIFO.from_pretrained("toybox")` does so for you.
+"""
+
+from pathlib import Path
+
+PIPELINE_FOLDER = Path(__file__).parent / "pipeline"
+
+HEIGHT = WIDTH = 64
+NUM_FRAMES = 16
+FPS = 10
+GUIDANCE_SCALE = 2.5
+
+COLORS = ("red", "green", "blue", "yellow", "purple")
+SHAPES = ("ball", "square", "triangle")
+MOTIONS = ("moving left", "moving right", "moving up", "moving down")
+BACKGROUNDS = ("black", "white", "navy", "beige")
+PLACES = ("hills", "mountains", "city", "desert")
+TIMES = ("on a sunny day", "at sunset", "at night")
+
+PROMPTS = (
+    "a red robot walking to the right in the hills on a sunny day",
+    "a yellow robot walking to the left in the city at night",
+    "mountains scrolling to the left at sunset",
+    "desert scrolling to the right on a sunny day",
+    "a red ball moving right on a navy background",
+    "a green triangle moving up on a black background",
+)
+
+
+def describe() -> str:
+    """What the model understands, for people who want to write prompts for it."""
+    return f"""\
+Toybox understands three kinds of sentences (64x64 pixels, clips of {NUM_FRAMES} frames, {FPS} frames per second):
+
+  a COLOR SHAPE MOTION on a BACKGROUND background
+  PLACE scrolling to the left|right TIME
+  a COLOR robot walking to the left|right in the PLACE TIME
+
+  COLOR       {", ".join(COLORS)}
+  SHAPE       {", ".join(SHAPES)}
+  MOTION      {", ".join(MOTIONS)}
+  BACKGROUND  {", ".join(BACKGROUNDS)}
+  PLACE       {", ".join(PLACES)}
+  TIME        {", ".join(TIMES)}
+
+Other words are read letter by letter and mean nothing to it."""

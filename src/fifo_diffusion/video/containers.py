@@ -1,0 +1,251 @@
+"""mp4 and webm, written with PyAV so that a killed process leaves a file that plays.
+
+Three things would otherwise hold frames back: the encoder (lookahead, B-frames), the muxer (fragments or clusters of
+many frames) and the file buffer. The encoders below give each frame's packet at once, every frame is its own fragment
+or cluster, and it is flushed to the operating system. What is left is the muxer's habit of closing a fragment when the
+next one begins: one frame. One packet per frame, in order, also lets a file be cut and continued without re-encoding.
+
+Memory: the mp4 muxer keeps about 100 bytes per frame for the index that makes a closed file an ordinary mp4.
+"""
+
+import os
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from fractions import Fraction
+from itertools import islice
+from pathlib import Path
+
+import av
+import numpy as np
+from av.bitstream import BitStreamFilterContext
+from av.video.reformatter import VideoReformatter
+
+from .errors import VideoFileError
+from .metadata import read_metadata, to_comment
+from .readers import count_frames, iter_frames, opened_container, whole_packets
+from .sink import claim, replace_durably, too_short
+
+BT709, LIMITED_RANGE = 1, 1  # AVCOL_SPC_BT709, AVCOL_PRI_BT709 and AVCOL_TRC_BT709 are all 1; so is AVCOL_RANGE_MPEG
+SMALL = 256 * 256  # pixels; below this a few bytes more per frame are cheap and artefacts are easily seen
+
+
+@dataclass(frozen=True)
+class ContainerFormat:
+    """How one kind of file is encoded and muxed."""
+
+    name: str
+    codec: str
+    decoder: str
+    muxer: dict[str, str]
+    encoder: dict[str, str]
+    crf: int
+    crf_small: int
+    crf_max: int
+    odd_sizes_halve: bool
+    """Whether 4:2:0 chroma can have odd sizes. H.264 cannot: there odd sizes keep full chroma (4:4:4)."""
+
+    def pixel_format(self, height: int, width: int) -> str:
+        """4:2:0 wherever possible: it is what browsers, phones and hardware play."""
+        return "yuv420p" if self.odd_sizes_halve or (height % 2 == 0 and width % 2 == 0) else "yuv444p"
+
+
+MP4 = ContainerFormat(
+    name="mp4",
+    codec="libx264",
+    decoder="h264",
+    # Fragments while writing; on closing the muxer adds an index and the file is an ordinary mp4.
+    muxer={"movflags": "frag_every_frame+hybrid_fragmented+empty_moov+default_base_moof", "flush_packets": "1"},
+    encoder={"preset": "medium", "tune": "zerolatency"},
+    crf=18,
+    crf_small=12,
+    crf_max=51,
+    odd_sizes_halve=False,
+)
+WEBM = ContainerFormat(
+    name="webm",
+    codec="libvpx-vp9",
+    decoder="vp9",
+    muxer={"cluster_time_limit": "1", "flush_packets": "1"},
+    encoder={"deadline": "good", "cpu-used": "4", "lag-in-frames": "0", "b": "0"},
+    crf=24,
+    crf_small=14,
+    crf_max=63,
+    odd_sizes_halve=True,
+)
+
+
+class ContainerSink:
+    """Frames into one mp4 or webm file, new or continued."""
+
+    lag = 1
+
+    def __init__(
+        self,
+        path: str,
+        kind: ContainerFormat,
+        *,
+        rate: Fraction,
+        crf: int | None,
+        metadata: dict[str, str],
+        overwrite: bool,
+        continue_from: int,
+    ) -> None:
+        if crf is not None and not 0 <= crf <= kind.crf_max:
+            raise ValueError(
+                f"crf is {crf} but must lie in 0 (best) ... {kind.crf_max} (smallest file) for .{kind.name}"
+            )
+        if kind.codec not in av.codecs_available:
+            raise VideoFileError(
+                f"PyAV has no encoder {kind.codec} here, which .{kind.name} needs: type "
+                '"pip install --force-reinstall av", or write .gif, a folder of PNGs ("frames/") or another format'
+            )
+        self.kind, self.rate, self.crf = kind, rate, crf
+        self.path = Path(path)
+        self.size: tuple[int, int] | None = None
+        self._container = None
+        self._index = 0
+        self._good_bytes = 0
+        self._reformatter = VideoReformatter()
+        if continue_from:
+            self._is_new = False
+            claim(self.path, overwrite=True)
+            self._file = self.path.with_name(
+                f".{self.path.name}.part"
+            )  # the old file stays until this holds its frames
+            self._metadata = read_metadata(self.path)
+            self._take_over(continue_from)
+        else:
+            self._is_new = claim(self.path, overwrite)
+            self._file = self.path
+            self._metadata = metadata
+
+    def write(self, frame: np.ndarray) -> None:
+        if self._container is None:
+            self._start(*frame.shape[:2])
+        self._encode(frame)
+        self._good_bytes = os.path.getsize(self._file)
+        self._move_into_place()  # of a continued file, all old frames are now on the disk
+
+    def close(self) -> None:
+        if self._container is None:
+            if self._is_new:
+                self.path.unlink(missing_ok=True)
+            return
+        for packet in self._stream.encode():
+            self._container.mux(packet)
+        self._container.close()
+        self._move_into_place()
+
+    def abandon(self) -> int:
+        if self._container is not None:
+            with suppress(OSError, av.FFmpegError):
+                self._container.close()  # after an error FFmpeg writes nothing more to this file, so no false index
+        if self._file != self.path:
+            self._file.unlink(missing_ok=True)
+        try:
+            if self._container is not None and self._file == self.path:
+                os.truncate(self.path, self._good_bytes)
+            return count_frames(self.path)
+        except (OSError, VideoFileError):
+            self.path.unlink(missing_ok=True)  # not one frame in it
+            return 0
+
+    def _start(self, height: int, width: int) -> None:
+        # "file:" keeps FFmpeg from taking a colon in the name for a protocol.
+        self._container = av.open(f"file:{self._file}", "w", format=self.kind.name, options=self.kind.muxer)
+        if self._metadata:
+            self._container.metadata["comment"] = to_comment(self._metadata)
+        small = height * width <= SMALL
+        crf = self.crf if self.crf is not None else self.kind.crf_small if small else self.kind.crf
+        seekable = max(1, round(3 * self.rate))  # a key frame every three seconds
+        options = {**self.kind.encoder, "crf": str(crf), "g": str(seekable)}
+        self._stream = self._container.add_stream(self.kind.codec, rate=self.rate, options=options)
+        self._stream.width, self._stream.height = width, height
+        self._stream.pix_fmt = self.kind.pixel_format(height, width)
+        codec = self._stream.codec_context
+        codec.thread_count = 1  # the model needs the other cores; also the same file on every machine
+        codec.colorspace = codec.color_primaries = codec.color_trc = BT709
+        codec.color_range = LIMITED_RANGE
+        self.size = (height, width)
+
+    def _encode(self, frame: np.ndarray) -> None:
+        picture = self._reformatter.reformat(
+            av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24"),
+            format=self._stream.pix_fmt,
+            dst_colorspace="itu709",
+            dst_color_range="MPEG",
+        )
+        picture.pts, picture.time_base = self._index, 1 / self.rate
+        self._index += 1
+        for packet in self._stream.encode(picture):
+            self._container.mux(packet)
+
+    def _take_over(self, frames: int) -> None:
+        """Begin a new file beside the old one with the old one's first `frames` frames."""
+        try:
+            with opened_container(self.path) as old:
+                stream = old.streams.video[0]
+                if stream.average_rate and abs(stream.average_rate / self.rate - 1) > 1e-3:
+                    raise VideoFileError(
+                        f"{self.path} plays at {float(stream.average_rate):g} frames/s and cannot be continued "
+                        f"at {float(self.rate):g}: give the same fps, or start again"
+                    )
+                self._start(stream.height, stream.width)
+                copied = self._copy_packets(stream, frames)
+            if not copied:
+                for frame in islice(iter_frames(self.path), frames):
+                    self._encode(frame)
+            if self._index < frames:
+                raise too_short(self.path, self._index, frames)
+            self._good_bytes = os.path.getsize(self._file)
+        except (OSError, av.FFmpegError) as error:
+            self._remove_part()
+            raise VideoFileError(f"cannot continue {self.path}: {error}; it is as it was") from error
+        except BaseException:
+            self._remove_part()
+            raise
+
+    def _copy_packets(self, stream: av.VideoStream, frames: int) -> bool:
+        """Copy frames as they are: encoding them anew would show after a few rounds. False where headers differ."""
+        encoder = self._stream.codec_context
+        encoder.open(strict=False)
+        if (stream.codec_context.name, stream.pix_fmt) != (self.kind.decoder, encoder.pix_fmt):
+            return False
+        for packet in islice(_packets(stream), frames):
+            if self._index == 0 and not all(unit in bytes(packet) for unit in _parameter_sets(encoder)):
+                return False
+            packet.stream = self._stream
+            packet.time_base, packet.duration = 1 / self.rate, 1
+            packet.pts = packet.dts = self._index
+            self._index += 1
+            self._container.mux(packet)
+        return True
+
+    def _move_into_place(self) -> None:
+        if self._file != self.path:
+            replace_durably(self._file, self.path)
+            self._file = self.path
+
+    def _remove_part(self) -> None:
+        if self._container is not None:
+            with suppress(OSError, av.FFmpegError):
+                self._container.close()
+        self._file.unlink(missing_ok=True)
+
+
+def _packets(stream: av.VideoStream) -> Iterator[av.Packet]:
+    """The stream's whole packets, in the form that an encoder would give them."""
+    packets = (packet for packet in whole_packets(stream.container) if packet.size)
+    if stream.codec_context.name != "h264":
+        yield from packets
+        return
+    to_encoder_form = BitStreamFilterContext("h264_mp4toannexb", stream)
+    for packet in packets:
+        yield from to_encoder_form.filter(packet)
+
+
+def _parameter_sets(encoder: av.CodecContext) -> list[bytes]:
+    """An H.264 encoder's sequence and picture parameters (NAL units 7 and 8), on which all frames of a file depend."""
+    units = (encoder.extradata or b"").split(b"\x00\x00\x00\x01")
+    return [unit for unit in units if unit and unit[0] & 31 in (7, 8)]

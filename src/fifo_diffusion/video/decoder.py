@@ -1,0 +1,81 @@
+"""Streaming decoders: clean latents in, frames out, as they come."""
+
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+
+class StreamingDecoder(Protocol):
+    """Turns a stream of clean latents into frames.
+
+    Attributes:
+        latency: latent frames that must have been pushed after one before its frames come out.
+        exact: whether the stream equals decoding the whole clip at once.
+    """
+
+    latency: int
+    exact: bool
+
+    def push(self, latents_BCFHW: Tensor) -> Tensor:
+        """Clean latents to the frames that are ready: (B, F', 3, H, W) float32 in [0, 1]; F' may be 0."""
+        ...
+
+    def flush(self) -> Tensor:
+        """The frames still held back, at the end of a video."""
+        ...
+
+    def state(self) -> dict[str, Tensor]:
+        """What the decoder remembers of the past, to be saved with a run."""
+        ...
+
+    def load_state(self, state: dict[str, Tensor]) -> None:
+        """Go on from a saved `state()`."""
+        ...
+
+
+class FrameDecoder:
+    """For autoencoders of single images (Stable Diffusion's and relatives): every latent is one frame.
+
+    Args:
+        vae: an `AutoencoderKL`; decoded frame by frame, so that memory does not depend on how many are pushed.
+    """
+
+    latency = 0
+    exact = True
+
+    def __init__(self, vae: Any) -> None:
+        self.vae = vae
+
+    @torch.no_grad()
+    def push(self, latents_BCFHW: Tensor) -> Tensor:
+        z = (latents_BCFHW / self.vae.config.scaling_factor).to(self.vae.dtype)
+        frames = [self.vae.decode(frame, return_dict=False)[0].float() for frame in z.unbind(2)]
+        return (torch.stack(frames, 1) / 2 + 0.5).clamp(0, 1)
+
+    def flush(self) -> Tensor:
+        return torch.empty(0)
+
+    def state(self) -> dict[str, Tensor]:
+        return {}
+
+    def load_state(self, state: dict[str, Tensor]) -> None:
+        if state:
+            raise ValueError("this decoder remembers nothing, but a state was given")
+
+
+@torch.no_grad()
+def encode_frames(vae: Any, frames_FHWC: np.ndarray, device: torch.device) -> Tensor:
+    """uint8 frames through an image autoencoder, one by one: the mean latents, (1, C, F, H, W) float32."""
+    latents = []
+    for frame in frames_FHWC:
+        pixels = torch.from_numpy(np.ascontiguousarray(frame)).permute(2, 0, 1)[None].to(device)
+        posterior = vae.encode((pixels.float() / 127.5 - 1).to(vae.dtype)).latent_dist
+        latents.append(posterior.mode().float() * vae.config.scaling_factor)
+    return torch.stack(latents, 2)
+
+
+def to_uint8(frames: Tensor) -> np.ndarray:
+    """Frames (..., 3, H, W) in [0, 1] to uint8 (..., H, W, 3) on the host."""
+    return (frames * 255).round().to(torch.uint8).movedim(-3, -1).cpu().numpy()

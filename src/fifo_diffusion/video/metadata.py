@@ -1,0 +1,47 @@
+"""Settings in a video file: a dict of strings, kept as JSON in the comment that every format has."""
+
+import json
+from pathlib import Path
+
+from PIL import Image
+
+from .readers import images_in, is_image, opened_container, opened_image
+
+PNG_KEY = "Comment"  # the PNG standard's own keyword for it
+
+
+def to_comment(metadata: dict[str, str]) -> str:
+    """The text that is stored in the file."""
+    return json.dumps({key: str(value) for key, value in metadata.items()}, ensure_ascii=False)
+
+
+def from_comment(comment: str) -> dict[str, str]:
+    """The dict in a stored text; a comment by another program comes back as `{"comment": text}`."""
+    try:
+        metadata = json.loads(comment)
+    except ValueError:
+        metadata = None
+    if not isinstance(metadata, dict):
+        return {"comment": comment} if comment else {}
+    return {key: str(value) for key, value in metadata.items()}
+
+
+def read_metadata(path: str | Path) -> dict[str, str]:
+    """What `metadata` was when `path` (mp4, webm, gif, a PNG or a folder of them) was written; {} if there is none.
+
+    Works on files that were never completed. Raises `VideoFileError` if the file cannot be read.
+    """
+    path = Path(path)
+    if path.is_dir():
+        path = images_in(path)[0]
+    if is_image(path):
+        with opened_image(path) as image:
+            return from_comment(_text(image))
+    with opened_container(path) as container:
+        tags = {key.lower(): value for key, value in container.metadata.items()}
+        return from_comment(tags.get("comment", ""))
+
+
+def _text(image: Image.Image) -> str:
+    comment = image.info.get(PNG_KEY, image.info.get("comment", ""))
+    return comment.decode("utf-8", "replace") if isinstance(comment, bytes) else str(comment)

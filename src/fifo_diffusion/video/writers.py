@@ -1,0 +1,205 @@
+"""Writing frames to files as they are made, at constant memory.
+
+The suffix chooses the format: .mp4 (H.264), .webm (VP9), .gif, a folder of numbered PNGs (a name that ends in "/" or
+has no suffix), or "-" for raw video (y4m) on standard output.
+"""
+
+import errno
+import os
+from collections.abc import Iterable
+from contextlib import suppress
+from os import PathLike
+from pathlib import Path
+from types import TracebackType
+
+import av
+import numpy as np
+
+from .containers import MP4, WEBM, ContainerSink
+from .errors import VideoFileError
+from .gif import GifSink
+from .png_folder import PngFolderSink
+from .readers import as_frame
+from .sink import Sink, as_rate
+from .y4m import Y4mSink
+
+CONTAINERS = {".mp4": MP4, ".webm": WEBM}
+NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+DEFAULT_FPS = 8
+
+
+class FrameWriter:
+    """An open output: `write` frames, then `close` it, or use it in a `with` block, which closes it in any case.
+
+    Made by `open_writer`. A file of which no frame was written is not left behind.
+    """
+
+    def __init__(self, path: str, sink: Sink, *, scale: int, frames: int) -> None:
+        self.path = path
+        """The output as it was named."""
+        self.frames = frames
+        """Frames in the output, those that it was continued from included."""
+        self._sink, self._scale, self._kept = sink, scale, frames
+        self._size = sink.size
+        self._state = "open"
+
+    @property
+    def frames_safe(self) -> int:
+        """Frames that would be in the output if the process were killed now: all, or all but the last."""
+        if self._state != "open":
+            return self.frames
+        return max(self._kept, self.frames - self._sink.lag)
+
+    def write(self, frame: np.ndarray) -> None:
+        """Append one frame, uint8 (height, width, 3) in RGB, of the same size as those before.
+
+        Raises `ValueError` for a frame that is none, and `VideoFileError` when the output cannot take it (disk full);
+        then the file is closed and holds `frames` frames.
+        """
+        if self._state != "open":
+            raise VideoFileError(f"{self.path} is {self._state}: no frame can be added; open it with continue_from")
+        if not isinstance(frame, np.ndarray) or frame.dtype != np.uint8 or frame.ndim != 3 or frame.shape[2] != 3:
+            what = f"{frame.dtype} {frame.shape}" if isinstance(frame, np.ndarray) else type(frame).__name__
+            raise ValueError(f"a frame must be a uint8 array (height, width, 3), not {what}")
+        if self._scale > 1:
+            frame = frame.repeat(self._scale, axis=0).repeat(self._scale, axis=1)
+        if self._size is None:
+            self._size = frame.shape[:2]
+        if frame.shape[:2] != self._size:
+            (height, width), (old_height, old_width) = frame.shape[:2], self._size
+            raise ValueError(
+                f"this frame is {width}x{height} but those before, in {self.path}, {old_width}x{old_height}"
+            )
+        try:
+            self._sink.write(frame)
+        except (OSError, av.FFmpegError) as error:
+            raise self._give_up(error) from error
+        self.frames += 1
+
+    def close(self) -> None:
+        """Complete the file. Closing twice does nothing."""
+        if self._state != "open":
+            return
+        try:
+            self._sink.close()
+        except (OSError, av.FFmpegError) as error:
+            raise self._give_up(error) from error
+        self._state = "closed"
+
+    def __enter__(self) -> "FrameWriter":
+        return self
+
+    def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if error is None:
+            self.close()
+        else:
+            with suppress(VideoFileError):  # the first error is the one to tell
+                self.close()
+
+    def _give_up(self, error: Exception) -> VideoFileError:
+        self._state = "broken"
+        self.frames = self._sink.abandon()
+        code = getattr(error, "errno", None)
+        if code == errno.EPIPE:
+            return VideoFileError(f"the program that reads the frames has ended, after {self.frames} frames")
+        reason = "disk full" if code in NO_ROOM else f"error ({getattr(error, 'strerror', None) or error})"
+        kept = f"its first {self.frames} frames are safe and play" if self.frames else "no frame was kept"
+        advice = "free some space" if code in NO_ROOM else "choose another place"
+        return VideoFileError(f"{reason} while writing {self.path}: {kept}; {advice}, then continue or start again")
+
+
+def open_writer(
+    path: str | PathLike,
+    *,
+    fps: float,
+    metadata: dict[str, str] | None = None,
+    overwrite: bool = False,
+    continue_from: int | None = None,
+    scale: int = 1,
+    crf: int | None = None,
+) -> FrameWriter:
+    """Open an output for frames; that it can be written is found out here, not at the first frame.
+
+    Args:
+        path: where to; the suffix chooses the format (see the module's first lines).
+        fps: frames per second at which it plays.
+        metadata: strings to keep in the file, for `read_metadata`; "-" has no room for them.
+        overwrite: replace an existing output. It is kept until the first frame is written.
+        continue_from: cut the existing output to this many frames and append; its metadata stay. 0 starts it anew.
+        scale: enlarge frames by this whole number, each pixel to a square.
+        crf: quality of mp4 (0 to 51) and webm (0 to 63), lower is better; the default is good, for small frames better.
+
+    Raises:
+        ValueError: an argument that makes no sense.
+        VideoFileError: the output exists, cannot be written, or has fewer frames than `continue_from`.
+    """
+    name = os.fspath(path)
+    rate = as_rate(fps)
+    if scale < 1 or scale != int(scale):
+        raise ValueError(f"scale must be a whole number of at least 1, not {scale}")
+    kept = continue_from or 0
+    if kept < 0:
+        raise ValueError(f"continue_from must not be negative, but is {continue_from}")
+    overwrite = overwrite or continue_from is not None
+    metadata = metadata or {}
+    suffix = Path(name).suffix.lower()
+
+    if name == "-":
+        if kept:
+            raise ValueError('"-" cannot be continued, it is a pipe: write to a file')
+        sink: Sink = Y4mSink(rate=rate)
+    elif kept and not os.path.exists(name):
+        raise VideoFileError(f"there is no {name} to continue from frame {kept}: start again")
+    elif name.endswith("/") or not suffix:
+        sink = PngFolderSink(name, metadata=metadata, overwrite=overwrite, continue_from=kept)
+    elif suffix == ".gif":
+        sink = GifSink(name, rate=rate, metadata=metadata, overwrite=overwrite, continue_from=kept)
+    elif suffix in CONTAINERS:
+        sink = ContainerSink(
+            name,
+            CONTAINERS[suffix],
+            rate=rate,
+            crf=crf,
+            metadata=metadata,
+            overwrite=overwrite,
+            continue_from=kept,
+        )
+    else:
+        raise ValueError(
+            f'cannot write "{name}": its name must end in .mp4, .webm or .gif; for a folder of PNGs type "{name}/", '
+            "for raw video (y4m) on standard output -"
+        )
+    return FrameWriter(name, sink, scale=int(scale), frames=kept)
+
+
+def write_video(
+    path: str | PathLike,
+    frames: Iterable,
+    fps: float | None = None,
+    *,
+    metadata: dict[str, str] | None = None,
+    overwrite: bool = True,
+    scale: int = 1,
+    crf: int | None = None,
+) -> int:
+    """Write frames (uint8 arrays, float arrays in [0, 1] or PIL images) to a file as they come, at constant memory.
+
+    ```python
+    write_video("corgi.mp4", fifo.stream("a corgi surfing", num_frames=10_000), fps=8)
+    ```
+
+    Without `fps` it is `frames.fps` where there is one, else 8. An existing file is replaced once the first frame has
+    come. If the frames end in an error or Ctrl-C, the file holds those before and plays, and the error goes on.
+    The other arguments are those of `open_writer`.
+
+    Returns:
+        The number of frames written.
+    """
+    if fps is None:
+        fps = getattr(frames, "fps", None) or DEFAULT_FPS
+    with open_writer(path, fps=fps, metadata=metadata, overwrite=overwrite, scale=scale, crf=crf) as writer:
+        for frame in frames:
+            writer.write(as_frame(frame))
+    if not writer.frames:
+        raise ValueError(f"there was no frame to write, so {writer.path} was not written")
+    return writer.frames
