@@ -2,11 +2,11 @@
 
 import math
 
-import golden
 import pytest
 import torch
 from torch import Tensor
 
+import golden
 from fifo_diffusion.method import Queue, QueueLayout, diagonal_denoising
 from fifo_diffusion.models.per_frame import PerFrameHooks
 from fifo_diffusion.models.videocrafter import add_fps, load_unet, published_levels

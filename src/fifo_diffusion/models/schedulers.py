@@ -67,18 +67,16 @@ def read_levels(scheduler: Any, count: int, *, eta: float = 0.0, scheduler_exact
         prediction=config.get("prediction_type", "epsilon"),
         clip=float(config.get("clip_sample_range", 1.0)) if config.get("clip_sample") else None,
     )
-    return (
-        _ddpm_details(levels, config.get("variance_type", "fixed_small"), abar[timestep], target)
-        if ancestral
-        else levels
-    )
+    return _ddpm_details(levels, config, abar[timestep], target, scheduler_exact) if ancestral else levels
 
 
-def _ddpm_details(levels: NoiseLevels, variance_type: str, abar: Tensor, target: Tensor) -> NoiseLevels:
+def _ddpm_details(levels: NoiseLevels, config: Any, abar: Tensor, target: Tensor, exact: bool) -> NoiseLevels:
     """DDPM is DDIM with eta = 1, but that its direction follows the clipped prediction and its variance may be beta."""
+    variance_type = config.get("variance_type", "fixed_small")
     if variance_type == "fixed_large":
-        beta = (1 - abar / target) * (torch.arange(len(levels)) > 0)  # no noise is added in the last step
-        levels = levels.with_ancestral_variance(beta)
+        # diffusers adds noise even to the finished frame, unless its last timestep is 0.
+        noisy = levels.timestep > 0 if exact else torch.arange(len(levels)) > 0
+        levels = levels.with_ancestral_variance((1 - abar / target) * noisy)
     elif variance_type not in ("fixed_small", "learned_range"):
         raise ValueError(f"DDPM variance_type {variance_type!r} is not supported: use fixed_small or fixed_large")
     return levels.with_clipped_direction()

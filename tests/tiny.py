@@ -1,0 +1,90 @@
+"""Tiny random pipelines, built without any download."""
+
+from typing import Any
+
+import torch
+from diffusers import AutoencoderKL, DDIMScheduler, UNet3DConditionModel
+from tokenizers import Tokenizer, models, pre_tokenizers
+from transformers import CLIPTextConfig, CLIPTextModel, PreTrainedTokenizerFast
+
+from fifo_diffusion.models.text_to_video import TextToVideoPipeline
+
+TEXT = "a red blue green ball cat dog moving left right up down on the sea sand by night day"
+
+
+def randomize(module: torch.nn.Module, seed: int) -> torch.nn.Module:
+    """Random weights everywhere: stock initialisation leaves temporal convolutions at zero, where mistakes hide."""
+    generator = torch.Generator().manual_seed(seed)
+    for name, value in module.named_parameters():
+        if value.dim() > 1:
+            fan_in = value[0].numel()
+            value.data = torch.randn(value.shape, generator=generator) * fan_in**-0.5
+        elif name.endswith("weight"):
+            value.data = 1 + 0.1 * torch.randn(value.shape, generator=generator)
+        else:
+            value.data = 0.1 * torch.randn(value.shape, generator=generator)
+    return module.eval()
+
+
+def tokenizer() -> PreTrainedTokenizerFast:
+    vocabulary = {word: k for k, word in enumerate(["<end>", "<start>", *dict.fromkeys(TEXT.split())])}
+    fast = Tokenizer(models.WordLevel(vocabulary, unk_token="<end>"))
+    fast.pre_tokenizer = pre_tokenizers.Whitespace()
+    special = {"bos_token": "<start>", "eos_token": "<end>", "pad_token": "<end>", "unk_token": "<end>"}
+    return PreTrainedTokenizerFast(tokenizer_object=fast, model_max_length=8, **special)
+
+
+def unet(seed: int = 0, **changes: Any) -> UNet3DConditionModel:
+    """Two channels per norm group: with one, a group norm hides the timestep."""
+    config = {
+        "sample_size": 8,
+        "block_out_channels": (64, 64),
+        "down_block_types": ("CrossAttnDownBlock3D", "DownBlock3D"),
+        "up_block_types": ("UpBlock3D", "CrossAttnUpBlock3D"),
+        "layers_per_block": 1,
+        "attention_head_dim": 16,
+        "cross_attention_dim": 24,
+    } | changes
+    return randomize(UNet3DConditionModel(**config), seed)
+
+
+def scheduler(**changes: Any) -> DDIMScheduler:
+    config = {"beta_schedule": "scaled_linear", "beta_start": 0.00085, "beta_end": 0.012, "clip_sample": False}
+    return DDIMScheduler(**config | {"set_alpha_to_one": True, "timestep_spacing": "trailing"} | changes)
+
+
+def components(seed: int = 0, **unet_changes: Any) -> dict[str, Any]:
+    torch.manual_seed(seed)
+    text = CLIPTextConfig(
+        vocab_size=64,
+        hidden_size=24,
+        intermediate_size=48,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        max_position_embeddings=8,
+        bos_token_id=1,
+        eos_token_id=0,
+        pad_token_id=0,
+    )
+    vae = AutoencoderKL(
+        block_out_channels=(8, 16),
+        down_block_types=("DownEncoderBlock2D",) * 2,
+        up_block_types=("UpDecoderBlock2D",) * 2,
+        latent_channels=4,
+        norm_num_groups=4,
+        sample_size=16,
+    )
+    return {
+        "vae": randomize(vae, seed + 1),
+        "text_encoder": randomize(CLIPTextModel(text), seed + 2),
+        "tokenizer": tokenizer(),
+        "unet": unet(seed, **unet_changes),
+        "scheduler": scheduler(),
+    }
+
+
+def pipeline(seed: int = 0, **unet_changes: Any) -> TextToVideoPipeline:
+    """16x16 pixels, latents of 4 channels at 8x8."""
+    pipe = TextToVideoPipeline(**components(seed, **unet_changes))
+    pipe.set_progress_bar_config(disable=True)
+    return pipe
