@@ -1,1 +1,1 @@
-"""What is measured: the checker of the toybox world, smoothness, flicker, drift, and the error of diagonal denoising."""
+"""What is measured: a checker of toybox videos, smoothness, flicker, drift, and the error of diagonal denoising."""
