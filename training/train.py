@@ -46,7 +46,8 @@ def parse() -> argparse.Namespace:
     add("--stage", choices=("clips", "images"), default="clips")
     add("--minutes", type=float, default=10, help="length of the whole stage, pauses between runs not counted")
     add("--decay", type=float, default=0.4, help="last share of the time, with a falling rate (cosine)")
-    add("--batch", type=int, default=8, help="clips per step (images: 8 times as many)")
+    add("--batch", type=int, default=8, help="clips per step (images: 16 times as many)")
+    add("--mix", type=int, default=0, help="in the stage of clips, every so many steps is one of images")
     add("--rate", type=float, default=1e-3)
     add("--fast", type=float, default=1.0, help="factor on the rate of temporal layers and text path")
     add("--warmup", type=int, default=60)
@@ -96,11 +97,12 @@ class Training:
         slow = [p for p in self.parameters if id(p) not in known]
         groups = [{"params": slow, "factor": 1.0}, {"params": fast, "factor": args.fast}]
         self.optimizer = torch.optim.AdamW(groups, args.rate, betas=(0.9, 0.99), weight_decay=1e-3, fused=True)
-        self.step, self.elapsed, self.clips = 0, 0.0, 0
+        self.step, self.elapsed, self.clips, self.images = 0, 0.0, 0, 0
         if state:
             self.optimizer.load_state_dict(state["optimizer"])
             self.averaged = [a.to(self.device) for a in state["averaged"]]
-            self.step, self.elapsed, self.clips = state["step"], state["elapsed"], state["clips"]
+            self.step, self.elapsed = state["step"], state["elapsed"]
+            self.clips, self.images = state["clips"], state["images"]
         torch.manual_seed(args.seed + self.step)
         self.rng = np.random.default_rng([args.seed, self.step])
         self.videos: dict[tuple, np.ndarray] = {}
@@ -132,7 +134,7 @@ class Training:
         self._average()
         state = {n: m.state_dict() for n, m in self._modules()}
         state |= {"averaged": self.averaged, "optimizer": self.optimizer.state_dict()}
-        state |= {"step": self.step, "elapsed": self.elapsed, "clips": self.clips}
+        state |= {"step": self.step, "elapsed": self.elapsed, "clips": self.clips, "images": self.images}
         torch.save(state, self.out / "state.tmp")
         for name in ("ema", "state"):  # a stop in the middle of writing leaves the last good files
             os.replace(self.out / f"{name}.tmp", self.out / f"{name}.pt")
@@ -158,7 +160,7 @@ class Training:
     def levels(self, count: int, frames: int) -> torch.Tensor:
         """Noise levels (B, F)."""
         level = torch.randint(0, 1000, (count, 1))
-        if self.args.stage == "clips":
+        if frames > 1:
             level = torch.where(torch.rand(count, 1) < self.args.middle, torch.randint(400, 900, (count, 1)), level)
         level = level.expand(count, frames)
         diagonal = (torch.rand(count) < self.args.diagonal)[:, None]
@@ -171,9 +173,14 @@ class Training:
         cosine = 0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * min(1.0, fall)))
         return self.args.rate * min(1.0, (self.step + 1) / self.args.warmup) * cosine
 
+    def is_image_step(self) -> bool:
+        mix = self.args.mix
+        return self.args.stage == "images" or bool(mix and self.step % mix == mix - 1)
+
     def train_step(self) -> float:
-        images = self.args.stage == "images"
-        count, frames = (self.args.batch * 8, 1) if images else (self.args.batch, FRAMES)
+        images = self.is_image_step()
+        # as many images as a batch of clips has frames: the compiled blocks see the same shapes
+        count, frames = (self.args.batch * FRAMES, 1) if images else (self.args.batch, FRAMES)
         x, captions = self.draw(count, frames)
         ids = tokens(self.tokenizer, captions)
         ids[torch.rand(count) < 0.12] = self.null  # for guidance
@@ -195,7 +202,8 @@ class Training:
         loss.backward()
         torch.nn.utils.clip_grad_norm_(self.parameters, 1.0)
         self.optimizer.step()
-        self.step, self.clips = self.step + 1, self.clips + count
+        self.step, self.clips = self.step + 1, self.clips + (0 if images else count)
+        self.images += count if images else 0
         with torch.no_grad():
             share = 1 - min(self.args.ema, self.step / (10 + self.step))
             torch._foreach_lerp_(self.averaged, self.parameters, share)
@@ -244,8 +252,8 @@ def plot(folder: Path) -> None:
 
     rows = np.genfromtxt(folder / "loss.csv", delimiter=",", names=True)
     figure, axis = plt.subplots(figsize=(6, 3.5))
-    axis.plot(np.atleast_1d(rows["clips"]), np.atleast_1d(rows["loss"]), lw=1)
-    axis.set(xlabel="clips drawn", ylabel="v-loss, mean of 30 s", yscale="log")
+    axis.plot(np.atleast_1d(rows["step"]), np.atleast_1d(rows["loss"]), lw=1)
+    axis.set(xlabel="steps", ylabel="v-loss, mean of 30 s", yscale="log")
     figure.tight_layout()
     figure.savefig(folder / "loss.png", dpi=110)
     plt.close(figure)
@@ -261,7 +269,9 @@ def main() -> None:
     logged = saved = swapped = sheeted = last
     losses: list[float] = []
     while training.elapsed < 60 * args.minutes:
-        losses.append(training.train_step())
+        counts = args.stage == "images" or not training.is_image_step()
+        loss = training.train_step()
+        losses += [loss] if counts else []
         now = time.time()
         training.elapsed, last = training.elapsed + now - last, now
         if now - logged > 30:

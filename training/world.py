@@ -26,6 +26,7 @@ PERIOD = 64
 COLORS = {"red": (225, 35, 35), "green": (40, 185, 65), "blue": (45, 95, 245), "yellow": (250, 215, 40),
           "purple": (165, 65, 215)}  # fmt: skip
 BACKGROUNDS = {"black": (12, 12, 16), "white": (240, 240, 240), "navy": (28, 38, 105), "beige": (232, 212, 172)}
+_GLOW = {"black": (150, 120, 80), "white": (145, 165, 190), "navy": (125, 135, 200), "beige": (165, 115, 75)}
 SHAPES = ("ball", "square", "triangle")
 VECTORS = {"left": (-1, 0), "right": (1, 0), "up": (0, -1), "down": (0, 1)}
 MOTIONS = {"left": ("moving left", "moving to the left"), "right": ("moving right", "moving to the right"),
@@ -78,11 +79,16 @@ def shape_distance(shape: str, x: np.ndarray, y: np.ndarray, radius: float = 14.
 
 
 def _shape(labels: Labels, n: np.ndarray) -> np.ndarray:
-    """A shape that looks where it goes, along the middle of the picture, which is a ring in both directions."""
+    """A shape that looks where it goes, along the middle of the picture, which is a ring in both directions.
+
+    A glow stands on the side where it goes to, for the same reason as the sun in `_scene`.
+    """
     (dx, dy), shape = VECTORS[labels["motion"]], labels["shape"]
     place = SIZE / 2 + SPEED * _column(n)
     x, y = _wrapped(_X - SIZE / 2 - dx * place), _wrapped(_Y - SIZE / 2 - dy * place)
     image = np.broadcast_to(np.asarray(BACKGROUNDS[labels["background"]], np.float32), (len(n), SIZE, SIZE, 3)).copy()
+    glow = np.clip((25 - np.hypot(_X - 32 - 32 * dx, _Y - 32 - 32 * dy)) / 8, 0, 1)[..., None]
+    image += glow * (np.asarray(_GLOW[labels["background"]], np.float32) - image)
     _paint(image, shape_distance(shape, x, y), COLORS[labels["color"]])
     reach = 4.0 if shape == "triangle" else 5.5
     ex, ey = x - reach * dx, y - reach * dy - (3.5 if shape == "triangle" else 0.0)
@@ -164,7 +170,7 @@ FACTORS: dict[str, dict[str, Sequence[str]]] = {
     "landscape": {"place": PLACES, "time": tuple(TIMES), "motion": ("left", "right")},
     "robot": {"color": tuple(COLORS), "place": PLACES, "time": tuple(TIMES), "motion": ("left", "right")},
 }
-WEIGHTS = {"shape": 0.45, "landscape": 0.25, "robot": 0.3}
+WEIGHTS = {"shape": 0.5, "landscape": 0.22, "robot": 0.28}
 FAMILIES = tuple(FACTORS)
 
 

@@ -27,6 +27,8 @@ DIRECTIONS = {"left": (-1, 0), "right": (1, 0), "up": (0, -1), "down": (0, 1)}
 PLACES = ("hills", "mountains", "city", "desert")
 TIMES = {"day": ("sunny day", "by day"), "sunset": ("sunset",), "night": ("night",)}
 
+_GLOWS = {"black glow": (150, 120, 80), "white glow": (145, 165, 190), "navy glow": (125, 135, 200),
+          "beige glow": (165, 115, 75)}  # fmt: skip
 _SKY = {"day": (90, 160, 240), "sunset": (110, 50, 120), "night": (8, 10, 40)}
 _LIGHT = {"day": 1.0, "sunset": 0.62, "night": 0.42}
 _NEAR = {"hills": (60, 150, 60), "mountains": (105, 125, 85), "city": (70, 70, 82), "desert": (225, 160, 80)}
@@ -71,7 +73,7 @@ def read(frames: np.ndarray) -> Reading:
     pixels = frames.astype(np.float32)
     shares = {name: float((_distance(pixels, rgb) < 32).mean()) for name, rgb in BACKGROUNDS.items()}
     background = max(shares, key=shares.get)
-    if shares[background] > 0.5:
+    if shares[background] > 0.4:
         return _read_shape(pixels, background)
     return _read_scene(pixels)
 
@@ -87,7 +89,7 @@ def displacements(frames: np.ndarray) -> np.ndarray:
     """What moves from frame to frame, (F - 1, 2) pixels to the right and down: the shape, or the ground (0 down)."""
     pixels, seen = frames.astype(np.float32), read(frames)
     if seen["family"] == "shape":
-        return np.stack(_track_shape(_object_mask(pixels, str(seen["background"]))), 1)
+        return np.stack(_track_shape(_body(pixels)[1]), 1)
     across = _track_things(pixels, str(seen["place"]), str(seen["time"]), seen["family"] == "robot")
     return np.stack([across, np.zeros_like(across)], 1)
 
@@ -127,8 +129,13 @@ def _motion(across: np.ndarray, down: np.ndarray) -> tuple[str, float]:
     return (("left", "right"), ("up", "down"))[axis][int(mean[axis] > 0)], speed
 
 
-def _object_mask(pixels: np.ndarray, background: str) -> np.ndarray:
-    return np.clip((_distance(pixels, BACKGROUNDS[background]) - 45) / 45, 0, 1)
+def _body(pixels: np.ndarray) -> tuple[str, np.ndarray]:
+    """The colour of the object and how far each pixel has it (F, H, W), its eye left out."""
+    names = [*COLORS, *BACKGROUNDS, *_GLOWS, "eye", "pupil"]
+    palette = [*COLORS.values(), *BACKGROUNDS.values(), *_GLOWS.values(), (250, 250, 250), (15, 15, 20)]
+    shares = _nearest(pixels[:, ::2, ::2], dict(zip(names, palette, strict=True)))
+    color = max(COLORS, key=lambda name: shares[name])
+    return color, np.clip((110 - _distance(pixels, COLORS[color])) / 60, 0, 1)
 
 
 def _track_shape(mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -136,10 +143,7 @@ def _track_shape(mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _read_shape(pixels: np.ndarray, background: str) -> Reading:
-    mask = _object_mask(pixels, background)
-    palette = {**COLORS, **BACKGROUNDS, "eye": (250, 250, 250), "pupil": (15, 15, 20)}
-    shares = _nearest(pixels[mask > 0.7], palette)
-    color = max(COLORS, key=lambda name: shares[name])
+    color, mask = _body(pixels)
     motion, speed = _motion(*_track_shape(mask))
     shape, overlap = _outline(mask)
     return {"family": "shape", "color": color, "shape": shape, "background": background, "motion": motion,

@@ -1,0 +1,117 @@
+"""Relative error of diagonal denoising (arXiv 2405.11473, Eq. 7 and Fig. 5) on any base model, from known clips.
+
+The paper does not say where the true noise comes from, which videos are used or whether guidance is on. The protocol
+here: one known clip of n f + f' consecutive frames, every frame noised with known noise. Diagonal: the windows of the
+layout, every frame at the level of its slot. Reference for slot i, the same for every setting: the partition of f
+frames that holds slot i, all of them at the level of slot i. The error is that of the predicted noise.
+
+Legend: B clips, C channels, F frames, H and W latent height and width, S slots (n f).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from fifo_diffusion.method import NoiseLevels, QueueLayout
+
+
+class Predicts(Protocol):
+    """What is needed of a model; `fifo_diffusion.models.VideoModel` has it. Turn guidance off in the condition."""
+
+    def predict(self, latents_BCFHW: Tensor, timestep_BF: Tensor, condition: Any) -> Tensor: ...
+
+
+@dataclass(frozen=True)
+class RelativeError:
+    """Mean squared noise errors of each clip and slot, diagonal and reference, both (B, S)."""
+
+    diagonal_BS: Tensor
+    reference_BS: Tensor
+
+    def ratio_of_norms(self) -> tuple[float, float]:
+        """Eq. 7: mean over slots of the ratio of norms, and its standard error over clips."""
+        per_clip = (self.diagonal_BS / self.reference_BS).sqrt().mean(1)
+        return float(per_clip.mean()), _standard_error(per_clip)
+
+    def ratio_of_errors(self) -> tuple[float, float]:
+        """Mean squared error of all slots over that of the reference, and its standard error over clips."""
+        top, bottom = self.diagonal_BS.mean(1), self.reference_BS.mean(1)
+        ratio = float(top.mean() / bottom.mean())
+        return ratio, _standard_error((top - ratio * bottom) / bottom.mean())
+
+    def curve(self) -> list[float]:
+        """Eq. 7 for each slot (Fig. 5), the mean over clips; windows begin every f slots."""
+        return (self.diagonal_BS / self.reference_BS).sqrt().mean(0).tolist()
+
+
+def _standard_error(values: Tensor) -> float:
+    return float(values.std() / len(values) ** 0.5) if len(values) > 1 else float("nan")
+
+
+def _noise_error(
+    model: Predicts, levels: NoiseLevels, noisy: Tensor, noise: Tensor, level_BF: Tensor, condition: Any
+) -> Tensor:
+    """Mean squared error of the predicted noise (B, F)."""
+    prediction = model.predict(noisy, levels.timestep[level_BF], condition)
+    return (levels.split(noisy, prediction, level_BF)[1] - noise).pow(2).mean((1, 3, 4))
+
+
+@torch.no_grad()
+def reference_errors(
+    model: Predicts, levels: NoiseLevels, layout: QueueLayout, clips: Tensor, noise: Tensor, condition: Any
+) -> Tensor:
+    """Errors (B, S) of every slot when its whole partition is at its level.
+
+    Args:
+        clips, noise: (B, C, f' + S, H, W) clean latents and standard normal noise, f' = f // 2 frames in front of the
+            queue's head; f' frames are there for every layout, so that all settings use the same clip.
+    """
+    b, f, before = len(clips), layout.frames, clips.shape[2] - layout.slots
+    errors = []
+    for slot in range(layout.slots):
+        first = before + slot // f * f
+        part, xi = clips[:, :, first : first + f], noise[:, :, first : first + f]
+        level_BF = torch.full((b, f), slot // layout.frames_per_level)
+        error = _noise_error(model, levels, levels.renoise(part, xi, level_BF), xi, level_BF, condition)
+        errors.append(error[:, slot % f])
+    return torch.stack(errors, 1)
+
+
+@torch.no_grad()
+def diagonal_errors(
+    model: Predicts, levels: NoiseLevels, layout: QueueLayout, clips: Tensor, noise: Tensor, condition: Any
+) -> Tensor:
+    """Errors (B, S) of every slot in the layout's own windows; arguments as for `reference_errors`."""
+    skip = clips.shape[2] - layout.size
+    if skip < 0:
+        raise ValueError(f"the clips need {layout.size} frames, not {clips.shape[2]}")
+    clean, xi = clips[:, :, skip:], noise[:, :, skip:]
+    level = torch.tensor(layout.slot_levels).expand(len(clips), -1)
+    noisy, result = levels.renoise(clean, xi, level), torch.empty(len(clips), layout.slots)
+    for window in layout.windows:
+        part = slice(window.start, window.stop)
+        error = _noise_error(model, levels, noisy[:, :, part], xi[:, :, part], level[:, part], condition)
+        written = slice(window.write_start - layout.context, window.write_stop - layout.context)
+        result[:, written] = error[:, window.write_start - window.start : window.write_stop - window.start]
+    return result
+
+
+def relative_error(
+    model: Predicts,
+    levels: NoiseLevels,
+    layouts: Sequence[QueueLayout],
+    clips: Tensor,
+    noise: Tensor,
+    condition: Any,
+) -> list[RelativeError]:
+    """One result per layout. All layouts share frames and partitions (they may differ in lookahead), hence one
+    reference."""
+    if len({(layout.frames, layout.partitions, layout.frames_per_level) for layout in layouts}) != 1:
+        raise ValueError("the layouts must agree in frames, partitions and frames_per_level")
+    reference = reference_errors(model, levels, layouts[0], clips, noise, condition)
+    return [
+        RelativeError(diagonal_errors(model, levels, layout, clips, noise, condition), reference) for layout in layouts
+    ]

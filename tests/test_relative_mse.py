@@ -1,0 +1,62 @@
+"""Relative error: exact cases."""
+
+import pytest
+import torch
+
+from fifo_diffusion.evaluation.relative_mse import relative_error
+from fifo_diffusion.method import NoiseLevels, QueueLayout
+
+
+class FrameByFrame:
+    """Looks at one frame at a time: diagonal windows cannot matter to it."""
+
+    def predict(self, latents_BCFHW, timestep_BF, condition):
+        return 0.5 * latents_BCFHW + 1e-3 * timestep_BF[:, None, :, None, None]
+
+
+class Neighbourly(FrameByFrame):
+    """Adds an error wherever the frames of a window are at different levels."""
+
+    def predict(self, latents_BCFHW, timestep_BF, condition):
+        spread = (timestep_BF.max(1).values - timestep_BF.min(1).values)[:, None, None, None, None]
+        return super().predict(latents_BCFHW, timestep_BF, condition) + 0.01 * spread
+
+
+@pytest.fixture
+def setting():
+    def make(partitions, lookahead):
+        layout = QueueLayout(4, partitions, lookahead)
+        timestep = torch.linspace(20, 980, layout.slots).round().long()
+        alphas = torch.cumprod(1 - torch.linspace(1e-4, 0.02, 1000, dtype=torch.float64), 0)[timestep]
+        target = torch.cat([torch.ones(1, dtype=torch.float64), alphas[:-1]])
+        return NoiseLevels.diffusion(timestep, alphas, target), layout
+
+    return make
+
+
+@pytest.mark.parametrize("partitions", [1, 2, 4])
+def test_a_model_that_does_not_mix_frames_has_ratio_one(setting, partitions):
+    levels, layout = setting(partitions, True)
+    generator = torch.Generator().manual_seed(0)
+    clips, noise = (torch.randn(3, 2, 2 + layout.slots, 4, 4, generator=generator) for _ in range(2))
+    layouts = [layout, setting(partitions, False)[1]]
+    for result in relative_error(FrameByFrame(), levels, layouts, clips, noise, None):
+        assert result.ratio_of_norms() == pytest.approx((1, 0), abs=1e-6)
+        assert result.ratio_of_errors() == pytest.approx((1, 0), abs=1e-6)
+        assert result.curve() == pytest.approx([1] * layout.slots, abs=1e-6)
+
+
+def test_an_error_from_mixed_levels_is_seen_and_falls_with_partitions(setting):
+    ratios = []
+    for partitions in (1, 2, 4):
+        levels, layout = setting(partitions, False)
+        generator = torch.Generator().manual_seed(0)
+        clips, noise = (torch.randn(3, 2, 2 + layout.slots, 4, 4, generator=generator) for _ in range(2))
+        ratios.append(relative_error(Neighbourly(), levels, [layout], clips, noise, None)[0].ratio_of_norms()[0])
+    assert ratios[0] > ratios[1] > ratios[2] > 1
+
+
+def test_clips_that_are_too_short_are_refused(setting):
+    levels, layout = setting(2, True)
+    with pytest.raises(ValueError, match="need 10 frames"):
+        relative_error(FrameByFrame(), levels, [layout], torch.zeros(1, 2, 8, 4, 4), torch.zeros(1, 2, 8, 4, 4), None)
