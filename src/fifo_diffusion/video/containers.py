@@ -5,7 +5,10 @@ many frames) and the file buffer. The encoders below give each frame's packet at
 or cluster, and it is flushed to the operating system. What is left is the muxer's habit of closing a fragment when the
 next one begins: one frame. One packet per frame, in order, also lets a file be cut and continued without re-encoding.
 
-Memory: the mp4 muxer keeps about 100 bytes per frame for the index that makes a closed file an ordinary mp4.
+The mp4 muxer must be that of FFmpeg 8.1 (PyAV 17.1) or later: earlier ones lose the file if the disk is full when they
+write the index, and earlier PyAVs mix up the colours.
+
+Memory: the mp4 muxer keeps about 120 bytes per frame for the index that makes a closed file an ordinary mp4.
 """
 
 import os
@@ -26,7 +29,8 @@ from .metadata import read_metadata, to_comment
 from .readers import count_frames, iter_frames, opened_container, whole_packets
 from .sink import claim, replace_durably, too_short
 
-BT709, LIMITED_RANGE = 1, 1  # AVCOL_SPC_BT709, AVCOL_PRI_BT709 and AVCOL_TRC_BT709 are all 1; so is AVCOL_RANGE_MPEG
+BT709 = 1  # FFmpeg's number for that standard's colour matrix, primaries and transfer curve
+LIMITED_RANGE = 1  # FFmpeg's number for luma in 16 ... 235, which players expect
 SMALL = 256 * 256  # pixels; below this a few bytes more per frame are cheap and artefacts are easily seen
 
 
@@ -56,7 +60,8 @@ MP4 = ContainerFormat(
     decoder="h264",
     # Fragments while writing; on closing the muxer adds an index and the file is an ordinary mp4.
     muxer={"movflags": "frag_every_frame+hybrid_fragmented+empty_moov+default_base_moof", "flush_packets": "1"},
-    encoder={"preset": "medium", "tune": "zerolatency"},
+    # FFmpeg halves the chroma around the centre; untold, players of H.264 take it for left.
+    encoder={"preset": "fast", "tune": "zerolatency", "chroma_sample_location": "center"},
     crf=18,
     crf_small=12,
     crf_max=51,
@@ -110,9 +115,8 @@ class ContainerSink:
         if continue_from:
             self._is_new = False
             claim(self.path, overwrite=True)
-            self._file = self.path.with_name(
-                f".{self.path.name}.part"
-            )  # the old file stays until this holds its frames
+            # The old file stays until this one holds its frames.
+            self._file = self.path.with_name(f".{self.path.name}.part")
             self._metadata = read_metadata(self.path)
             self._take_over(continue_from)
         else:
@@ -138,18 +142,18 @@ class ContainerSink:
         self._move_into_place()
 
     def abandon(self) -> int:
-        if self._container is not None:
-            with suppress(OSError, av.FFmpegError):
-                self._container.close()  # after an error FFmpeg writes nothing more to this file, so no false index
-        if self._file != self.path:
-            self._file.unlink(missing_ok=True)
-        try:
-            if self._container is not None and self._file == self.path:
+        with suppress(OSError, av.FFmpegError):
+            if self._container is None:
+                self.close()
+                return 0
+            self._container.close()  # after an error FFmpeg writes nothing more to this file, so no false index
+        with suppress(OSError):
+            if self._file != self.path:  # the file that was to be continued is as it was
+                self._file.unlink(missing_ok=True)
+            elif self._good_bytes:
                 os.truncate(self.path, self._good_bytes)
-            return count_frames(self.path)
-        except (OSError, VideoFileError):
-            self.path.unlink(missing_ok=True)  # not one frame in it
-            return 0
+            return self._count_or_remove()
+        return 0
 
     def _start(self, height: int, width: int) -> None:
         # "file:" keeps FFmpeg from taking a colon in the name for a protocol.
@@ -201,7 +205,7 @@ class ContainerSink:
             self._good_bytes = os.path.getsize(self._file)
         except (OSError, av.FFmpegError) as error:
             self._remove_part()
-            raise VideoFileError(f"cannot continue {self.path}: {error}; it is as it was") from error
+            raise VideoFileError(f"cannot continue {self.path} ({error.strerror}): it is as it was") from error
         except BaseException:
             self._remove_part()
             raise
@@ -222,14 +226,22 @@ class ContainerSink:
             self._container.mux(packet)
         return True
 
+    def _count_or_remove(self) -> int:
+        try:
+            return count_frames(self.path)
+        except VideoFileError:
+            if self._index <= 1 + self.lag:  # not one frame has reached the file
+                self.path.unlink(missing_ok=True)
+            return 0
+
     def _move_into_place(self) -> None:
         if self._file != self.path:
             replace_durably(self._file, self.path)
             self._file = self.path
 
     def _remove_part(self) -> None:
-        if self._container is not None:
-            with suppress(OSError, av.FFmpegError):
+        with suppress(OSError, av.FFmpegError):
+            if self._container is not None:
                 self._container.close()
         self._file.unlink(missing_ok=True)
 

@@ -1,7 +1,6 @@
 """GIFs, written frame by frame; Pillow's own `save` keeps every frame in memory until the last."""
 
 import os
-from collections.abc import Iterator
 from contextlib import suppress
 from fractions import Fraction
 from itertools import islice
@@ -11,7 +10,7 @@ from typing import BinaryIO
 import numpy as np
 from PIL import GifImagePlugin, Image
 
-from .errors import VideoFileError
+from .gif_blocks import frame_ends
 from .metadata import to_comment
 from .sink import claim, too_short
 
@@ -41,7 +40,7 @@ class GifSink:
         image = _with_palette(frame)
         parts = GifImagePlugin.getdata(image, duration=self._delay() * 10, include_color_table=True)
         if self._file is None:
-            self._file = open(self.path, "r+b" if self._good_bytes else "wb", buffering=0)  # noqa: SIM115: until close
+            self._file = open(self.path, "r+b" if self._good_bytes else "wb", buffering=0)  # noqa: SIM115
             self._file.seek(self._good_bytes)
             if not self._good_bytes:
                 info = {"loop": 0, "comment": to_comment(self._metadata) if self._metadata else ""}
@@ -83,33 +82,6 @@ class GifSink:
         os.truncate(self.path, ends[-1])
         self.size = (height, width)
         return ends[-1]
-
-
-def frame_ends(file: BinaryIO, name: object) -> Iterator[int]:
-    """The offset in a GIF after each of its whole frames."""
-    length = file.seek(0, os.SEEK_END)
-    file.seek(0)
-    header = file.read(13)
-    if header[:3] != b"GIF" or len(header) < 13:
-        raise VideoFileError(f"{name} is not a GIF")
-    _skip_palette(file, header[10])
-    while (block := file.read(1)) in (b"!", b","):
-        if block == b"!":
-            file.seek(1, os.SEEK_CUR)  # which extension it is
-        else:
-            _skip_palette(file, (file.read(9) or b"\0")[-1])
-            file.seek(1, os.SEEK_CUR)  # bits per symbol
-        while (size := file.read(1)) not in (b"", b"\0"):
-            file.seek(size[0], os.SEEK_CUR)
-        if file.tell() > length or size == b"":
-            return
-        if block == b",":
-            yield file.tell()
-
-
-def _skip_palette(file: BinaryIO, flags: int) -> None:
-    if flags & 0x80:
-        file.seek(3 << ((flags & 7) + 1), os.SEEK_CUR)
 
 
 def _with_palette(frame: np.ndarray) -> Image.Image:

@@ -11,6 +11,7 @@ from PIL.PngImagePlugin import PngInfo
 
 from .errors import VideoFileError
 from .metadata import PNG_KEY, read_metadata, to_comment
+from .readers import opened_image
 from .sink import check_folder, taken, too_short
 
 NAME = re.compile(r"frame_(\d{6,})\.png")
@@ -35,7 +36,7 @@ class PngFolderSink:
             found = next((n for n in range(continue_from) if n not in self._old), continue_from)
             if found < continue_from:
                 raise too_short(path, found, continue_from)
-            with Image.open(self._old[0]) as image:
+            with opened_image(self._old[0]) as image:
                 self.size = (image.height, image.width)
             metadata = read_metadata(self._old[0])
         elif self._old and not overwrite:

@@ -13,9 +13,11 @@ from pathlib import Path
 
 import av
 import numpy as np
+from av.video.reformatter import VideoReformatter
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from .errors import VideoFileError
+from .gif_blocks import frame_ends
 
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"})
 
@@ -88,8 +90,10 @@ def count_frames(path: str | PathLike) -> int:
     if is_image(path):
         with opened_image(path):
             return 1
-    with opened_container(path) as container, _reading(path):
-        count = sum(1 for packet in whole_packets(container) if packet.size)
+    count = _gif_length(path)
+    if count is None:
+        with opened_container(path) as container, _reading(path):
+            count = sum(1 for packet in whole_packets(container) if packet.size)
     if not count:
         raise _empty(path)
     return count
@@ -166,20 +170,42 @@ def _lazy_frames(path: Path) -> Iterator:
     elif is_image(path):
         yield lambda: _read_image(path)
     else:
-        empty = True
-        with opened_container(path) as container, _reading(path):
-            for packet in whole_packets(container):
-                for picture in container.streams.video[0].decode(packet if packet.size else None):
-                    empty = False
-                    yield lambda picture=picture: _to_rgb(picture)
+        empty, to_rgb = True, _ToRgb()
+        for picture in islice(_pictures(path), _gif_length(path)):
+            empty = False
+            yield lambda picture=picture: to_rgb(picture)
         if empty:
             raise _empty(path)
 
 
-def _to_rgb(picture: av.VideoFrame) -> np.ndarray:
-    frame = picture.to_ndarray(format="rgb24")
-    quarter_turns = picture.rotation // 90  # a phone's videos are stored as its sensor lies
-    return np.ascontiguousarray(np.rot90(frame, quarter_turns)) if quarter_turns else frame
+def _pictures(path: Path) -> Iterator[av.VideoFrame]:
+    with opened_container(path) as container, _reading(path):
+        for packet in whole_packets(container):
+            yield from container.streams.video[0].decode(packet if packet.size else None)
+
+
+def _gif_length(path: Path) -> int | None:
+    """How many whole frames a GIF has, None for other files: FFmpeg also shows the torn frame at the end of a GIF."""
+    if path.suffix.lower() != ".gif":
+        return None
+    with _reading(path), open(path, "rb") as file:
+        return sum(1 for _ in frame_ends(file, path))
+
+
+class _ToRgb:
+    """Decoded pictures to upright uint8 (H, W, 3)."""
+
+    def __init__(self) -> None:
+        self._chroma, self._rgb = VideoReformatter(), VideoReformatter()
+
+    def __call__(self, picture: av.VideoFrame) -> np.ndarray:
+        # FFmpeg's short cut from 4:2:0 to RGB makes every colour about one level darker, which would add up where one
+        # video continues another. Over 4:4:4 it is exact.
+        quarter_turns = picture.rotation // 90  # a phone's videos are stored as its sensor lies
+        if picture.format.name.startswith("yuv"):
+            picture = self._chroma.reformat(picture, format="yuv444p", interpolation="BICUBIC")
+        frame = self._rgb.reformat(picture, format="rgb24").to_ndarray()
+        return np.ascontiguousarray(np.rot90(frame, quarter_turns))
 
 
 def _read_image(path: Path) -> np.ndarray:

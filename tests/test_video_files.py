@@ -1,0 +1,542 @@
+"""Files of frames: every format there and back, cut off, continued, and every way in which they can go wrong."""
+
+import errno
+import os
+import resource
+import signal
+import subprocess
+import sys
+from contextlib import contextmanager
+from io import BytesIO
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+from PIL import Image
+
+from fifo_diffusion.video import (
+    FrameWriter,
+    VideoFileError,
+    as_frames,
+    count_frames,
+    iter_frames,
+    open_writer,
+    read_fps,
+    read_frames,
+    read_metadata,
+    write_video,
+)
+
+FORMATS = ["clip.mp4", "clip.webm", "clip.gif", "clip/"]
+METADATA = {"settings": '{"prompt": "Ein Ball \\u2014 球", "seed": 3}', "note": "x" * 600}
+
+
+def clip(count: int, height: int = 48, width: int = 64) -> np.ndarray:
+    """Frames that can be told apart: a blue-green gradient under a red that rises from frame to frame."""
+    down, right = np.mgrid[:height, :width]
+    frames = np.empty((count, height, width, 3), np.uint8)
+    frames[..., 0] = (np.arange(count) * 7 % 256)[:, None, None]
+    frames[..., 1] = right * 255 // max(1, width - 1)
+    frames[..., 2] = down * 255 // max(1, height - 1)
+    return frames
+
+
+def error_of(got: np.ndarray, wanted: np.ndarray) -> float:
+    """The largest mean absolute error of any frame, in levels of 255."""
+    assert got.shape == wanted.shape
+    return float(np.abs(got.astype(int) - wanted).mean((1, 2, 3)).max())
+
+
+def write_all(writer: FrameWriter, frames: np.ndarray) -> None:
+    for frame in frames:
+        writer.write(frame)
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@contextmanager
+def room_for(size: int):
+    """No file may grow beyond `size` bytes: what a full disk looks like to a program."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, handler)
+
+
+@pytest.mark.parametrize("size", [(48, 64), (47, 63), (1, 1)])
+@pytest.mark.parametrize("name", FORMATS)
+def test_there_and_back(here, name, size):
+    frames = clip(13, *size)
+    assert write_video(name, iter(frames), fps=12.5, metadata=METADATA) == 13
+    assert error_of(read_frames(name), frames) <= (0 if name == "clip/" else 4)
+    assert count_frames(name) == 13
+    assert read_metadata(name) == METADATA
+    assert read_fps(name) == (None if name == "clip/" else pytest.approx(12.5, rel=1e-3))
+    assert [path.name for path in here.iterdir()] == [name.strip("/")]
+
+
+@pytest.mark.parametrize("name", ["clip.mp4", "clip.webm"])
+@pytest.mark.parametrize("colour", [(255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255), (0, 0, 0), (30, 144, 200)])
+def test_colours(here, name, colour):
+    frames = np.full((3, 64, 64, 3), colour, np.uint8)
+    write_video(name, frames)
+    assert error_of(read_frames(name), frames) <= 2
+    with av.open(name) as container:
+        codec = container.streams.video[0].codec_context
+        assert (codec.colorspace, codec.color_range, codec.color_primaries, codec.color_trc) == (1, 1, 1, 1)
+
+
+@pytest.mark.parametrize("name", ["clip.mp4", "clip.webm"])
+def test_pictures_stay_as_they_were(here, name):
+    """FFmpeg's usual conversion would make them darker by one level, and shift their colours by half a pixel."""
+    small = np.random.default_rng(0).integers(20, 235, (6, 8, 3), dtype=np.uint8)
+    frames = np.asarray(Image.fromarray(small).resize((64, 48), Image.Resampling.BICUBIC))[None].repeat(3, 0)
+    write_video(name, frames, crf=4)
+    got = read_frames(name)
+    assert np.abs((got.astype(int) - frames).mean((0, 1, 2))).max() < 0.5
+    assert error_of(got, frames) < 2
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_scale(here, name):
+    frames = clip(3, 15, 20)
+    write_video(name, frames, scale=3)
+    got = read_frames(name)
+    assert error_of(got, frames.repeat(3, 1).repeat(3, 2)) <= (0 if name == "clip/" else 4)
+
+
+def test_closed_mp4_is_an_ordinary_one_that_any_player_can_seek(here):
+    write_video("clip.mp4", clip(30), fps=10)
+    with av.open("clip.mp4") as container:
+        stream = container.streams.video[0]
+        assert (stream.codec_context.name, stream.codec_context.pix_fmt) == ("h264", "yuv420p")
+        assert (stream.frames, container.duration) == (30, 3_000_000)
+    assert Path("clip.mp4").read_bytes().rfind(b"moov") > 1000
+
+
+def test_gif_loops_for_ever_at_its_pace(here):
+    write_video("clip.gif", clip(16), fps=8)
+    with Image.open("clip.gif") as image:
+        assert image.info["loop"] == 0
+        delays = []
+        for number in range(16):
+            image.seek(number)
+            delays.append(image.info["duration"])
+    assert sum(delays) == 2000
+
+
+def test_fps_of_the_frames_and_default(here):
+    class Stream(list):
+        fps = 5
+
+    write_video("a.mp4", Stream(clip(3)))
+    write_video("b.mp4", clip(3))
+    write_video("c.mp4", Stream(clip(3)), fps=24)
+    assert [read_fps(name) for name in ("a.mp4", "b.mp4", "c.mp4")] == [5, 8, 24]
+
+
+def test_floats_and_pil_images_can_be_written(here):
+    frames = clip(4)
+    write_video("a/", frames / 255.0)
+    write_video("b/", [Image.fromarray(frame) for frame in frames])
+    assert error_of(read_frames("a/"), frames) == error_of(read_frames("b/"), frames) == 0
+
+
+Y4M = """
+import sys, numpy as np
+sys.path[:0] = {path!r}
+from tests_clip import clip
+from fifo_diffusion.video import write_video
+write_video("-", clip({count}, {height}, {width}), fps=12.5, metadata={{"key": "x" * 600}})
+"""
+
+
+@pytest.fixture
+def python(here):
+    """Run a program in another process, in which `clip` can be imported."""
+    source = Path(__file__).read_text().split("def clip(")[1].split("\ndef ")[0]
+    (here / "tests_clip.py").write_text(f"import numpy as np\n\n\ndef clip({source}")
+
+    def start(program: str, **values) -> subprocess.Popen:
+        code = program.format(path=[str(here), str(Path(__file__).parents[1] / "src")], **values)
+        return subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+
+    return start
+
+
+@pytest.mark.parametrize("size", [(48, 64), (47, 63)])
+def test_y4m_on_standard_output(python, size):
+    out, complaint = python(Y4M, count=5, height=size[0], width=size[1]).communicate()
+    assert not complaint
+    with av.open(BytesIO(out), format="yuv4mpegpipe") as container:
+        assert container.streams.video[0].average_rate == 12.5
+        frames = np.stack([frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)])
+    assert error_of(frames, clip(5, *size)) <= 3
+
+
+def test_y4m_when_the_reader_goes_away(python):
+    process = python(Y4M, count=500, height=48, width=64)
+    process.stdout.read(10)
+    process.stdout.close()
+    complaint = process.stderr.read().decode()
+    assert process.wait() == 1
+    assert "VideoFileError: the program that reads the frames has ended" in complaint.splitlines()[-1]
+    assert "Exception ignored" not in complaint
+
+
+ENDLESS = """
+import itertools, sys
+sys.path[:0] = {path!r}
+from tests_clip import clip
+from fifo_diffusion.video import open_writer
+with open_writer({name!r}, fps=8, metadata={{"seed": "3"}}) as writer:
+    for frame in itertools.cycle(clip(40)):
+        writer.write(frame)
+        print(writer.frames, writer.frames_safe, flush=True)
+"""
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_killed(python, name):
+    """After `kill -9` at most one frame is missing; the rest plays, with its metadata, and can be continued."""
+    process = python(ENDLESS, name=name)
+    for _ in range(30):
+        line = process.stdout.readline()
+    process.kill()
+    lines = [line, *process.stdout.read().splitlines(keepends=True)]
+    written, safe = map(int, next(line for line in reversed(lines) if line.endswith(b"\n")).split())
+    process.wait()
+    found = count_frames(name)
+    assert written - 1 <= safe <= found <= written + 1
+    frames = clip(40)[np.arange(found) % 40]
+    assert error_of(read_frames(name), frames) <= 5
+    assert read_metadata(name) == {"seed": "3"}
+    with open_writer(name, fps=8, continue_from=20) as writer:
+        writer.write(frames[20])
+    assert error_of(read_frames(name), frames[:21]) <= 5
+
+
+@pytest.mark.parametrize("name", FORMATS)
+@pytest.mark.parametrize("failure", [KeyboardInterrupt, RuntimeError])
+def test_interrupted(here, name, failure):
+    def frames():
+        yield from clip(9)
+        raise failure
+
+    with pytest.raises(failure):
+        write_video(name, frames())
+    assert error_of(read_frames(name), clip(9)) <= 4
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_disk_full(here, name):
+    noise = np.random.default_rng(0).integers(0, 256, (12, 48, 64, 3), dtype=np.uint8)
+    if name == "clip/":
+        noise[:7] = 0  # every frame is a file, and only the noisy ones are too large
+    writer = open_writer(name, fps=8)
+    with room_for(5_000 if name == "clip/" else 20_000), pytest.raises(VideoFileError) as caught:
+        write_all(writer, noise)
+    assert f"disk full while writing {name}: its first {writer.frames} frames are safe and play" in str(caught.value)
+    assert 1 < writer.frames < 12
+    assert writer.frames == count_frames(name) == sum(1 for _ in iter_frames(name))
+    assert error_of(read_frames(name), noise[: writer.frames]) < 60  # of other noise it would be 85
+    with pytest.raises(VideoFileError, match="broken: no frame can be added"):
+        writer.write(noise[0])
+    writer.close()
+    with open_writer(name, fps=8, continue_from=writer.frames) as again:
+        again.write(noise[0])
+    assert count_frames(name) == writer.frames + 1
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_disk_full_from_the_start_leaves_nothing(here, name):
+    with room_for(0), pytest.raises(VideoFileError, match="no frame was kept"):
+        write_video(name, clip(3))
+    assert not list(here.iterdir())
+
+
+def test_disk_full_while_the_index_of_an_mp4_is_written(here):
+    write_video("clip.mp4", clip(40))
+    whole = os.path.getsize("clip.mp4")
+    for missing in (1, 50, 300, 600, 900):
+        with room_for(whole - missing), pytest.raises(VideoFileError, match="disk full"):
+            write_video("clip.mp4", clip(40))
+        assert 38 <= count_frames("clip.mp4") <= 40
+
+
+@pytest.mark.parametrize(("cut", "size"), [(0, (48, 64)), (1, (48, 64)), (9, (48, 64)), (9, (47, 63)), (12, (48, 64))])
+@pytest.mark.parametrize("name", FORMATS)
+def test_continued(here, name, cut, size):
+    frames = clip(18, *size)
+    write_video(name, frames[:12], metadata=METADATA)
+    before = read_frames(name)
+    with open_writer(name, fps=8, metadata=METADATA, continue_from=cut) as writer:
+        assert writer.frames == writer.frames_safe == cut
+        for frame in frames[cut:]:
+            writer.write(frame)
+        assert writer.frames == 18
+    assert count_frames(name) == 18
+    after = read_frames(name)
+    assert error_of(after, frames) <= (0 if name == "clip/" else 4)
+    assert not cut or error_of(after[:cut], before[:cut]) == 0  # copied, not encoded again
+    assert read_metadata(name) == METADATA
+    assert [path.name for path in here.iterdir()] == [name.strip("/")]
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_continued_without_a_new_frame_is_cut(here, name):
+    write_video(name, clip(20))
+    open_writer(name, fps=8, continue_from=7).close()
+    assert error_of(read_frames(name), clip(7)) <= 4
+
+
+@pytest.mark.parametrize("name", ["clip.mp4", "clip.webm"])
+def test_continued_from_a_file_of_other_settings(here, name):
+    """Here the packets do not fit the new encoder and are encoded again."""
+    with av.open(name, "w") as container:
+        stream = container.add_stream("mpeg4" if name == "clip.mp4" else "libvpx", rate=8, options={"crf": "4"})
+        stream.width, stream.height, stream.pix_fmt, stream.bit_rate = 64, 48, "yuv420p", 4_000_000
+        for frame in clip(12):
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
+        container.mux(stream.encode())
+    before = read_frames(name)
+    with open_writer(name, fps=8, continue_from=9) as writer:
+        writer.write(clip(10)[9])
+    after = read_frames(name)
+    assert error_of(after[:9], before[:9]) <= 4
+    assert error_of(after[9:], clip(10)[9:]) <= 4
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_continued_beyond_its_end(here, name):
+    write_video(name, clip(5))
+    with pytest.raises(VideoFileError, match="holds 5 frames and cannot be continued from frame 6"):
+        open_writer(name, fps=8, continue_from=6)
+    assert error_of(read_frames(name), clip(5)) <= 4
+    assert len(list(here.iterdir())) == 1
+    with pytest.raises(VideoFileError, match="there is no other_clip"):
+        open_writer(f"other_{name}", fps=8, continue_from=6)
+
+
+@pytest.mark.parametrize("name", ["clip.mp4", "clip.webm"])
+def test_the_old_file_stays_until_the_new_one_holds_its_frames(here, name):
+    write_video(name, clip(20))
+    old = Path(name).read_bytes()
+    writer = open_writer(name, fps=8, continue_from=10)
+    assert Path(name).read_bytes() == old
+    writer.write(clip(11)[10])
+    assert count_frames(name) >= 10
+    writer.close()
+    assert count_frames(name) == 11
+
+
+def test_continued_at_another_pace_or_size(here):
+    write_video("clip.mp4", clip(5))
+    with pytest.raises(VideoFileError, match="plays at 8 frames/s and cannot be continued at 10"):
+        open_writer("clip.mp4", fps=10, continue_from=3)
+    with (
+        pytest.raises(ValueError, match="32x32 but those before, in clip"),
+        open_writer("clip.mp4", fps=8, continue_from=3) as writer,
+    ):
+        writer.write(np.zeros((32, 32, 3), np.uint8))
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_an_existing_output_is_kept(here, name):
+    write_video(name, clip(5))
+    with pytest.raises(VideoFileError, match=r"exists already: add --overwrite .*overwrite=True"):
+        open_writer(name, fps=8)
+    open_writer(name, fps=8, overwrite=True).close()  # nothing was written
+    assert error_of(read_frames(name), clip(5)) <= 4
+    write_video(name, clip(2))
+    assert count_frames(name) == 2
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_nothing_written_leaves_nothing(here, name):
+    open_writer(name, fps=8).close()
+    with pytest.raises(ValueError, match="no frame to write"):
+        write_video(name, [])
+    with pytest.raises(ValueError, match="a frame must"):
+        write_video(name, [np.zeros((4, 4))[0]])
+    assert not list(here.iterdir())
+
+
+@pytest.mark.parametrize("name", ["clip.avi", "run.v2", "clip.mp5"])
+def test_unknown_suffix(here, name):
+    with pytest.raises(ValueError, match=rf'"{name}": its name must end in .mp4, .webm or .gif; .* type "{name}/"'):
+        open_writer(name, fps=8)
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_no_such_folder(here, name):
+    with pytest.raises(VideoFileError, match="no folder nowhere; make it with: mkdir -p nowhere"):
+        open_writer(f"nowhere/{name}", fps=8)
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_unwritable(here, name, monkeypatch):
+    def refuse(*_args, **_more):
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(os, "open", refuse)
+    monkeypatch.setattr(Path, "mkdir", refuse)
+    with pytest.raises(VideoFileError, match=r"cannot write .*: Permission denied"):
+        open_writer(name, fps=8)
+
+
+def test_a_file_where_a_folder_is_wanted_and_the_reverse(here):
+    Path("file").touch()
+    Path("folder.mp4").mkdir()
+    with pytest.raises(VideoFileError, match="is a file"):
+        open_writer("file", fps=8)
+    with pytest.raises(VideoFileError, match=r'is a folder.*type "folder.mp4/"'):
+        open_writer("folder.mp4", fps=8)
+
+
+@pytest.mark.parametrize(("name", "codec"), [("clip.mp4", "libx264"), ("clip.webm", "libvpx-vp9")])
+def test_missing_codec(here, name, codec, monkeypatch):
+    monkeypatch.setattr(av, "codecs_available", set())
+    with pytest.raises(VideoFileError, match=f"no encoder {codec} here.*pip install --force-reinstall av.*gif"):
+        open_writer(name, fps=8)
+    assert not list(here.iterdir())
+
+
+@pytest.mark.parametrize("fps", [0, -1, float("nan"), float("inf"), "fast", None])
+def test_fps_that_makes_no_sense(here, fps):
+    with pytest.raises(ValueError, match="fps must be a positive number"):
+        open_writer("clip.mp4", fps=fps)
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "message"),
+    [
+        ("clip.mp4", {"scale": 0}, "scale must be a whole number"),
+        ("clip.mp4", {"scale": 1.5}, "scale must be a whole number"),
+        ("clip.mp4", {"crf": 52}, "crf is 52 but must lie in 0 .* 51"),
+        ("clip.webm", {"crf": -1}, "crf is -1 but must lie in 0 .* 63"),
+        ("clip.mp4", {"continue_from": -1}, "must not be negative"),
+        ("clip.gif", {"fps": 60}, "at most 50 frames/s"),
+        ("-", {"continue_from": 3}, "is a pipe"),
+    ],
+)
+def test_options_that_make_no_sense(here, name, options, message):
+    with pytest.raises(ValueError, match=message):
+        open_writer(name, **{"fps": 8, **options})
+    assert not list(here.iterdir())
+
+
+def test_y4m_is_not_for_terminals(monkeypatch):
+    monkeypatch.setattr(sys, "stdout", type("Terminal", (), {"isatty": lambda self: True})())
+    with pytest.raises(VideoFileError, match="a terminal cannot show"):
+        open_writer("-", fps=8)
+
+
+@pytest.mark.parametrize(
+    ("frame", "message"),
+    [
+        (np.zeros((48, 64, 3)), r"not float64 \(48, 64, 3\)"),
+        (np.zeros((48, 64), np.uint8), r"not uint8 \(48, 64\)"),
+        (np.zeros((3, 48, 64), np.uint8), r"not uint8 \(3, 48, 64\)"),
+        ("frame", "not str"),
+        (np.zeros((48, 32, 3), np.uint8), "this frame is 32x48 but those before, in clip.mp4, 64x48"),
+    ],
+)
+def test_frames_that_are_none(here, frame, message):
+    with open_writer("clip.mp4", fps=8) as writer:
+        writer.write(clip(1)[0])
+        with pytest.raises(ValueError, match=message):
+            writer.write(frame)
+        writer.write(clip(1)[0])
+    assert writer.frames == count_frames("clip.mp4") == 2
+    with pytest.raises(VideoFileError, match="is closed"):
+        writer.write(clip(1)[0])
+
+
+def test_every_error_is_one_line(here):
+    write_video("clip.mp4", clip(2))
+    Path("broken.mp4").write_bytes(b"nothing")
+    Path("broken.png").write_bytes(b"nothing")
+    Path("text.gif").write_bytes(b"nothing")
+    Path("empty").mkdir()
+    messages = []
+    for path in ("missing.mp4", "missing.png", "missing.gif", "broken.mp4", "broken.png", "text.gif", "empty"):
+        with pytest.raises(VideoFileError, match=path) as caught:
+            read_frames(path)
+        messages.append(str(caught.value))
+    assert not any("\n" in message for message in messages)
+    assert messages[0] == "there is no file missing.mp4"
+
+
+def test_first_last_and_size(here):
+    write_video("clip.mp4", clip(20))
+    whole = read_frames("clip.mp4")
+    assert error_of(read_frames("clip.mp4", last=3), whole[-3:]) == 0
+    assert error_of(read_frames("clip.mp4", first=3), whole[:3]) == 0
+    assert len(read_frames("clip.mp4", last=99)) == 20
+    assert read_frames("clip.mp4", last=2, size=(24, 24)).shape == (2, 24, 24, 3)
+    for wrong in ({"first": 1, "last": 1}, {"first": 0}, {"last": -1}):
+        with pytest.raises(ValueError, match=r"first|last"):
+            read_frames("clip.mp4", **wrong)
+
+
+def test_size_crops_around_the_centre(here):
+    frame = np.zeros((40, 80, 3), np.uint8)
+    frame[:, 20:60] = 255  # the middle square
+    (fitted,) = as_frames(frame, size=(20, 20))
+    assert fitted[:, 1:-1].min() == 255
+
+
+def test_folders_in_natural_order(here):
+    Path("images").mkdir()
+    for number in (1, 2, 10):
+        Image.new("RGB", (8, 8), (number, 0, 0)).save(f"images/{number}.png")
+    Path("images/notes.txt").touch()
+    assert [frame[0, 0, 0] for frame in iter_frames("images")] == [1, 2, 10]
+    Image.new("RGB", (9, 8)).save("images/11.png")
+    with pytest.raises(VideoFileError, match=r"different sizes \(8x8, 9x8\)"):
+        read_frames("images")
+    assert read_frames("images", size=(4, 4)).shape == (4, 4, 4, 3)
+
+
+def test_as_frames(here):
+    frames = clip(3)
+    Image.fromarray(frames[0]).save("image.png")
+    assert error_of(as_frames("image.png"), frames[:1]) == 0
+    assert error_of(as_frames(Path("image.png")), frames[:1]) == 0
+    assert error_of(as_frames(Image.fromarray(frames[0])), frames[:1]) == 0
+    assert error_of(as_frames(frames[0]), frames[:1]) == 0
+    assert error_of(as_frames(frames), frames) == 0
+    assert error_of(as_frames(frames / 255), frames) == 0
+    assert error_of(as_frames(["image.png", frames[1], Image.fromarray(frames[2])]), frames) == 0
+    assert as_frames(Image.new("RGBA", (8, 6))).shape == as_frames(np.zeros((6, 8))).shape == (1, 6, 8, 3)
+    for wrong in (3, np.zeros((1, 6, 8, 3), int), np.full((6, 8, 3), 1.5), np.zeros((3, 6, 8))):
+        with pytest.raises(ValueError, match="frame"):
+            as_frames(wrong)
+
+
+@pytest.mark.parametrize("name", ["clip.mp4", "clip.webm", "clip.gif"])
+def test_memory_does_not_grow(here, name):
+    def resident() -> float:
+        return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize() / 1e6
+
+    frames = clip(50, 32, 32)
+    used = []
+    with open_writer(name, fps=8) as writer:
+        count = 200 if name == "clip.gif" else 3000
+        for number in range(count):
+            writer.write(frames[number % 50])
+            if number in (100, count - 1):
+                used.append(resident())
+    assert used[1] - used[0] < 3
+    assert len(read_frames(name, last=3)) == 3
+    assert resident() - used[1] < 30
