@@ -1,0 +1,78 @@
+"""A model without its weights: enough to check arguments and to count what a video costs."""
+
+import os
+import sys
+import warnings
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from fifo_diffusion.models.base import VideoModel
+
+
+def quiet_libraries() -> None:
+    """No bars, logs or warnings of the libraries below us; downloads show their bars in a terminal."""
+    warnings.simplefilter("ignore")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    import diffusers
+    import huggingface_hub
+    import transformers
+
+    for library in (diffusers, transformers):
+        library.utils.logging.set_verbosity_error()
+        library.utils.logging.disable_progress_bar()
+    huggingface_hub.logging.set_verbosity_error()
+    if sys.stderr.isatty() and not os.environ.get("HF_HUB_DISABLE_PROGRESS_BARS"):
+        huggingface_hub.utils.enable_progress_bars()
+
+
+def blueprint(name: str) -> VideoModel:
+    """The `VideoModel` of a pipeline whose modules have shapes and no contents. Reads only its small files.
+
+    Raises:
+        ValueError, TypeError: as `FIFO.from_pretrained`, for models that cannot be loaded.
+    """
+    from fifo_diffusion.models import registry
+
+    try:
+        modules = _empty_modules(name)
+    except (OSError, ValueError) as error:
+        hint = "check the spelling, your connection and, for private models, `hf auth login`"
+        raise ValueError(f"model {name!r} cannot be loaded: {str(error).strip().splitlines()[0]} ({hint})") from error
+    return registry.wrap(registry.load_pipeline(name, **modules))
+
+
+def parameters(model: VideoModel) -> int:
+    """How many the whole pipeline has."""
+    import torch
+
+    parts = getattr(model, "pipe").components.values()  # noqa: B009
+    return sum(p.numel() for part in parts if isinstance(part, torch.nn.Module) for p in part.parameters())
+
+
+def _empty_modules(name: str) -> dict[str, Any]:
+    """The pipeline's modules on the meta device; none where it is no supported pipeline, as loading will say."""
+    import torch
+    from diffusers import DiffusionPipeline
+
+    from fifo_diffusion.models.registry import supported_pipelines
+    from fifo_diffusion.toybox import PIPELINE_FOLDER
+
+    folder = str(PIPELINE_FOLDER) if name == "toybox" else name
+    if not (Path(folder) / "model_index.json").is_file() and (Path(folder).exists() or folder.count("/") != 1):
+        return {}
+    index = DiffusionPipeline.load_config(folder)
+    if index.get("_class_name") not in supported_pipelines():
+        return {}
+    modules = {}
+    for part, entry in index.items():
+        library, class_name = entry if isinstance(entry, list | tuple) and len(entry) == 2 else (None, None)
+        kind = getattr(import_module(library), class_name, None) if library in ("diffusers", "transformers") else None
+        if not (isinstance(kind, type) and issubclass(kind, torch.nn.Module)):
+            continue
+        with torch.device("meta"):
+            if library == "diffusers":
+                modules[part] = kind.from_config(kind.load_config(folder, subfolder=part))
+            else:
+                modules[part] = kind(kind.config_class.from_pretrained(folder, subfolder=part))
+    return modules

@@ -1,0 +1,110 @@
+"""`--dry-run`: what a run would be, counted instead of computed."""
+
+import json
+from typing import Any
+
+from fifo_diffusion.app.blueprint import parameters
+from fifo_diffusion.app.generate import cost_of, speed_of
+from fifo_diffusion.app.plan import Plan
+from fifo_diffusion.app.progress import duration
+from fifo_diffusion.method.layout import QueueLayout
+
+BYTES = {"float32": 4, "float16": 2, "bfloat16": 2}
+
+
+def describe(plan: Plan) -> str:
+    """The plan as a table for people."""
+    layout, settings = plan.settings.layout, plan.settings
+    rows = [
+        ("model", f"{plan.model_name} ({plan.model.family}), {plan.dtype} on {plan.device}"),
+        ("video", _video(plan)),
+        *(("", f"{v.output}  seed {v.seed}  {_prompt(v.prompt)}") for v in plan.videos),
+        ("queue", _queue(layout)),
+        ("windows", f"{len(layout.windows)} per iteration, of {layout.frames} frames each; slots read -> written:"),
+        *(("", line) for line in _windows(layout)),
+        *_cost(plan),
+        ("memory", _memory(plan)),
+        ("settings", f"eta {settings.eta:g}, guidance {settings.guidance_scale:g}, start {_start(plan)}"),
+        *_time(plan),
+    ]
+    return "\n".join(f"{name:<9} {text}".rstrip() for name, text in rows)
+
+
+def _video(plan: Plan) -> str:
+    size = f"{plan.settings.width * plan.scale}x{plan.settings.height * plan.scale}"
+    count = f"{len(plan.videos)} videos, each " if len(plan.videos) > 1 else ""
+    if plan.num_frames is None:
+        return f"{count}endless, {size}, at {plan.fps:g} frames/s"
+    length = f"{count}{plan.num_frames} frames of {size}, {plan.num_frames / plan.fps:.1f} s at {plan.fps:g} frames/s"
+    return length + (f", {plan.done} of them done" if plan.done else "")
+
+
+def _prompt(prompt: Any) -> str:
+    return prompt if isinstance(prompt, str) else json.dumps(prompt, ensure_ascii=False)
+
+
+def _queue(layout: QueueLayout) -> str:
+    return (
+        f"f = {layout.frames} frames per window, n = {layout.partitions} partitions, "
+        f"b = {layout.frames_per_level} frames per level: {layout.slots} slots, {layout.levels} levels "
+        f"(denoising steps of a frame), {layout.context} context slots"
+    )
+
+
+def _windows(layout: QueueLayout) -> list[str]:
+    """Slots are counted from the head of the queue; context slots are negative."""
+
+    def span(slots: range) -> str:
+        return f"{slots.start - layout.context} to {slots.stop - 1 - layout.context}"
+
+    lines = [f"{span(w.reads)} -> {span(w.writes)}" for w in layout.windows]
+    return lines if len(lines) <= 8 else [*lines[:6], f"... ({len(lines) - 7} more)", lines[-1]]
+
+
+def _cost(plan: Plan) -> list[tuple[str, str]]:
+    cost = cost_of(plan)
+    twice = " (guidance makes it twice as many)" if cost.passes == 2 else ""
+    rows = [("cost", f"{cost.per_frame:g} frame-forwards per frame{twice}")]
+    if not plan.done and cost.clip and cost.start == "clip":
+        rows.append(("", f"{cost.clip} for the clip that opens the video: then its first frame is there"))
+        rows.append(("", f"{cost.fill:g} to fill the queue, spread over the clip's frames"))
+    elif not plan.done:
+        rows.append(("", f"{cost.until(1):g} until the first frame, to fill the queue"))
+    if plan.num_frames is not None:
+        total = (cost.until(plan.num_frames) - cost.until(plan.done)) * len(plan.videos)
+        rows.append(("", f"{total:g} in all"))
+    return rows
+
+
+def _memory(plan: Plan) -> str:
+    settings, layout = plan.settings, plan.settings.layout
+    count = parameters(plan.model)
+    channels, height, width = plan.model.latent_shape(settings.height, settings.width)
+    queue = layout.size * channels * height * width * 4
+    return (
+        f"weights {_megabytes(count * BYTES[plan.dtype])} ({count / 1e6:,.1f} million parameters), queue "
+        f"{_megabytes(queue)}, whatever the length (computed; the model's own work comes on top)"
+    )
+
+
+def _megabytes(size: float) -> str:
+    return f"{size / 1e6:,.1f} MB"
+
+
+def _start(plan: Plan) -> str:
+    return f"from frame {plan.done}" if plan.state is not None else plan.request.get("start", "clip")
+
+
+def _time(plan: Plan) -> list[tuple[str, str]]:
+    cost, speed = cost_of(plan), speed_of(plan)
+    if speed is None:
+        return [("time", "not known yet: a short real run measures this machine (try --num-frames 20)")]
+    each = f"{duration(speed * cost.per_frame)} per frame" if speed * cost.per_frame >= 1 else ""
+    each = each or f"{1 / (speed * cost.per_frame):.2f} frames/s"
+    parts = [each]
+    if not plan.done:
+        parts.insert(0, f"first frame after about {duration(speed * cost.until(1))}")
+    if plan.num_frames is not None:
+        seconds = speed * (cost.until(plan.num_frames) - cost.until(plan.done)) * len(plan.videos)
+        parts.append(f"all after about {duration(seconds)}")
+    return [("time", f"{', '.join(parts)}; {speed * 1000:.2f} ms per frame-forward, measured on this machine")]

@@ -1,0 +1,233 @@
+"""`fifo-diffusion generate`: plan, load, write frame after frame, end in order."""
+
+import json
+import re
+import time
+from pathlib import Path
+from typing import Any
+
+from fifo_diffusion import __version__
+from fifo_diffusion.app.cost import Cost
+from fifo_diffusion.app.errors import CliError, checking, explain
+from fifo_diffusion.app.interrupts import Interrupts, Stopped
+from fifo_diffusion.app.keeper import StateKeeper
+from fifo_diffusion.app.plan import Plan, check_outputs, make_plan, stream_arguments
+from fifo_diffusion.app.progress import Progress, duration, say
+from fifo_diffusion.app.request import DEFAULT_STATE_EVERY, Request, Video
+from fifo_diffusion.app.speed import key, known_speed, remember_speed
+from fifo_diffusion.video import VideoFileError, open_writer
+
+
+def run(request: Request) -> int:
+    """Do what was asked; the exit code."""
+    check_outputs(request)
+    with Interrupts() as interrupts:
+        try:
+            with interrupts.at_once():
+                plan = _prepare(request)
+                if "dry_run" in request.given:
+                    from fifo_diffusion.app.dry_run import describe
+
+                    print(describe(plan))
+                    return 0
+                if plan.num_frames is not None and plan.done >= plan.num_frames:
+                    say(f"{plan.videos[0].output} has its {plan.done} frames: give a larger --num-frames to go on")
+                    print(plan.videos[0].output)
+                    return 0
+                fifo = _load(plan)
+        except Stopped:
+            say(f"\nstopped by {interrupts.name} before the first frame")
+            return interrupts.exit_code
+        with fifo:
+            for video in plan.videos:
+                _Run(plan, fifo, video, interrupts).write()
+                if interrupts.stop:
+                    return interrupts.exit_code
+                if video.output != "-":
+                    print(video.output, flush=True)
+    return 0
+
+
+def _prepare(request: Request) -> Plan:
+    if "debug" not in request.given:
+        from fifo_diffusion.app.blueprint import quiet_libraries
+
+        quiet_libraries()
+    return make_plan(request)
+
+
+def _load(plan: Plan) -> Any:
+    import torch
+
+    from fifo_diffusion.pipeline import FIFO
+
+    say(f"loading {plan.model_name} ({plan.dtype} on {plan.device})", quiet=plan.request.quiet)
+    with checking():
+        fifo = FIFO.from_pretrained(plan.model_name, device=plan.device, torch_dtype=getattr(torch, plan.dtype))
+    told = plan.request.get("fps_condition") or (plan.state and plan.state.notes["fps_condition"])
+    if told:
+        fifo.model.fps_condition = told
+    return fifo
+
+
+class _Run:
+    """One video being made."""
+
+    def __init__(self, plan: Plan, fifo: Any, video: Video, interrupts: Interrupts) -> None:
+        self.plan, self.fifo, self.video, self.interrupts = plan, fifo, video, interrupts
+        self.request = plan.request
+        every = self.request.get("state_every", DEFAULT_STATE_EVERY)
+        self.keeper = StateKeeper(self.request.state_file, every, plan.notes(video))
+
+    def write(self) -> None:
+        """Make the video, or as much of it as there is time for; then `interrupts.stop` is set."""
+        self._introduce()
+        writer = None
+        try:
+            with self.interrupts.at_once():
+                stream = self._stream()
+                began = time.monotonic()
+                if self.plan.state is None:
+                    self.keeper.begin(stream)
+                writer = self._open()
+            with writer, stream:
+                progress = Progress(self.plan.num_frames, self.plan.done, quiet=self.request.quiet)
+                try:
+                    self._frames(stream, writer, progress)
+                finally:
+                    progress.close()
+                writer.close()
+                if writer.frames:
+                    self.keeper.end(stream, writer)
+            self._remember_speed(time.monotonic() - began, writer.frames)
+        except Stopped:
+            pass
+        except VideoFileError as error:
+            raise explain(error) from error
+        except Exception as error:
+            told = explain(error)
+            if writer is not None and writer.frames:
+                told = CliError(f"{told}; the {writer.frames} frames so far are in {self.video.output}", told.code)
+            raise told from error
+        if self.interrupts.stop:
+            self._say_goodbye(writer.frames if writer is not None else self.plan.done)
+
+    def _frames(self, stream: Any, writer: Any, progress: Progress) -> None:
+        while not self.interrupts.stop:
+            # A frame in the making is worth finishing only where its state is kept.
+            with self.interrupts.at_once(self.keeper.path is None or not writer.frames):
+                frame = next(stream, None)
+            if frame is None:
+                return
+            writer.write(frame)
+            progress.advance()
+            self.keeper.after_frame(stream, writer)
+
+    def _stream(self) -> Any:
+        plan, windows = self.plan, self.request.get("windows_per_batch")
+        with checking():
+            if plan.state is not None:
+                return self.fifo.stream(start=plan.state, num_frames=plan.num_frames, windows_per_batch=windows)
+            return self.fifo.stream(
+                self.video.prompt,
+                seed=self.video.seed,
+                num_frames=plan.num_frames,
+                windows_per_batch=windows,
+                **stream_arguments(self.request),
+            )
+
+    def _open(self) -> Any:
+        if "prompts" in self.request.given:
+            Path(self.video.output).parent.mkdir(exist_ok=True)
+        return open_writer(
+            self.video.output,
+            fps=self.plan.fps,
+            scale=self.plan.scale,
+            metadata=self._metadata(),
+            overwrite="overwrite" in self.request.given,
+            continue_from=None if self.plan.state is None else self.plan.done,
+        )
+
+    def _metadata(self) -> dict[str, str]:
+        """How to make this video again."""
+        settings = self.plan.settings.to_json()
+        for name in ("seeds", "batch", "pipeline_arguments"):
+            settings.pop(name)
+        notes = self.keeper.notes
+        facts = {"software": f"fifo-diffusion {__version__}", "command": notes["command"], "prompt": notes["prompt"]}
+        facts |= {"model": self.plan.model_name, "seed": self.video.seed, "dtype": self.plan.dtype} | settings
+        facts |= {name: notes[name] for name in ("start", "include_start", "fps", "fps_condition", "scale")}
+        return {k: v if isinstance(v, str) else json.dumps(v, ensure_ascii=False) for k, v in facts.items()}
+
+    # ------------------------------------------------------------------ what the user is told
+
+    def _introduce(self) -> None:
+        plan, settings, quiet = self.plan, self.plan.settings, self.request.quiet
+        if quiet:
+            return
+        length = "endless" if plan.num_frames is None else f"{plan.num_frames} frames"
+        if plan.state is not None:
+            length += f", going on from frame {plan.done}"
+        steps = f"{settings.num_partitions} x {settings.window} frames, {settings.layout.levels} steps"
+        ahead = ", lookahead" if settings.lookahead else ""
+        say(
+            f"{self.video.output}: {length}, {settings.width}x{settings.height}, seed {self.video.seed}, {steps}{ahead}"
+        )
+        unknown = _unknown_to_toybox(plan.model_name, self.video.prompt)
+        if unknown:
+            say(f"note: toybox does not know {', '.join(unknown)}; what it knows: fifo-diffusion models")
+        speed = known_speed(_speed_key(plan))
+        if speed and plan.state is None:
+            say(f"first frame in about {duration(speed * cost_of(plan).until(1))}")
+
+    def _remember_speed(self, seconds: float, frames: int) -> None:
+        cost, done = cost_of(self.plan), self.plan.done
+        forwards = cost.until(frames) - cost.until(done)
+        if frames > done and forwards > 0:
+            remember_speed(_speed_key(self.plan), seconds / forwards)
+
+    def _say_goodbye(self, frames: int) -> None:
+        name, output, state = self.interrupts.name, self.video.output, self.keeper.path
+        if not frames:
+            say(f"\nstopped by {name} before the first frame")
+            return
+        if output == "-":
+            say(f"\nstopped by {name} after {frames} frames")
+            return
+        if state is not None:
+            advice = f"go on with: fifo-diffusion generate --state {state}"
+        else:
+            advice = (
+                f"whole again: {self.keeper.notes['command']} --overwrite (add --state FILE to go on where it stops)"
+            )
+        say(f"\nstopped by {name}: {frames} frames are safe in {output}; {advice}")
+
+
+def cost_of(plan: Plan) -> Cost:
+    """The work of one of the plan's videos."""
+    passes = 2 if plan.settings.guidance_scale > 1 else 1
+    return Cost(plan.settings.layout, passes, plan.start, plan.num_frames)
+
+
+def _speed_key(plan: Plan) -> str:
+    device = plan.device
+    if device.startswith("cuda"):
+        import torch
+
+        device = torch.cuda.get_device_name(device)
+    return key(plan.model_name, device, plan.dtype, plan.settings.height, plan.settings.width)
+
+
+def speed_of(plan: Plan) -> float | None:
+    """Seconds per frame-forward on this machine, where an earlier run has told."""
+    return known_speed(_speed_key(plan))
+
+
+def _unknown_to_toybox(model: str, prompt: str | dict[int, str]) -> list[str]:
+    if model != "toybox":
+        return []
+    from fifo_diffusion.toybox import describe
+
+    known = set(re.findall(r"[a-z]+", describe().lower()))
+    text = prompt if isinstance(prompt, str) else " ".join(prompt.values())
+    return list(dict.fromkeys(word for word in re.findall(r"\w+", text.lower()) if word not in known))

@@ -1,0 +1,68 @@
+"""Ctrl-C and SIGTERM: end in order; the second one ends at once."""
+
+import os
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any
+
+NAMES = {signal.SIGINT: "Ctrl-C", signal.SIGTERM: "SIGTERM"}
+
+
+class Stopped(BaseException):
+    """Raised by the first signal where it may stop at once."""
+
+
+class Interrupts:
+    """While in force, a signal raises `Stopped` inside `at_once()` blocks and is only noted (`stop`) elsewhere.
+
+    Attributes:
+        stop: the signal that came, or None.
+    """
+
+    def __init__(self) -> None:
+        self.stop: signal.Signals | None = None
+        self._at_once = False
+        self._before: dict[signal.Signals, Any] = {}
+
+    @property
+    def name(self) -> str:
+        """What came, for people."""
+        return NAMES[self.stop] if self.stop else ""
+
+    @property
+    def exit_code(self) -> int:
+        """As shells have it: 130 or 143."""
+        return 128 + self.stop if self.stop else 0
+
+    @contextmanager
+    def at_once(self, yes: bool = True) -> Iterator[None]:
+        """A block that the first signal leaves at once."""
+        self._at_once = yes
+        try:
+            if yes and self.stop:
+                raise Stopped
+            yield
+        finally:
+            self._at_once = False
+
+    def __enter__(self) -> "Interrupts":
+        for number in NAMES:
+            before = signal.getsignal(number)
+            if before is not signal.SIG_IGN:  # as under nohup
+                self._before[number] = before
+                signal.signal(number, self._note)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, before in self._before.items():
+            signal.signal(number, before)
+
+    def _note(self, number: int, _frame: FrameType | None) -> None:
+        if self.stop:
+            os._exit(128 + number)
+        self.stop = signal.Signals(number)
+        if self._at_once:
+            raise Stopped
+        os.write(2, b"\nfinishing this frame; once more to stop at once\n")

@@ -1,0 +1,60 @@
+"""A run's state file, never ahead of the output that it counts."""
+
+import os
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from fifo_diffusion.app.errors import CliError
+
+
+class StateKeeper:
+    """Saves a stream's state every few frames, each time only once its frames are in the output.
+
+    Args:
+        path: the state file; None keeps nothing.
+        every: frames between states.
+        notes: what the file holds beside the stream's own state.
+    """
+
+    def __init__(self, path: Path | None, every: int, notes: dict[str, Any]) -> None:
+        self.path, self.every, self.notes = path, every, notes
+        self._waiting: Any = None
+
+    def begin(self, stream: Any) -> None:
+        """Save where the first frame is still to come: what was computed to get there is kept too."""
+        if self.path is not None:
+            self._save(self._take(stream), None)
+
+    def after_frame(self, stream: Any, writer: Any) -> None:
+        """To be called after each frame that was given to the writer."""
+        if self.path is None:
+            return
+        if stream.frame_index % self.every == 0:
+            self._waiting = self._take(stream)
+        if self._waiting is not None and writer.frames_safe >= self._waiting.frame_index:
+            self._save(self._waiting, writer.path)
+            self._waiting = None
+
+    def end(self, stream: Any, writer: Any) -> None:
+        """Save the last state; the writer is closed."""
+        if self.path is not None:
+            self._save(self._take(stream), writer.path)
+
+    def _take(self, stream: Any) -> Any:
+        state = stream.state()
+        state.notes = self.notes
+        return state
+
+    def _save(self, state: Any, output: str | None) -> None:
+        if output is not None and os.path.isfile(output):
+            with suppress(OSError):  # a power cut must not leave the state ahead of the output
+                descriptor = os.open(output, os.O_RDONLY)
+                try:
+                    os.fsync(descriptor)
+                finally:
+                    os.close(descriptor)
+        try:
+            state.save(self.path)
+        except OSError as error:
+            raise CliError(f"cannot write the state file {self.path}: {error.strerror or error}") from error

@@ -1,0 +1,293 @@
+"""The options of `fifo-diffusion generate`: types, checks and help."""
+
+from collections.abc import Callable
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from typer.models import OptionInfo
+
+
+class Change(StrEnum):
+    tail = "tail"
+    queue = "queue"
+    blend = "blend"
+
+
+class Profile(StrEnum):
+    published = "published"
+
+
+class Precision(StrEnum):
+    float32 = "float32"
+    float16 = "float16"
+    bfloat16 = "bfloat16"
+    fp32 = "fp32"
+    fp16 = "fp16"
+    bf16 = "bf16"
+
+
+LENGTH, MODEL, METHOD = "How long", "Model", "Method (FIFO-Diffusion)"
+LOOK, FILES, TALK = "Look", "Files", "What is said"
+
+
+def _option(
+    *names: str, help: str, panel: str, check: Callable[[float], str] | None = None, metavar: str = "", **more: object
+) -> OptionInfo:
+    """An option in its panel; `check` says what a number must be, where it is not."""
+
+    def checked(value: float | None) -> float | None:
+        if check is not None and value is not None and (wanted := check(value)):
+            raise typer.BadParameter(f"must be {wanted}, not {value}")
+        return value
+
+    return typer.Option(
+        *names,
+        help=help,
+        rich_help_panel=panel,
+        show_default=False,
+        metavar=metavar or None,
+        callback=checked if check is not None else None,
+        **more,  # type: ignore[arg-type]
+    )
+
+
+def _at_least(least: int) -> Callable[[float], str]:
+    return lambda value: "" if value >= least else f"at least {least}"
+
+
+def _above(bound: float) -> Callable[[float], str]:
+    return lambda value: "" if bound < value < float("inf") else f"a number above {bound:g}"
+
+
+def _between(least: float, most: float) -> Callable[[float], str]:
+    return lambda value: "" if least <= value <= most else f"from {least:g} to {most:g}"
+
+
+Prompt = Annotated[
+    str | None, typer.Argument(metavar="[PROMPT]", help="What should be seen, in quotes.", show_default=False)
+]
+Output = Annotated[
+    str | None,
+    _option(
+        "-o",
+        "--output",
+        metavar="OUT",
+        panel=FILES,
+        help="ball.mp4, .webm or .gif; a folder of PNGs (frames/); - for raw video (y4m) on standard output. "
+        "[dim]Default: named after the prompt, .mp4, in this folder.[/dim]",
+    ),
+]
+Model = Annotated[
+    str | None,
+    _option(
+        "-m",
+        "--model",
+        metavar="MODEL",
+        panel=MODEL,
+        help="A Hugging Face id (owner/name), a folder with a diffusers pipeline, or toybox, the small model that "
+        "comes with this program. [dim]Default: toybox.[/dim]",
+    ),
+]
+NumFrames = Annotated[
+    int | None,
+    _option(
+        "-n",
+        "--num-frames",
+        check=_at_least(1),
+        metavar="N",
+        panel=LENGTH,
+        help="Frames in all. [dim]Default: 160.[/dim]",
+    ),
+]
+Seconds = Annotated[
+    float | None,
+    _option(check=_above(0), metavar="X", panel=LENGTH, help="Instead of frames: seconds of video, at --fps."),
+]
+Forever = Annotated[bool, _option("--forever", panel=LENGTH, help="Go on until Ctrl-C.")]
+Seed = Annotated[
+    int | None,
+    _option(
+        check=_at_least(0),
+        metavar="N",
+        panel=LOOK,
+        help="The same number makes the same video again. [dim]Default: random; it is printed, and kept in the "
+        "file.[/dim]",
+    ),
+]
+NegativePrompt = Annotated[str | None, _option(metavar="TEXT", panel=LOOK, help="What should not be seen.")]
+GuidanceScale = Annotated[
+    float | None,
+    _option(
+        metavar="X",
+        panel=LOOK,
+        help="How closely the prompt is followed; 1 is off and twice as fast. [dim]Default: the model's.[/dim]",
+    ),
+]
+Height = Annotated[
+    int | None,
+    _option(check=_at_least(1), metavar="N", panel=LOOK, help="Pixels. [dim]Default: the model's.[/dim]"),
+]
+Width = Annotated[
+    int | None,
+    _option(check=_at_least(1), metavar="N", panel=LOOK, help="Pixels. [dim]Default: the model's.[/dim]"),
+]
+Start = Annotated[
+    str | None,
+    _option(
+        metavar="START",
+        panel=LOOK,
+        help="What the video grows out of: clip (a clip made in the model's ordinary way opens it), noise (the "
+        "paper's Algorithm 2), or an image, video or folder of images to continue. [dim]Default: clip.[/dim]",
+    ),
+]
+IncludeStart = Annotated[
+    bool, _option("--include-start", panel=LOOK, help="Put the frames of the --start file first in the video.")
+]
+PromptChange = Annotated[
+    Change | None,
+    _option(
+        metavar="HOW",
+        panel=LOOK,
+        help="How a --schedule changes the prompt: for new frames (tail), for all frames in work at once (queue), "
+        "or gradually from one to the next (blend). [dim]Default: tail.[/dim]",
+    ),
+]
+NumPartitions = Annotated[
+    int | None,
+    _option(
+        check=_at_least(1),
+        metavar="N",
+        panel=METHOD,
+        help="n: each adds f denoising steps to every frame. [dim]Default: 4.[/dim]",
+    ),
+]
+Lookahead = Annotated[
+    bool | None,
+    _option(
+        "--lookahead/--no-lookahead", panel=METHOD, help="Twice the work for less flicker. [dim]Default: on.[/dim]"
+    ),
+]
+FramesPerLevel = Annotated[
+    int | None,
+    _option(
+        check=_at_least(1),
+        metavar="N",
+        panel=METHOD,
+        help="b: this many neighbours share a noise level: b times faster, coarser. [dim]Default: 1.[/dim]",
+    ),
+]
+NumInferenceSteps = Annotated[
+    int | None,
+    _option(check=_at_least(1), metavar="N", panel=METHOD, help="Only to be explicit: it must be n f / b."),
+]
+Eta = Annotated[
+    float | None,
+    _option(
+        check=_between(0, 1),
+        metavar="X",
+        panel=METHOD,
+        help="Fresh noise per step, 0 to 1. [dim]Default: the model's.[/dim]",
+    ),
+]
+Window = Annotated[
+    int | None,
+    _option(
+        check=_at_least(2),
+        metavar="N",
+        panel=METHOD,
+        help="f: frames that the model sees at once. [dim]Default: the model's.[/dim]",
+    ),
+]
+WindowsPerBatch = Annotated[
+    int | None,
+    _option(
+        check=_at_least(1),
+        metavar="N",
+        panel=METHOD,
+        help="Windows that go through the model together. [dim]Default: 1 on a CPU, else as many as fit.[/dim]",
+    ),
+]
+Compat = Annotated[
+    Profile | None,
+    _option(metavar="published", panel=METHOD, help="published: do what the paper's published code does."),
+]
+SchedulerExact = Annotated[
+    bool, _option("--scheduler-exact", panel=METHOD, help="Step exactly as the model's scheduler does.")
+]
+Fps = Annotated[
+    float | None,
+    _option(
+        metavar="X",
+        check=_above(0),
+        panel=FILES,
+        help="Frames per second at which it plays. [dim]Default: the model's.[/dim]",
+    ),
+]
+FpsCondition = Annotated[
+    float | None,
+    _option(
+        metavar="X", check=_above(0), panel=MODEL, help="The frame rate that the model is told, where it takes one."
+    ),
+]
+Dtype = Annotated[
+    Precision | None,
+    _option(
+        metavar="TYPE",
+        panel=MODEL,
+        help="Precision of the weights: float32, float16 or bfloat16. "
+        "[dim]Default: float16 on a GPU, else float32.[/dim]",
+    ),
+]
+Device = Annotated[
+    str | None,
+    _option(
+        metavar="DEVICE", panel=MODEL, help="cpu, cuda, cuda:1, mps. [dim]Default: a GPU where there is one.[/dim]"
+    ),
+]
+Scale = Annotated[
+    int | None,
+    _option(
+        check=_at_least(1),
+        metavar="N",
+        panel=FILES,
+        help="Enlarge this many times, without smoothing (for toybox: 4).",
+    ),
+]
+Overwrite = Annotated[bool, _option("--overwrite", panel=FILES, help="Replace outputs that exist.")]
+Prompts = Annotated[
+    Path | None,
+    _option(
+        metavar="FILE",
+        panel=FILES,
+        help="Many videos: a prompt per line (# for comments). They are numbered: OUT_000.mp4 or OUT/000-....mp4.",
+    ),
+]
+Schedule = Annotated[
+    Path | None,
+    _option(
+        metavar="FILE",
+        panel=FILES,
+        help='One video with many prompts: lines such as "120: a blue ball" (from frame 120 on), or JSON. '
+        "Frame 0 must be there.",
+    ),
+]
+State = Annotated[
+    Path | None,
+    _option(metavar="FILE", panel=FILES, help="Keep the run here, and continue it from here if the file exists."),
+]
+StateEvery = Annotated[
+    int | None,
+    _option(
+        check=_at_least(1),
+        metavar="N",
+        panel=FILES,
+        help="Frames between two writes of --state. [dim]Default: 50.[/dim]",
+    ),
+]
+DryRun = Annotated[
+    bool, _option("--dry-run", panel=TALK, help="Print the queue, the cost, memory and time; make nothing.")
+]
+Quiet = Annotated[bool, _option("-q", "--quiet", panel=TALK, help="No progress; errors only.")]
+Debug = Annotated[bool, _option("--debug", panel=TALK, help="Warnings of libraries, and where errors arose.")]

@@ -1,0 +1,245 @@
+"""Everything about a run that can be known and checked before the model's weights are loaded."""
+
+import os
+from dataclasses import dataclass
+from inspect import signature
+from pathlib import Path
+from typing import Any
+
+from fifo_diffusion.app.errors import CliError, as_option, checking, usage
+from fifo_diffusion.app.request import DEFAULT_MODEL, STREAM_OPTIONS, Prompt, Request, Video
+from fifo_diffusion.video import count_frames, open_writer
+
+DTYPES = {"float32": "float32", "float16": "float16", "bfloat16": "bfloat16"}
+DTYPES |= {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}
+
+
+@dataclass
+class Plan:
+    """A checked run.
+
+    Attributes:
+        request: what was typed.
+        model_name, device, dtype: how to load the model.
+        model: the model without its weights.
+        settings: completed arguments of the first video (the others differ in the seed).
+        fps, scale: of the output.
+        num_frames: in all, None for endless.
+        videos: to make, or the one that is continued.
+        state: the saved run that is continued, or None.
+    """
+
+    request: Request
+    model_name: str
+    device: str
+    dtype: str
+    model: Any
+    settings: Any
+    fps: float
+    scale: int
+    num_frames: int | None
+    videos: list[Video]
+    state: Any = None
+
+    @property
+    def done(self) -> int:
+        """Frames that are there already."""
+        return self.state.frame_index if self.state is not None else 0
+
+    @property
+    def start(self) -> str:
+        """The kind of start, as `Cost` names it."""
+        if self.settings.compat == "published":
+            return "published"
+        start = self.request.get("start", "clip") if self.state is None else self.state.notes["start"]
+        return start if start in ("clip", "noise") else "known"
+
+    def notes(self, video: Video) -> dict[str, Any]:
+        """What a state file must know beside the core's own settings."""
+        if self.state is not None:
+            return self.state.notes | {"num_frames": self.num_frames}
+        folder = (self.request.state_file or Path(".")).absolute().parent
+        return {
+            "output": os.path.relpath(Path(video.output).absolute(), folder) + "/" * video.output.endswith("/"),
+            "prompt": video.prompt if isinstance(video.prompt, str) else {str(k): v for k, v in video.prompt.items()},
+            "model": model_id(self.model_name),
+            "dtype": self.dtype,
+            "fps": self.fps,
+            "fps_condition": self.request.get("fps_condition"),
+            "scale": self.scale,
+            "start": self.request.get("start", "clip"),
+            "include_start": self.request.get("include_start", False),
+            "num_frames": self.num_frames,
+            "command": self.command(video),
+        }
+
+    def command(self, video: Video) -> str:
+        """What to type for this video again."""
+        changes: dict[str, Any] = {"output": video.output, "seed": video.seed, "state": None, "state_every": None}
+        if "prompts" in self.request.given:
+            changes |= {"prompts": None, "prompt": video.prompt}
+        if not self.request.length_given:
+            changes["num_frames"] = self.num_frames
+        return self.request.command(**changes)
+
+
+def check_outputs(request: Request) -> None:
+    """Before anything slow: can every output be written?"""
+    for name in (video.output for video in request.videos):
+        folder = Path(name).parent
+        if "prompts" in request.given and not folder.exists() and os.access(folder.parent, os.W_OK):
+            continue  # the folder that all videos of --prompts go into is made when the first is there
+        with checking():
+            open_writer(
+                name,
+                fps=request.get("fps", 8),
+                scale=request.get("scale", 1),
+                overwrite="overwrite" in request.given,
+            ).close()
+    state = request.state_file
+    if state is not None and not os.access(state.parent, os.W_OK):
+        raise CliError(f"cannot write {state}: choose a folder that exists and that you may write into")
+    if state is not None and state.is_dir():
+        raise usage(f"--state {state} is a folder: name a file in it")
+
+
+def make_plan(request: Request) -> Plan:
+    """Check a request completely, but for what only the weights can tell."""
+    state = _load_state(request) if request.continues else None
+    notes = state.notes if state is not None else {}
+    model_name = notes.get("model") or request.get("model", DEFAULT_MODEL)
+    device, dtype = _device(request), notes.get("dtype") or request.get("dtype")
+    dtype = DTYPES[dtype] if dtype else ("float32" if device.startswith("cpu") else "float16")
+    from fifo_diffusion.app.blueprint import blueprint
+
+    with checking():
+        model = blueprint(model_name)
+        if "fps_condition" in request.given and not hasattr(model, "fps_condition"):
+            raise usage(f"{model_name} is not told a frame rate: leave --fps-condition out")
+        settings = _settings(model, request, state)
+        model.levels(
+            settings.layout.levels,
+            eta=settings.eta,
+            scheduler_exact=settings.scheduler_exact,
+            published=settings.compat == "published",
+        )
+    fps = float(notes.get("fps") or request.get("fps") or model.defaults["fps"])
+    num_frames = notes["num_frames"] if notes and not request.length_given else request.num_frames(fps)
+    videos = request.videos if state is None else [_continued_video(request, state, num_frames)]
+    scale = int(notes.get("scale") or request.get("scale", 1))
+    return Plan(request, model_name, device, dtype, model, settings, fps, scale, num_frames, videos, state)
+
+
+def stream_arguments(request: Request) -> dict[str, Any]:
+    """The options that shape the video, as arguments of `FIFO.stream`."""
+    return {name: request.given[name] for name in STREAM_OPTIONS if name in request.given}
+
+
+def model_id(name: str) -> str:
+    """A model's name that means the same in another folder."""
+    return str(Path(name).resolve()) if Path(name).exists() else name
+
+
+def _device(request: Request) -> str:
+    import torch
+
+    gpu = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    name = request.get("device", gpu)
+    try:
+        device = torch.device(name)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise usage(f"--device {name}: there is no such device here; use --device {gpu}") from error
+    return str(device)
+
+
+def _settings(model: Any, request: Request, state: Any) -> Any:
+    """The arguments of the first video, checked and completed by the core."""
+    from fifo_diffusion.pipeline import FIFO
+    from fifo_diffusion.settings import RunSettings
+
+    usual = signature(FIFO.stream).parameters
+    names = [name for name in (*STREAM_OPTIONS, "seed") if name not in ("start", "include_start")]
+    given = {name: usual[name].default for name in names}
+    if state is None:
+        given |= {name: request.given[name] for name in names if name in request.given}
+        given["seed"] = request.videos[0].seed
+    return RunSettings.collect(
+        model, videos=1, batch=False, generator=None, pipeline_arguments={}, state=state, **given
+    )
+
+
+# ---------------------------------------------------------------------- continuing
+
+
+def _load_state(request: Request) -> Any:
+    from fifo_diffusion.state import QueueState
+
+    with checking():
+        state = QueueState.load(request.continues)
+    if "output" not in state.notes:
+        raise usage(
+            f"{request.continues} was not saved by this command and names no output: continue it in Python with "
+            f'fifo.stream(start="{request.continues}")'
+        )
+    saved = state.settings | state.notes
+    saved["seed"] = saved["seeds"][0]
+    saved["num_inference_steps"] = saved["num_partitions"] * saved["window"] // saved["frames_per_level"]
+    if saved["negative_prompt"] is not None:
+        saved["negative_prompt"] = saved["negative_prompt"][0]
+    for name in (*STREAM_OPTIONS, "seed", "model", "dtype", "fps", "fps_condition", "scale"):
+        value = request.get(name)
+        value = model_id(value) if name == "model" and value else DTYPES.get(value, value) if name == "dtype" else value
+        if name in request.given and value != saved[name]:
+            typed, before = as_typed(name, value), as_typed(name, saved[name])
+            raise _other(request, f"was saved {before}, not {typed}: leave {typed.removeprefix('with ')} out")
+    prompt, before = request.prompt, _prompt_of(state)
+    if prompt is not None and prompt != before:
+        raise _other(request, f"was saved with another prompt ({_short(before)}): leave the prompt out")
+    return state
+
+
+def _continued_video(request: Request, state: Any, num_frames: int | None) -> Video:
+    assert request.continues is not None
+    folder = request.continues.absolute().parent
+    output = os.path.normpath(folder / state.notes["output"])
+    shown = os.path.relpath(output) + "/" * state.notes["output"].endswith("/")
+    if "output" in request.given and os.path.abspath(request.given["output"]) != output:
+        raise _other(request, f"belongs to {shown}, not to {request.given['output']}: leave -o out")
+    done = state.frame_index
+    if num_frames is not None and num_frames < done:
+        raise usage(
+            f"{shown} has {done} frames already, and --num-frames counts the whole video: give more than {done}"
+        )
+    if done:
+        if not os.path.exists(shown):
+            raise CliError(f"{shown}, which {request.continues} continues, is gone: put it back, or start anew")
+        there = count_frames(shown)
+        if there < done:
+            raise CliError(f"{shown} has {there} frames but {request.continues} goes on from frame {done}: start anew")
+        if not os.access(shown, os.W_OK):
+            raise CliError(f"cannot write {shown}: choose another place, or make it writable (chmod u+w {shown})")
+    return Video(_prompt_of(state), shown, state.settings["seeds"][0])
+
+
+def _prompt_of(state: Any) -> Prompt:
+    prompt = state.notes["prompt"]
+    return prompt if isinstance(prompt, str) else {int(frame): text for frame, text in prompt.items()}
+
+
+def _other(request: Request, what: str) -> CliError:
+    return usage(f"{request.continues} {what} to continue, or name another --state FILE for a new video")
+
+
+def as_typed(name: str, value: Any) -> str:
+    """with --seed 3, with --no-lookahead, without --compat"""
+    if name == "lookahead":
+        return "with --lookahead" if value else "with --no-lookahead"
+    if value is None or value is False:
+        return f"without {as_option(name)}"
+    return f"with {as_option(name)}" + ("" if value is True else f" {value}")
+
+
+def _short(prompt: Prompt) -> str:
+    text = prompt if isinstance(prompt, str) else f"a schedule that begins with {prompt[0]}"
+    return text if len(text) <= 60 else text[:57] + "..."

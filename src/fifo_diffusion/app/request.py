@@ -1,0 +1,205 @@
+"""What was asked for on the command line, checked as far as that goes without loading anything heavy."""
+
+import random
+import re
+import shlex
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from fifo_diffusion.app.errors import as_option, usage
+from fifo_diffusion.app.prompt_files import read_prompts, read_schedule
+
+DEFAULT_MODEL = "toybox"
+DEFAULT_FRAMES = 160
+DEFAULT_STATE_EVERY = 50
+STARTS = ("clip", "noise")
+
+STREAM_OPTIONS = (
+    "num_partitions",
+    "lookahead",
+    "frames_per_level",
+    "window",
+    "num_inference_steps",
+    "eta",
+    "guidance_scale",
+    "negative_prompt",
+    "height",
+    "width",
+    "start",
+    "include_start",
+    "compat",
+    "prompt_change",
+    "scheduler_exact",
+)
+"""Options that are arguments of `FIFO.stream` under the same name, and shape the video."""
+
+Prompt = str | dict[int, str]
+
+
+@dataclass(frozen=True)
+class Video:
+    """One video to make."""
+
+    prompt: Prompt
+    output: str
+    seed: int
+
+
+@dataclass
+class Request:
+    """A `generate` command.
+
+    Attributes:
+        given: the options that were typed, by name; the others are missing.
+        videos: what to make; empty where a state file says it (`continues`).
+        continues: the state file that is there already.
+    """
+
+    given: dict[str, Any]
+    videos: list[Video] = field(default_factory=list)
+    continues: Path | None = None
+
+    @classmethod
+    def from_options(cls, options: dict[str, Any]) -> "Request":
+        """Check options that exclude or need each other, read prompt files and name the outputs."""
+        given = {name: value for name, value in options.items() if value is not None and value is not False}
+        if options.get("lookahead") is False:
+            given["lookahead"] = False
+        request = cls(given)
+        request._check_together()
+        state = request.state_file
+        if state is not None and state.exists():
+            if "overwrite" in given:
+                raise usage(f"{state} exists and would be continued: leave --overwrite out, or delete {state} first")
+            request.continues = state
+        request._check_start()
+        request.videos = request._videos()
+        return request
+
+    def get(self, name: str, default: Any = None) -> Any:
+        """An option, or the default where it was not typed."""
+        return self.given.get(name, default)
+
+    @property
+    def state_file(self) -> Path | None:
+        return Path(self.given["state"]) if "state" in self.given else None
+
+    @property
+    def quiet(self) -> bool:
+        return "quiet" in self.given
+
+    @property
+    def prompt(self) -> Prompt | None:
+        """The prompt or schedule that was typed, if one was."""
+        if "schedule" in self.given:
+            return read_schedule(Path(self.given["schedule"]))
+        return self.given.get("prompt")
+
+    def num_frames(self, fps: float) -> int | None:
+        """Frames in all, where it was typed; None for --forever."""
+        if "forever" in self.given:
+            return None
+        if "seconds" in self.given:
+            return max(1, round(self.given["seconds"] * fps))
+        return self.given.get("num_frames", DEFAULT_FRAMES)
+
+    @property
+    def length_given(self) -> bool:
+        return any(name in self.given for name in ("num_frames", "seconds", "forever"))
+
+    # ------------------------------------------------------------------ checks
+
+    def _check_together(self) -> None:
+        self._at_most_one("prompt", "prompts", "schedule")
+        self._at_most_one("num_frames", "seconds", "forever")
+        if not any(name in self.given for name in ("prompt", "prompts", "schedule")):
+            state = self.state_file
+            if state is None:
+                raise usage(
+                    'a prompt is missing: fifo-diffusion generate "a red ball moving right on a navy background"'
+                )
+            if not state.exists():
+                raise usage(f"there is no state file {state} to continue: for a new video give a prompt too")
+        if self.given.get("prompt") is not None and not self.given["prompt"].strip():
+            raise usage("the prompt is empty: say what should be seen")
+        if "prompts" in self.given and "state" in self.given:
+            raise usage("--state goes with one video, not with --prompts: run one command per video")
+        if "prompts" in self.given and "forever" in self.given:
+            raise usage("--forever never comes to the second video of --prompts: use --num-frames")
+        if self.given.get("output") == "-":
+            for name in ("prompts", "state"):
+                if name in self.given:
+                    raise usage(f"{as_option(name)} needs a file as output: - is a pipe")
+        if "state_every" in self.given and "state" not in self.given:
+            raise usage("--state-every goes with --state FILE")
+        if "output" in self.given and not self.given["output"].strip():
+            raise usage("the output's name is empty: -o ball.mp4")
+
+    def _at_most_one(self, *names: str) -> None:
+        typed = [name for name in names if name in self.given]
+        if len(typed) > 1:
+            words = ["a PROMPT" if name == "prompt" else as_option(name) for name in typed]
+            raise usage(f"{' and '.join(words)} exclude each other: give one of them")
+
+    def _check_start(self) -> None:
+        start = self.given.get("start", "clip")
+        if start in STARTS:
+            if "include_start" in self.given:
+                raise usage(f"--include-start goes with a file as --start, not with {start}")
+            return
+        if start.endswith(".safetensors"):
+            raise usage(f"a saved run is continued with --state {start}, not with --start")
+        if not Path(start).exists():
+            raise usage(f"--start {start}: there is no such file; give clip, noise, an image, a video or a folder")
+
+    # ------------------------------------------------------------------ what to make
+
+    def _videos(self) -> list[Video]:
+        if self.continues:
+            return []
+        seed = self.given.get("seed")
+        seed = random.randrange(2**31) if seed is None else seed
+        output = self.given.get("output")
+        if "prompts" in self.given:
+            prompts = read_prompts(Path(self.given["prompts"]))
+            output = output or Path(self.given["prompts"]).with_suffix(".mp4").name
+            return [Video(p, numbered(output, k, p), seed + k) for k, p in enumerate(prompts)]
+        prompt = self.prompt
+        assert prompt is not None
+        text = prompt if isinstance(prompt, str) else prompt[0]
+        return [Video(prompt, output or f"{slug(text)}.mp4", seed)]
+
+    def command(self, **changes: Any) -> str:
+        """This command again, with changed options (None takes one out), as it would be typed."""
+        options = self.given | changes
+        words = ["fifo-diffusion", "generate"]
+        if options.get("prompt") is not None:
+            words.append(options["prompt"])
+        for name, value in options.items():
+            if name in ("prompt", "debug", "quiet", "dry_run", "overwrite") or value is None:
+                continue
+            if isinstance(value, bool):
+                words.append(as_option(name if value else f"no_{name}"))
+            else:
+                words += ["-o" if name == "output" else as_option(name), str(value)]
+        return shlex.join(words)
+
+
+def slug(text: str) -> str:
+    """A prompt as a short file name."""
+    words = re.findall(r"\w+", text.lower())
+    name = ""
+    for word in words:
+        if name and len(name) + len(word) > 50:
+            break
+        name += f"-{word}" if name else word[:50]
+    return name or "video"
+
+
+def numbered(output: str, index: int, prompt: str) -> str:
+    """The output of one of several videos: out.mp4 -> out_000.mp4, a folder -> folder/000-prompt.mp4."""
+    path = Path(output)
+    if output.endswith("/") or not path.suffix:
+        return str(path / f"{index:03d}-{slug(prompt)}.mp4")
+    return str(path.with_name(f"{path.stem}_{index:03d}{path.suffix}"))

@@ -1,0 +1,188 @@
+"""The `fifo-diffusion` command: options and their help. What they do is in `app/`.
+
+Nothing here imports PyTorch: `--help` and errors in what was typed come at once.
+"""
+
+import os
+import re
+import sys
+import traceback
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from fifo_diffusion import __version__
+from fifo_diffusion.app import options
+from fifo_diffusion.app.errors import USAGE, explain, one_line
+
+UsageError = typer.BadParameter.__mro__[1]  # the base of all errors that the parser of options raises
+
+app = typer.Typer(
+    name="fifo-diffusion",
+    help="Endless video from text, one frame at a time, at constant memory.",
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
+)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        print(f"fifo-diffusion {__version__}")
+        raise typer.Exit
+
+
+@app.callback(invoke_without_command=True)
+def _root(
+    ctx: typer.Context,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    if ctx.invoked_subcommand is None:
+        print(ctx.get_help())
+
+
+@app.command()
+def generate(
+    ctx: typer.Context,
+    prompt: options.Prompt = None,
+    output: options.Output = None,
+    model: options.Model = None,
+    num_frames: options.NumFrames = None,
+    seconds: options.Seconds = None,
+    forever: options.Forever = False,
+    seed: options.Seed = None,
+    negative_prompt: options.NegativePrompt = None,
+    guidance_scale: options.GuidanceScale = None,
+    height: options.Height = None,
+    width: options.Width = None,
+    start: options.Start = None,
+    include_start: options.IncludeStart = False,
+    prompt_change: options.PromptChange = None,
+    num_partitions: options.NumPartitions = None,
+    lookahead: options.Lookahead = None,
+    frames_per_level: options.FramesPerLevel = None,
+    num_inference_steps: options.NumInferenceSteps = None,
+    eta: options.Eta = None,
+    window: options.Window = None,
+    windows_per_batch: options.WindowsPerBatch = None,
+    compat: options.Compat = None,
+    scheduler_exact: options.SchedulerExact = False,
+    fps: options.Fps = None,
+    fps_condition: options.FpsCondition = None,
+    dtype: options.Dtype = None,
+    device: options.Device = None,
+    scale: options.Scale = None,
+    overwrite: options.Overwrite = False,
+    prompts: options.Prompts = None,
+    schedule: options.Schedule = None,
+    state: options.State = None,
+    state_every: options.StateEvery = None,
+    dry_run: options.DryRun = False,
+    quiet: options.Quiet = False,
+    debug: options.Debug = False,
+) -> int:
+    """Write a video from a prompt, frame by frame, as long as you like.
+
+    [bold]Examples[/bold]
+
+    fifo-diffusion generate "a red ball moving right on a navy background" -o ball.mp4 --num-frames 1000
+
+    fifo-diffusion generate "a corgi surfing" --model cerspense/zeroscope_v2_576w --seconds 60
+
+    fifo-diffusion generate --schedule day.txt -o day.mp4 --state day.state   (continues after Ctrl-C)
+
+    fifo-diffusion generate "mountains scrolling to the left at sunset" --forever -o - | mpv -
+    """
+    from fifo_diffusion.app.request import Request
+
+    request = Request.from_options({name: getattr(value, "value", value) for name, value in ctx.params.items()})
+    from fifo_diffusion.app.generate import run
+
+    return run(request)
+
+
+@app.command()
+def models() -> None:
+    """List the base models: what is supported, their defaults, how each was verified."""
+    from fifo_diffusion.app.models_table import table
+
+    print(table())
+
+
+@app.command()
+def info(file: Annotated[Path, typer.Argument(help="A video, GIF or folder made by this program.")]) -> None:
+    """Print how a video was made, and the command that makes it again."""
+    from fifo_diffusion.app.errors import CliError
+    from fifo_diffusion.video import count_frames, read_metadata
+
+    facts = read_metadata(file)
+    print(f"{'frames':<20} {count_frames(file)}")
+    for name, value in facts.items():
+        print(f"{name:<20} {one_line(value)}")
+    if not facts:
+        raise CliError(f"{file} does not say how it was made")
+
+
+@app.command()
+def doctor() -> int:
+    """Look at this machine: what is installed, which devices, what to fix and how."""
+    from fifo_diffusion.app.doctor import report
+
+    findings, well = report()
+    for finding in findings:
+        print(finding)
+    return 0 if well else 1
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; the exit code: 0, 1 failed, 2 typed wrongly, 130 Ctrl-C, 143 SIGTERM."""
+    typed = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        with warnings.catch_warnings():
+            return app(typed, prog_name="fifo-diffusion", standalone_mode=False) or 0
+    except UsageError as error:
+        return _complain(_parser_message(error, typed), USAGE)
+    except (KeyboardInterrupt, typer.Abort):
+        return 130
+    except BrokenPipeError:  # the reader of our standard output is gone
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return 1
+    except Exception as error:
+        if "--debug" in typed:
+            traceback.print_exc()
+        told = explain(error)
+        return _complain(str(told), told.code)
+
+
+def _complain(message: str, code: int) -> int:
+    print(f"fifo-diffusion: {message}", file=sys.stderr, flush=True)
+    return code
+
+
+def _parser_message(error: Any, typed: list[str]) -> str:
+    """What the parser of options has to say, in our words."""
+    message = one_line(error.message if isinstance(error, typer.BadParameter) else error.format_message())
+    names = [name for name in getattr(getattr(error, "param", None), "opts", ()) if name.startswith("-")]
+    if names:
+        for kind, word in (("integer", "a whole number"), ("float", "a number"), ("number", "a number")):
+            if re.search(rf"valid {kind}\b", message):
+                message = f"must be {word}{_typed_value(names, typed)}"
+                break
+        message = f"{names[-1]} {message.removeprefix('Value error, ')}"
+    if message.startswith("No such command") and " " in typed[0]:
+        return f'{message.rstrip(".")}: to make a video, type fifo-diffusion generate "{typed[0]}"'
+    return f"{message.rstrip('.')} (see fifo-diffusion {'generate ' if 'generate' in typed else ''}--help)"
+
+
+def _typed_value(names: list[str], typed: list[str]) -> str:
+    for word, following in zip(typed, [*typed[1:], ""], strict=True):
+        name, equals, value = word.partition("=")
+        if name in names:
+            return f", not {value if equals else following}"
+    return ""

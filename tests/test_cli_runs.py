@@ -1,0 +1,297 @@
+"""Videos made by the command line with the embedded model, as small as they can be."""
+
+import json
+import os
+import resource
+import shlex
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from fifo_diffusion.app.speed import known_speed, speed_file
+from fifo_diffusion.cli import main
+from fifo_diffusion.video import count_frames, read_fps, read_frames, read_metadata
+
+BALL = "a red ball moving right on a navy background"
+SMALL = ["--window", "4", "--num-partitions", "1", "--no-lookahead", "--height", "32", "--width", "32"]
+SMALL += ["--guidance-scale", "1"]
+
+
+@pytest.fixture(autouse=True)
+def _in_a_folder_of_its_own(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+
+
+def generate(*arguments: str) -> int:
+    return main(["generate", *SMALL, *arguments])
+
+
+def start_process(*arguments: str) -> subprocess.Popen:
+    # Background shells hand down an ignored SIGINT; a terminal does not.
+    return subprocess.Popen(
+        [sys.executable, "-m", "fifo_diffusion", "generate", *SMALL, *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )
+
+
+def wait_for(condition, process: subprocess.Popen) -> None:
+    deadline = time.monotonic() + 120
+    while not condition():
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def test_a_video_and_how_it_was_made(capsys):
+    assert generate(BALL, "--num-frames", "6", "--seed", "3", "-o", "ball.mp4", "--fps", "5", "--scale", "2") == 0
+    output = capsys.readouterr()
+    assert output.out == "ball.mp4\n"
+    assert "seed 3" in output.err
+    assert "\r" not in output.err  # no bar outside a terminal
+    assert "UserWarning" not in output.err
+    assert "deprecated" not in output.err
+    assert read_frames("ball.mp4").shape == (6, 64, 64, 3)
+    assert read_fps("ball.mp4") == 5
+    facts = read_metadata("ball.mp4")
+    assert facts["prompt"] == BALL
+    assert (facts["seed"], facts["model"], facts["num_partitions"], facts["lookahead"]) == ("3", "toybox", "1", "false")
+    assert main(["info", "ball.mp4"]) == 0
+    assert BALL in capsys.readouterr().out
+
+    # The speed of this machine is known now.
+    (name,) = json.loads(speed_file().read_text())
+    assert known_speed(name) > 0
+    assert generate(BALL, "--dry-run", "-o", "new.mp4") == 0
+    assert "measured on this machine" in capsys.readouterr().out
+
+    # The command in the file makes it again.
+    again = shlex.split(facts["command"])
+    assert again[0] == "fifo-diffusion"
+    again[again.index("ball.mp4")] = "again.mp4"
+    assert main(again[1:]) == 0
+    assert np.array_equal(read_frames("again.mp4"), read_frames("ball.mp4"))
+
+
+def test_quiet_default_name_and_unwritable_cache(capsys, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", "/dev/null")
+    assert generate(BALL, "--seconds", "0.5", "--fps", "6", "--quiet") == 0
+    assert capsys.readouterr() == ("a-red-ball-moving-right-on-a-navy-background.mp4\n", "")
+    assert count_frames("a-red-ball-moving-right-on-a-navy-background.mp4") == 3
+
+
+def test_raw_video_on_standard_output(capfdbinary):
+    assert generate(BALL, "--num-frames", "3", "-o", "-") == 0
+    output = capfdbinary.readouterr().out
+    header, _, rest = output.partition(b"\n")
+    assert header.startswith(b"YUV4MPEG2 W32 H32 ")
+    assert len(rest) == 3 * (len(b"FRAME\n") + 32 * 32 * 3 // 2)
+
+
+def test_many_videos(capsys):
+    Path("prompts.txt").write_text(f"# two\n{BALL}\n\nmountains scrolling to the left at sunset\n")
+    assert generate("--prompts", "prompts.txt", "--num-frames", "2", "--seed", "5", "-o", "out.gif") == 0
+    assert capsys.readouterr().out == "out_000.gif\nout_001.gif\n"
+    assert read_metadata("out_001.gif")["prompt"] == "mountains scrolling to the left at sunset"
+    assert read_metadata("out_001.gif")["seed"] == "6"
+    assert generate("--prompts", "prompts.txt", "--num-frames", "2", "-o", "out.gif") == 1  # checked before the model
+    assert "out_000.gif exists already" in capsys.readouterr().err
+    assert generate("--prompts", "prompts.txt", "--num-frames", "1", "-o", "folder/") == 0
+    assert sorted(path.name[:4] for path in Path("folder").iterdir()) == ["000-", "001-"]
+
+
+def test_schedule_and_given_start():
+    Path("schedule.txt").write_text(f"0: {BALL}\n4: a green triangle moving up on a black background\n")
+    assert generate("--schedule", "schedule.txt", "--num-frames", "6", "--seed", "1", "-o", "many/") == 0
+    assert json.loads(read_metadata("many")["prompt"])["4"].startswith("a green triangle")
+    assert generate(BALL, "--num-frames", "6", "--seed", "1", "-o", "one/") == 0
+    assert np.array_equal(read_frames("many", first=4), read_frames("one", first=4))
+    assert generate(BALL, "--start", "one/", "--include-start", "--num-frames", "7", "-o", "longer/") == 0
+    assert np.array_equal(read_frames("longer", first=6), read_frames("one"))
+
+
+# ---------------------------------------------------------------------- interrupted and continued
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory) -> np.ndarray:
+    output = tmp_path_factory.mktemp("whole")
+    assert generate(BALL, "--num-frames", "14", "--seed", "2", "-o", f"{output}/", "--quiet") == 0
+    return read_frames(output)
+
+
+def test_continued_is_uninterrupted(whole, capsys):
+    run = ["--state", "run.state", "--state-every", "4", "--seed", "2"]
+    assert generate(BALL, *run, "--num-frames", "7", "-o", "part/") == 0
+    capsys.readouterr()
+    # The same command again: nothing is left to do.
+    assert generate(BALL, *run, "--num-frames", "7", "-o", "part/") == 0
+    assert capsys.readouterr().out == "part/\n"
+    # The output is cut to what the state counts.
+    Path("part/frame_000007.png").write_bytes(Path("part/frame_000000.png").read_bytes())
+    assert main(["generate", "--state", "run.state", "--num-frames", "14"]) == 0
+    assert capsys.readouterr().out == "part/\n"
+    assert np.array_equal(read_frames("part"), whole)
+
+
+def test_state_of_another_run(capsys):
+    run = ["--state", "run.state", "-o", "part.mp4"]
+    assert generate(BALL, *run, "--num-frames", "5", "--seed", "2") == 0
+    capsys.readouterr()
+    for arguments, message in (
+        (["--seed", "4"], "run.state was saved with --seed 2, not with --seed 4: leave --seed 4 out"),
+        (["--num-partitions", "4"], "saved with --num-partitions 1, not with --num-partitions 4"),
+        (["--lookahead"], "saved with --no-lookahead, not with --lookahead"),
+        (["--model", "owner/other"], "run.state was saved with --model toybox, not with --model owner/other"),
+        (["--dtype", "fp16"], "saved with --dtype float32, not with --dtype float16"),
+        (["--compat", "published"], "saved without --compat"),
+        (["a blue square"], "saved with another prompt"),
+        (["-o", "other.mp4"], "belongs to part.mp4, not to other.mp4"),
+        (["--fps", "24"], "not with --fps 24"),
+        (["--num-frames", "3"], "part.mp4 has 5 frames already"),
+    ):
+        before = Path("part.mp4").read_bytes()
+        assert main(["generate", "--state", "run.state", *arguments]) == 2
+        error = capsys.readouterr().err
+        assert message in error
+        assert error.count("\n") == 1
+        assert Path("part.mp4").read_bytes() == before
+    Path("part.mp4").rename("moved.mp4")
+    assert main(["generate", "--state", "run.state", "--num-frames", "9"]) == 1
+    assert "part.mp4, which run.state continues, is gone" in capsys.readouterr().err
+
+
+def test_state_of_other_weights(capsys):
+    from fifo_diffusion.state import QueueState
+
+    assert generate(BALL, "--state", "run.state", "-o", "part.mp4", "--num-frames", "5") == 0
+    state = QueueState.load("run.state")
+    state.fingerprint = "another"
+    state.save("run.state")
+    before = Path("part.mp4").read_bytes()
+    capsys.readouterr()
+    assert main(["generate", "--state", "run.state", "--num-frames", "9", "--quiet"]) == 2
+    assert "another model" in capsys.readouterr().err
+    assert Path("part.mp4").read_bytes() == before
+
+
+def test_killed_and_continued_is_uninterrupted(whole):
+    process = start_process(
+        BALL, "--state", "run.state", "--state-every", "3", "--seed", "2", "-o", "part/", "--num-frames", "100000"
+    )
+    try:
+        wait_for(lambda: len(list(Path("part").glob("*.png"))) >= 8, process)
+    finally:
+        process.kill()
+        process.wait()
+    from fifo_diffusion.state import QueueState
+
+    saved = QueueState.load("run.state").frame_index
+    assert 6 <= saved <= count_frames("part")
+    assert main(["generate", "--state", "run.state", "--num-frames", str(max(14, saved))]) == 0
+    assert np.array_equal(read_frames("part", first=14), whole)
+
+
+def test_ctrl_c_leaves_a_file_that_plays_and_can_be_continued():
+    process = start_process(BALL, "--forever", "-o", "ball.mp4", "--state", "run.state")
+    wait_for(lambda: Path("ball.mp4").exists() and Path("ball.mp4").stat().st_size > 3000, process)
+    process.send_signal(signal.SIGINT)
+    output, error = process.communicate(timeout=60)
+    assert process.returncode == 130, error
+    assert output == ""
+    assert "Traceback" not in error
+    frames = count_frames("ball.mp4")
+    assert f"stopped by Ctrl-C: {frames} frames are safe in ball.mp4" in error
+    assert "go on with: fifo-diffusion generate --state run.state" in error
+    assert len(read_frames("ball.mp4")) == frames
+    assert main(["generate", "--state", "run.state", "--num-frames", str(frames + 2)]) == 0
+    assert count_frames("ball.mp4") == frames + 2
+
+
+@pytest.mark.parametrize("when", ["while loading", "while making frames"])
+def test_sigterm(when, capsys, monkeypatch):
+    """In this process: a thread sends the signal."""
+    before = signal.getsignal(signal.SIGTERM)
+
+    def kill_when_there(target=Path("ball.gif" if when == "while making frames" else ".")):
+        while not target.exists():
+            time.sleep(0.02)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    thread = threading.Thread(target=kill_when_there)
+    if when == "while loading":
+        monkeypatch.setattr("fifo_diffusion.app.generate._load", lambda plan: thread.start() or time.sleep(60))
+    else:
+        thread.start()
+    assert generate(BALL, "--forever", "-o", "ball.gif") == 143
+    thread.join()
+    output = capsys.readouterr()
+    assert output.out == ""
+    if when == "while loading":
+        assert "stopped by SIGTERM before the first frame" in output.err
+        assert not Path("ball.gif").exists()
+    elif Path("ball.gif").exists():
+        assert f"{count_frames('ball.gif')} frames are safe in ball.gif" in output.err
+        assert "--overwrite" in output.err
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+# ---------------------------------------------------------------------- failures on the way
+
+
+def test_disk_full_while_writing(capsys):
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (6000, limits[1]))
+    try:
+        assert generate(BALL, "--num-frames", "200", "-o", "ball.mp4", "--quiet") == 1
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert "disk full while writing ball.mp4" in error
+    assert len(read_frames("ball.mp4")) >= 1
+
+
+def test_out_of_memory_on_the_way(capsys, monkeypatch):
+    import torch
+
+    from fifo_diffusion.models.unet3d import UNet3DModel
+
+    def predict(*_):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 1 GiB.\nMore lines")
+
+    monkeypatch.setattr(UNet3DModel, "predict", predict)
+    assert generate(BALL, "--num-frames", "5", "-o", "ball.mp4", "--quiet") == 1
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert "--windows-per-batch 1" in error
+    assert not Path("ball.mp4").exists()
+
+
+def test_second_signal_ends_at_once(monkeypatch):
+    from fifo_diffusion.app.interrupts import Interrupts, Stopped
+
+    ended = []
+    monkeypatch.setattr(os, "_exit", ended.append)
+    with Interrupts() as interrupts:
+        with pytest.raises(Stopped), interrupts.at_once():
+            signal.raise_signal(signal.SIGTERM)
+        assert interrupts.exit_code == 143
+        assert not ended
+        signal.raise_signal(signal.SIGINT)
+    assert ended == [130]
+
+
+def test_frame_rate_for_a_model_without_one(capsys):
+    assert generate(BALL, "--num-frames", "5", "--fps-condition", "8", "--quiet") == 2
+    assert "leave --fps-condition out" in capsys.readouterr().err
