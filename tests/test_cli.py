@@ -270,3 +270,22 @@ def test_doctor_is_content_here(capsys):
     assert "torch" in output
     assert "libx264" in output
     assert code == (1 if "FIX" in output else 0)
+
+
+def test_plain_progress(capsys, monkeypatch):
+    from fifo_diffusion.app.progress import Progress, duration
+
+    now = [0.0]
+    monkeypatch.setattr("fifo_diffusion.app.progress.time.monotonic", lambda: now[0])
+    progress = Progress(100)
+    for seconds in (30, 31, 32, 41):
+        now[0] = seconds
+        progress.advance()
+    progress.close()
+    # The first frame takes long and says nothing about the others.
+    assert capsys.readouterr().err.splitlines() == [
+        "frame 1 of 100",
+        "frame 4 of 100, about 5 min 52 s left (0.27 frames/s)",
+        "4 frames in 41 s (0.10 frames/s)",
+    ]
+    assert [duration(s) for s in (3, 12, 200, 7500)] == ["3.0 s", "12 s", "3 min 20 s", "2 h 05 min"]

@@ -21,6 +21,7 @@ class Progress:
         self.total, self.done, self.quiet = total, done, quiet
         self._first = done
         self._began = self._said = time.monotonic()
+        self._first_came: float | None = None
         self._bar: Any = None
         if not quiet and sys.stderr.isatty():
             from tqdm import tqdm
@@ -32,14 +33,13 @@ class Progress:
     def advance(self) -> None:
         """One more frame is there."""
         self.done += 1
+        if self._first_came is None:
+            self._first_came = time.monotonic()
         if self._bar is not None:
             self._bar.update()
         elif not self.quiet and time.monotonic() - self._said >= EVERY:
             self._said = time.monotonic()
-            left = ""
-            if self.total is not None:
-                left = f" of {self.total}, about {duration((self.total - self.done) / self._rate())} left"
-            say(f"frame {self.done}{left} ({self._rate():.2f} frames/s)")
+            say(f"frame {self.done}{self._outlook()}")
 
     def close(self) -> None:
         """The last word on speed."""
@@ -47,10 +47,17 @@ class Progress:
             self._bar.close()
         elif not self.quiet and self.done > self._first:
             frames, seconds = self.done - self._first, time.monotonic() - self._began
-            say(f"{frames} frames in {duration(seconds)} ({self._rate():.2f} frames/s)")
+            say(f"{frames} frames in {duration(seconds)} ({frames / max(1e-9, seconds):.2f} frames/s)")
 
-    def _rate(self) -> float:
-        return (self.done - self._first) / max(1e-9, time.monotonic() - self._began)
+    def _outlook(self) -> str:
+        """Speed and time left, by the frames after the first: that one takes far longer."""
+        of = f" of {self.total}" if self.total is not None else ""
+        since_first = self.done - self._first - 1
+        if self._first_came is None or not since_first:
+            return of
+        rate = since_first / max(1e-9, time.monotonic() - self._first_came)
+        left = f", about {duration((self.total - self.done) / rate)} left" if self.total is not None else ""
+        return f"{of}{left} ({rate:.2f} frames/s)"
 
 
 def say(text: str, *, quiet: bool = False) -> None:
