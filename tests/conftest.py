@@ -1,3 +1,4 @@
+import logging
 import os
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -7,10 +8,12 @@ import torch
 
 import tiny
 
+# The compiler's structured trace is formatted for pytest's log capture otherwise, which takes minutes.
+logging.getLogger("torch.__trace").disabled = True
 torch.set_num_threads(min(2, torch.get_num_threads()))
 
 
 @pytest.fixture(scope="session")
 def pipe():
     """One tiny random pipeline for all tests that leave it as it is."""
-    return tiny.pipeline()
+    return tiny.pipeline(**tiny.LIGHT)

@@ -26,6 +26,5 @@ def load(name: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
 
 def distance(found: Tensor, expected: Tensor) -> float:
     """Relative distance in norm."""
-    return float(
-        torch.linalg.vector_norm(found.double() - expected.double()) / torch.linalg.vector_norm(expected.double())
-    )
+    found, expected = found.detach().double(), expected.detach().double()
+    return float((found - expected).norm() / expected.norm())

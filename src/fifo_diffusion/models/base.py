@@ -71,7 +71,7 @@ class VideoModel(ABC):
         """The model's prediction after guidance, of the latents' shape, float32.
 
         Args:
-            latents_BCFHW: float32; B = windows x videos, window by window.
+            latents_BCFHW: float32, on `device`; B = windows x videos, window by window.
             timestep_BF: one timestep per frame.
             condition: for the same videos; repeated for every window.
 

@@ -31,7 +31,8 @@ def capture(pipe: Any, denoiser: torch.nn.Module, **call: Any) -> Capture:
         RuntimeError: the pipeline never called its denoiser or never stepped its scheduler.
     """
     calls: list[dict[str, Any]] = []
-    signature = inspect.signature(denoiser.forward)
+    # A compiled module's own forward takes anything.
+    signature = inspect.signature(getattr(denoiser, "_orig_mod", denoiser).forward)
 
     def record(_module: torch.nn.Module, args: tuple, kwargs: dict[str, Any]) -> None:
         calls.append(dict(signature.bind(*args, **kwargs).arguments))

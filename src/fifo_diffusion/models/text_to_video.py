@@ -59,7 +59,8 @@ class TextToVideoPipeline(DiffusionPipeline, TextualInversionLoaderMixin, Stable
         if clip_skip is None:
             return self.text_encoder(ids, attention_mask=mask).last_hidden_state
         hidden = self.text_encoder(ids, attention_mask=mask, output_hidden_states=True).hidden_states
-        return self.text_encoder.text_model.final_layer_norm(hidden[-(clip_skip + 1)])
+        tower = getattr(self.text_encoder, "text_model", self.text_encoder)  # gone in transformers 5
+        return tower.final_layer_norm(hidden[-(clip_skip + 1)])
 
     @torch.no_grad()
     def __call__(
@@ -134,7 +135,10 @@ class TextToVideoPipeline(DiffusionPipeline, TextualInversionLoaderMixin, Stable
             if guided:
                 without, with_text = prediction.chunk(2)
                 prediction = without + guidance_scale * (with_text - without)
-            latents = self.scheduler.step(prediction, t, latents, **extra).prev_sample
+            # Frames join the batch, as in diffusers' pipeline: schedulers that draw noise then draw the same.
+            flat = [x.transpose(1, 2).flatten(0, 1) for x in (prediction, latents)]
+            stepped = self.scheduler.step(flat[0], t, flat[1], **extra).prev_sample
+            latents = stepped.unflatten(0, (count, num_frames)).transpose(1, 2)
             if callback_on_step_end is not None:
                 latents = callback_on_step_end(self, index, t, {"latents": latents}).get("latents", latents)
         frames = latents if output_type == "latent" else self.decode(latents, output_type)

@@ -122,7 +122,7 @@ class UNet3DModel(VideoModel):
         if not condition.per_frame:
             text = text.repeat(1, len(latents_BCFHW) // text.shape[1], 1, 1)
         passes, rows = text.shape[:2]
-        latents = latents_BCFHW.to(self.device, unet.dtype).repeat(passes, 1, 1, 1, 1)
+        latents = latents_BCFHW.to(unet.dtype).repeat(passes, 1, 1, 1, 1)
         timestep = timestep_BF.to(latents.device).repeat(passes, 1)
         text = text.flatten(0, 1)
         per_frame = text if condition.per_frame else None

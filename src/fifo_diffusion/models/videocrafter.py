@@ -313,21 +313,18 @@ def published_levels(count: int, *, eta: float = 0.0) -> NoiseLevels:
 
 
 class VideoCrafterModel(UNet3DModel):
-    """A text-to-video pipeline around a converted VideoCrafter2 U-Net (`load_unet`).
+    """A text-to-video pipeline around a converted VideoCrafter2 U-Net (`load_unet`) that is told its frame rate
+    (`add_fps`).
 
-    Args:
-        pipe: as for `UNet3DModel`; its scheduler should have the betas of `videocrafter_alphas_cumprod`, trailing
-            spacing and a last step to alpha = 1.
-        fps: the frame rate that the model is told.
+    Its scheduler should have the betas of `videocrafter_alphas_cumprod`, trailing spacing and a last step to alpha = 1.
     """
 
     family = "VideoCrafter2"
 
-    def __init__(self, pipe: Any, *, frames: int = 16, defaults: dict[str, Any] | None = None, fps: float = 8) -> None:
+    def __init__(self, pipe: Any, *, frames: int = 16, defaults: dict[str, Any] | None = None) -> None:
         super().__init__(
             pipe, frames=frames, defaults={"guidance_scale": 12.0, "fps": 10, "eta": 1.0} | (defaults or {})
         )
-        self._fps = add_fps(pipe.unet, fps)
 
     def levels(
         self, count: int, *, eta: float = 0.0, scheduler_exact: bool = False, published: bool = False
@@ -335,7 +332,3 @@ class VideoCrafterModel(UNet3DModel):
         if published:
             return published_levels(count, eta=eta)
         return super().levels(count, eta=eta, scheduler_exact=scheduler_exact)
-
-    def close(self) -> None:
-        self._fps.remove()
-        super().close()

@@ -1,0 +1,193 @@
+"""The contract that every base-model family passes, on tiny random models.
+
+A family's test class derives from `VideoModelContract` and says how its pipeline is made, how its stock denoiser is
+called and how its frame mixing is switched off.
+"""
+
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from fifo_diffusion.method import sample_clip
+from fifo_diffusion.models import registry
+from golden import distance
+
+TOLERANCE = 1e-5
+
+
+class VideoModelContract:
+    """Override the first four methods; `frames` is a window length that the tiny model takes."""
+
+    frames = 4
+    height = width = 16
+    prompts = ("a red ball", "a dog on the sea by night")
+    guidance_scale = 3.0
+
+    def make_pipe(self) -> Any:
+        raise NotImplementedError
+
+    def denoiser(self, pipe: Any) -> torch.nn.Module:
+        """The module that FIFO puts its hooks on."""
+        raise NotImplementedError
+
+    def stock(self, pipe: Any, latents: Tensor, timestep: Tensor, text: Tensor) -> Tensor:
+        """The denoiser called as its pipeline calls it: one timestep for all frames; rows as in `text`."""
+        raise NotImplementedError
+
+    @contextmanager
+    def without_frame_mixing(self):
+        """Within, no layer looks across frames."""
+        raise NotImplementedError
+
+    # ------------------------------------------------------------------ helpers
+
+    @pytest.fixture
+    def pipe(self):
+        return self.make_pipe()
+
+    @pytest.fixture
+    def model(self, pipe):
+        model = registry.wrap(pipe)
+        yield model
+        model.close()
+
+    def condition(self, model: Any, prompts: tuple[str, ...], **more: Any) -> Any:
+        call = {"height": self.height, "width": self.width, "guidance_scale": self.guidance_scale} | more
+        return model.condition(prompts, **call)
+
+    def latents(self, model: Any, rows: int, seed: int = 0) -> Tensor:
+        channels, height, width = model.latent_shape(self.height, self.width)
+        generator = torch.Generator().manual_seed(seed)
+        return torch.randn(rows, channels, self.frames, height, width, generator=generator)
+
+    def rising(self, model: Any, rows: int = 1) -> Tensor:
+        """A timestep of its own for every frame."""
+        return model.levels(self.frames * 2).timestep[1 : self.frames + 1].expand(rows, -1)
+
+    def guided_stock(self, pipe: Any, latents: Tensor, timestep: Tensor, condition: Any) -> Tensor:
+        """Stock denoiser and guidance in closed form, on the captured text."""
+        rows = [self.stock(pipe, latents, timestep, text) for text in condition.text]
+        return rows[0] if len(rows) == 1 else rows[0] + condition.guidance_scale * (rows[1] - rows[0])
+
+    # ------------------------------------------------------------------ the contract
+
+    @pytest.mark.parametrize("videos", [1, 2])
+    @pytest.mark.parametrize("guidance", [1.0, 3.0])
+    def test_equal_timesteps_are_the_stock_denoiser(self, pipe, model, videos, guidance):
+        condition = self.condition(model, self.prompts[:videos], guidance_scale=guidance)
+        x, t = self.latents(model, videos), self.rising(model)[0, 1]
+        found = model.predict(x, t.expand(videos, self.frames), condition)
+        assert distance(found, self.guided_stock(pipe, x, t, condition)) < TOLERANCE
+
+    def test_without_frame_mixing_every_frame_is_stock_at_its_own_timestep(self, pipe, model):
+        with self.without_frame_mixing():
+            condition = self.condition(model, self.prompts)
+            x, t = self.latents(model, 2), self.rising(model, 2)
+            found = model.predict(x, t, condition)
+            for k in range(self.frames):
+                expected = self.guided_stock(pipe, x, t[0, k], condition)
+                assert distance(found[:, :, k], expected[:, :, k]) < TOLERANCE
+
+    @pytest.mark.parametrize("videos", [1, 2])
+    def test_windows_batched_are_windows_one_by_one(self, model, videos):
+        condition = self.condition(model, self.prompts[:videos])
+        x = self.latents(model, 3 * videos)
+        t = torch.cat([self.rising(model, videos) - shift for shift in (0, 7, 20)])
+        found = model.predict(x, t, condition)
+        pairs = zip(x.split(videos), t.split(videos), strict=True)
+        alone = torch.cat([model.predict(window, times, condition) for window, times in pairs])
+        assert distance(found, alone) < TOLERANCE
+
+    def test_a_batch_of_videos_is_the_videos_one_by_one(self, model):
+        x, t = self.latents(model, 2), self.rising(model, 2)
+        found = model.predict(x, t, self.condition(model, self.prompts))
+        for k, prompt in enumerate(self.prompts):
+            alone = model.predict(x[k : k + 1], t[:1], self.condition(model, (prompt,)))
+            assert distance(found[k : k + 1], alone) < TOLERANCE
+
+    def test_one_text_per_frame(self, model):
+        conditions = [self.condition(model, (prompt,)) for prompt in self.prompts]
+        x, t = self.latents(model, 2), self.rising(model, 2)
+        same = model.mix(conditions, torch.tensor([0.0, 1.0]).expand(2, self.frames, 2))
+        assert distance(model.predict(x, t, same), model.predict(x, t, conditions[1])) < TOLERANCE
+        changed = torch.tensor([1.0, 0.0]).expand(2, self.frames, 2).clone()
+        changed[1, 2:] = torch.tensor([0.0, 1.0])
+        with self.without_frame_mixing():
+            found = model.predict(x, t, model.mix(conditions, changed))
+            first, second = (model.predict(x, t, condition) for condition in conditions)
+        assert distance(found[0], first[0]) < TOLERANCE
+        assert distance(found[1, :, :2], first[1, :, :2]) < TOLERANCE
+        assert distance(found[1, :, 2:], second[1, :, 2:]) < TOLERANCE
+
+    def test_the_captured_loop_is_the_pipeline(self, pipe, model):
+        """Sampling by way of capture, predict and step gives what `pipe()` gives from the same noise."""
+        call = {"height": self.height, "width": self.width, "guidance_scale": self.guidance_scale}
+        start = self.latents(model, 1, seed=5)
+        expected = pipe(
+            prompt=[self.prompts[1]], num_frames=self.frames, num_inference_steps=5, latents=start.clone(),
+            output_type="latent", **call,
+        ).frames  # fmt: skip
+        condition = self.condition(model, (self.prompts[1],))
+        *_, found = sample_clip(
+            model.levels(5, scheduler_exact=True),
+            lambda x, t, frames: model.predict(x, t, condition),
+            lambda frame, level: start[:, :, frame],
+            range(self.frames),
+            start,
+        )
+        assert distance(found, expected) < TOLERANCE
+
+    def test_hooks_are_inert_outside_and_gone_after_close(self, pipe):
+        denoiser = self.denoiser(pipe)
+        before = {name: len(m._forward_pre_hooks) + len(m._forward_hooks) for name, m in denoiser.named_modules()}
+        scheduler = pipe.scheduler
+        model = registry.wrap(pipe)
+        condition = self.condition(model, self.prompts[:1])
+        x, t = self.latents(model, 1), self.rising(model)
+        text = condition.text[0]
+        expected = self.stock(pipe, x, t[0, 0], text)
+        model.predict(x, t, condition)
+        assert torch.equal(self.stock(pipe, x, t[0, 0], text), expected)
+        model.close()
+        assert torch.equal(self.stock(pipe, x, t[0, 0], text), expected)
+        after = {name: len(m._forward_pre_hooks) + len(m._forward_hooks) for name, m in denoiser.named_modules()}
+        assert after == before
+        assert pipe.scheduler is scheduler
+        assert "step" not in vars(scheduler)
+
+    def test_streamed_decoding_is_whole_decoding(self, pipe, model):
+        """Invariant 8."""
+        x = self.latents(model, 2)
+        whole = pipe.decode(x, "pt") if hasattr(pipe, "decode") else pipe.video_processor.postprocess_video(
+            pipe.decode_latents(x), output_type="pt"
+        )  # fmt: skip
+        decoder = model.decoder()
+        pieces = [decoder.push(piece) for piece in x.split([1, self.frames - 1], 2)]
+        tail = decoder.flush()
+        found = torch.cat([*pieces, tail] if tail.numel() else pieces, 1)
+        assert decoder.exact
+        assert distance(found, whole) < TOLERANCE
+
+    def test_a_wrong_shape_is_caught(self, pipe, model, monkeypatch):
+        condition = self.condition(model, self.prompts[:1])
+        denoiser = self.denoiser(pipe)
+        forward = denoiser.forward
+        monkeypatch.setattr(denoiser, "forward", lambda *a, **k: tuple(y[:, :, :-1] for y in forward(*a, **k)))
+        with pytest.raises(RuntimeError, match="one timestep per frame"):
+            model.predict(self.latents(model, 1), self.rising(model), condition)
+
+    def test_mutations_miss_the_tolerance_by_far(self, model):
+        """Invariant 9: one slot, one frame, or the text of another video."""
+        conditions = [self.condition(model, (prompt,)) for prompt in self.prompts]
+        x, t = self.latents(model, 1), self.rising(model)
+        right = model.predict(x, t, conditions[0])
+        wrong = {
+            "timesteps shifted by one slot": model.predict(x, t.roll(1, 1), conditions[0]),
+            "window shifted by one frame": model.predict(x.roll(1, 2), t, conditions[0]),
+            "text swapped": model.predict(x, t, conditions[1]),
+        }
+        for name, found in wrong.items():
+            assert distance(found, right) > 100 * TOLERANCE, name
