@@ -1,9 +1,15 @@
-"""Does the model use the words of direction?
+"""Does the model use the words of direction, and does it know which way time runs?
 
     python training/swap_test.py --model work/base
 
-The loss on held-out clips with the right caption, against the same caption with left and right (up and down)
-exchanged. A model that ignores the words scores 0 %; this moves long before a clip looks right.
+Two early indicators, from the loss on held-out clips at several noise levels:
+
+* swap: the same clip with left and right (up and down) exchanged in its caption. Also what a still shows of the
+  direction (an eye, the sun's side) counts here.
+* reversal: the same caption with the frames in reverse order. Every single frame stays as it was, so only the
+  direction of the motion counts.
+
+A model that ignores the direction scores 0 %; both move long before a clip looks right.
 """
 
 import argparse
@@ -19,6 +25,7 @@ from world import FAMILIES, make_clip
 LEVELS = (500, 650, 800, 900)
 OPPOSITE = {"left": "right", "right": "left", "up": "down", "down": "up", "upwards": "downwards",
             "downwards": "upwards"}  # fmt: skip
+Row = dict[str, tuple[float, float, float]]
 
 
 def exchange(caption: str) -> str:
@@ -44,32 +51,32 @@ class SwapTest:
         velocity: Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor],
         embed: Callable[[Sequence[str]], torch.Tensor],
         alphas: torch.Tensor,
-    ) -> dict[int, dict[str, tuple[float, float]]]:
-        """Per level and family: the loss with the right caption, and what the exchange adds to it in per cent."""
+    ) -> dict[int, Row]:
+        """Per level and family: the loss, and what the swap and the reversal add to it in per cent."""
         said, swapped = embed(self.captions), embed([exchange(c) for c in self.captions])
         x, size, result = self.latents.to(said.device), len(self.captions) // len(self.families), {}
         for level, noise in zip(LEVELS, self.noise, strict=True):
             a, noise = alphas[level], noise.to(said.device)
-            noisy, target = a.sqrt() * x + (1 - a).sqrt() * noise, a.sqrt() * noise - (1 - a).sqrt() * x
             losses = []
-            for text in (said, swapped):
+            for clean, text in ((x, said), (x, swapped), (x.flip(2), said)):
+                noisy, target = a.sqrt() * clean + (1 - a).sqrt() * noise, a.sqrt() * noise - (1 - a).sqrt() * clean
                 t = torch.full((size,), level, device=said.device)
                 parts = [velocity(n, t, c) for n, c in zip(noisy.split(size), text.split(size), strict=True)]
                 losses.append((torch.cat(parts) - target).pow(2).mean((1, 2, 3, 4)).view(-1, size).mean(1))
-            right, wrong = losses
-            result[level] = {
-                family: (right[i].item(), 100 * (wrong[i] / right[i] - 1).item())
-                for i, family in enumerate(self.families)
-            }
+            right, swap, reverse = losses
+            cost = 100 * (torch.stack([swap, reverse]) / right - 1)
+            values = torch.cat([right[None], cost]).T.tolist()
+            result[level] = {family: tuple(row) for family, row in zip(self.families, values, strict=True)}
         return result
 
 
-def report(result: dict[int, dict[str, tuple[float, float]]]) -> str:
+def report(result: dict[int, Row]) -> str:
     """One line per level."""
-    return "\n".join(
-        f"  t={level}: " + ", ".join(f"{name} {loss:.4f} {cost:+.1f} %" for name, (loss, cost) in row.items())
-        for level, row in result.items()
-    )
+    lines = []
+    for level, row in result.items():
+        cells = [f"{name} {loss:.4f} {swap:+.0f} % {reverse:+.1f} %" for name, (loss, swap, reverse) in row.items()]
+        lines.append(f"  t={level}: " + ", ".join(cells))
+    return "\n".join(lines)
 
 
 if __name__ == "__main__":
@@ -81,4 +88,5 @@ if __name__ == "__main__":
     args = parser.parse_args()
     torch.set_num_threads(1)
     toybox = Toybox(args.model, args.pipeline)
+    print("loss, cost of the swapped caption, cost of reversed frames")
     print(report(SwapTest(load(args.latents), args.clips)(toybox.velocity, toybox.embed, toybox.alphas)))

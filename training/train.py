@@ -52,9 +52,10 @@ def parse() -> argparse.Namespace:
     add("--fast", type=float, default=1.0, help="factor on the rate of temporal layers and text path")
     add("--warmup", type=int, default=60)
     add("--ema", type=float, default=0.998)
-    add("--middle", type=float, default=0.75, help="share of clips with a level in 400..900, where motion is decided")
+    add("--middle", type=float, default=0.75, help="share of clips with a level in 500..900, where motion is decided")
     add("--diagonal", type=float, default=0.0, help="share of clips with a noise level that rises along the frames")
     add("--families", nargs="*", default=list(FAMILIES))
+    add("--image-families", nargs="*", default=list(FAMILIES))
     add("--seed", type=int, default=0)
     add("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     add("--compile", action="store_true", help="compile blocks: a third faster after two minutes")
@@ -144,8 +145,9 @@ class Training:
 
     def draw(self, count: int, frames: int) -> tuple[torch.Tensor, list[str]]:
         """Latents (B, C, F, 8, 8) and captions; each endless video is rendered once and kept as latents."""
-        weights = np.array([WEIGHTS[f] for f in self.args.families])
-        kinds = self.rng.choice(self.args.families, size=count, p=weights / weights.sum())
+        families = self.args.families if frames > 1 else self.args.image_families
+        weights = np.array([WEIGHTS[f] for f in families])
+        kinds = self.rng.choice(families, size=count, p=weights / weights.sum())
         clips, captions = [], []
         for kind in kinds:
             labels = draw_labels(self.rng, str(kind))
@@ -161,7 +163,7 @@ class Training:
         """Noise levels (B, F)."""
         level = torch.randint(0, 1000, (count, 1))
         if frames > 1:
-            level = torch.where(torch.rand(count, 1) < self.args.middle, torch.randint(400, 900, (count, 1)), level)
+            level = torch.where(torch.rand(count, 1) < self.args.middle, torch.randint(500, 900, (count, 1)), level)
         level = level.expand(count, frames)
         diagonal = (torch.rand(count) < self.args.diagonal)[:, None]
         return torch.where(diagonal, diagonal_levels(count, frames), level).to(self.device)
@@ -224,8 +226,8 @@ class Training:
         self._average()
         print(f"swap test at step {self.step}\n{report(result)}", flush=True)
         for level, row in result.items():
-            for family, (loss, cost) in row.items():
-                self.log("swap.csv", step=self.step, level=level, family=family, loss=loss, swap_percent=cost)
+            for family, (loss, swap, reverse) in row.items():
+                self.log("swap.csv", step=self.step, level=level, family=family, loss=loss, swap=swap, reverse=reverse)
 
     def sheet(self) -> None:
         """Clips of the averaged weights."""

@@ -170,7 +170,7 @@ FACTORS: dict[str, dict[str, Sequence[str]]] = {
     "landscape": {"place": PLACES, "time": tuple(TIMES), "motion": ("left", "right")},
     "robot": {"color": tuple(COLORS), "place": PLACES, "time": tuple(TIMES), "motion": ("left", "right")},
 }
-WEIGHTS = {"shape": 0.5, "landscape": 0.22, "robot": 0.28}
+WEIGHTS = {"shape": 0.38, "landscape": 0.3, "robot": 0.32}
 FAMILIES = tuple(FACTORS)
 
 
