@@ -4,7 +4,6 @@ import os
 import sys
 import warnings
 from importlib import import_module
-from pathlib import Path
 from typing import Any
 
 from fifo_diffusion.models.base import VideoModel
@@ -34,11 +33,11 @@ def blueprint(name: str) -> VideoModel:
     """
     from fifo_diffusion.models import registry
 
+    source, _, index = registry.find_pipeline(name)
     try:
-        modules = _empty_modules(name)
+        modules = _empty_modules(source, index)
     except (OSError, ValueError) as error:
-        hint = "check the spelling, your connection and, for private models, `hf auth login`"
-        raise ValueError(f"model {name!r} cannot be loaded: {str(error).strip().splitlines()[0]} ({hint})") from error
+        raise ValueError(f"model {name!r} cannot be loaded: {str(error).strip().splitlines()[0]}") from error
     return registry.wrap(registry.load_pipeline(name, **modules))
 
 
@@ -50,20 +49,10 @@ def parameters(model: VideoModel) -> int:
     return sum(p.numel() for part in parts if isinstance(part, torch.nn.Module) for p in part.parameters())
 
 
-def _empty_modules(name: str) -> dict[str, Any]:
-    """The pipeline's modules on the meta device; none where it is no supported pipeline, as loading will say."""
+def _empty_modules(source: str, index: dict[str, Any]) -> dict[str, Any]:
+    """The pipeline's modules on the meta device."""
     import torch
-    from diffusers import DiffusionPipeline
 
-    from fifo_diffusion.models.registry import supported_pipelines
-    from fifo_diffusion.toybox import PIPELINE_FOLDER
-
-    folder = str(PIPELINE_FOLDER) if name == "toybox" else name
-    if not (Path(folder) / "model_index.json").is_file() and (Path(folder).exists() or folder.count("/") != 1):
-        return {}
-    index = DiffusionPipeline.load_config(folder)
-    if index.get("_class_name") not in supported_pipelines():
-        return {}
     modules = {}
     for part, entry in index.items():
         library, class_name = entry if isinstance(entry, list | tuple) and len(entry) == 2 else (None, None)
@@ -72,7 +61,7 @@ def _empty_modules(name: str) -> dict[str, Any]:
             continue
         with torch.device("meta"):
             if library == "diffusers":
-                modules[part] = kind.from_config(kind.load_config(folder, subfolder=part))
+                modules[part] = kind.from_config(kind.load_config(source, subfolder=part))
             else:
-                modules[part] = kind(kind.config_class.from_pretrained(folder, subfolder=part))
+                modules[part] = kind(kind.config_class.from_pretrained(source, subfolder=part))
     return modules

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from fifo_diffusion import toybox
 from fifo_diffusion.models.base import VideoModel
 from fifo_diffusion.models.text_to_video import TextToVideoPipeline
 from fifo_diffusion.models.unet3d import UNet3DModel
@@ -42,7 +43,7 @@ class Checkpoint:
 
 
 CHECKPOINTS = {
-    "toybox": Checkpoint(16, {"guidance_scale": 2.5, "fps": 8}),
+    "toybox": Checkpoint(toybox.NUM_FRAMES, {"guidance_scale": toybox.GUIDANCE_SCALE, "fps": toybox.FPS}),
     "cerspense/zeroscope_v2_576w": Checkpoint(24, {"height": 320, "width": 576, "fps": 8}),
     "damo-vilab/text-to-video-ms-1.7b": Checkpoint(16, {"fps": 8}),
     "ali-vilab/text-to-video-ms-1.7b": Checkpoint(16, {"fps": 8}),
@@ -93,8 +94,12 @@ def wrap(pipe: Any) -> VideoModel:
     return family.model(pipe, **({"frames": known.frames, "defaults": known.defaults} if known else {}))
 
 
-def load_pipeline(name: str | Path, **kwargs: Any) -> Any:
-    """A pipeline by hub id, folder or "toybox"; keywords go to its `from_pretrained`.
+def find_pipeline(name: str | Path, **kwargs: Any) -> tuple[str, Family, dict[str, Any]]:
+    """Where a model lies (folder or hub id), its family and its `model_index.json`; loads nothing else.
+
+    Args:
+        name: "toybox", a folder or a hub id.
+        **kwargs: as for `load_pipeline`; those that concern the hub are used.
 
     Raises:
         ValueError: no such model, a folder that is no pipeline, or a file.
@@ -102,9 +107,7 @@ def load_pipeline(name: str | Path, **kwargs: Any) -> Any:
     """
     from diffusers import DiffusionPipeline
 
-    if str(name) == "toybox":
-        name = PIPELINE_FOLDER
-    path = Path(name)
+    path = PIPELINE_FOLDER if str(name) == "toybox" else Path(name)
     if path.is_file():
         raise ValueError(f"{name} is a file: original checkpoint files cannot be loaded yet, give a diffusers folder")
     if path.is_dir() and not (path / "model_index.json").is_file():
@@ -112,23 +115,33 @@ def load_pipeline(name: str | Path, **kwargs: Any) -> Any:
     if not path.exists() and (path.is_absolute() or str(name).startswith(".") or str(name).count("/") != 1):
         raise ValueError(f"unknown model {str(name)!r}: give 'toybox', a folder, or a hub id such as owner/name")
     try:
-        config = DiffusionPipeline.load_config(str(name), **_hub_arguments(kwargs))
+        index = DiffusionPipeline.load_config(str(path), **_hub_arguments(kwargs))
     except (OSError, ValueError) as error:
-        hint = "check the spelling, your connection and, for private models, `hf auth login`"
-        raise ValueError(f"model {str(name)!r} cannot be loaded: {_first_line(error)} ({hint})") from error
-    class_name = config["_class_name"]
+        raise _not_loaded(name, error) from error
+    class_name = index["_class_name"]
     class_name = class_name if isinstance(class_name, str) else class_name[-1]
     family = _family_of([class_name])
     if family is None:
         raise TypeError(_unsupported(class_name))
-    loader = family.loader or DiffusionPipeline
+    return str(path), family, index
+
+
+def load_pipeline(name: str | Path, **kwargs: Any) -> Any:
+    """A pipeline by hub id, folder or "toybox"; keywords go to its `from_pretrained`.
+
+    Raises:
+        ValueError, TypeError: as `find_pipeline`; or its parts cannot be loaded.
+    """
+    from diffusers import DiffusionPipeline
+
+    source, family, _ = find_pipeline(name, **kwargs)
     try:
         with warnings.catch_warnings():
             # diffusers renames the argument to `dtype`; the old name is the one that all supported versions know.
             warnings.filterwarnings("ignore", message=".*torch_dtype.*", category=FutureWarning)
-            return loader.from_pretrained(str(name), **kwargs)
+            return (family.loader or DiffusionPipeline).from_pretrained(source, **kwargs)
     except (OSError, ValueError, KeyError) as error:
-        raise ValueError(f"model {str(name)!r} cannot be loaded: {_first_line(error)}") from error
+        raise _not_loaded(name, error) from error
 
 
 def _family_of(class_names: list[str]) -> Family | None:
@@ -156,5 +169,7 @@ def _hub_arguments(kwargs: dict[str, Any]) -> dict[str, Any]:
     return {k: v for k, v in kwargs.items() if k in names}
 
 
-def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+def _not_loaded(name: str | Path, error: Exception) -> ValueError:
+    reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    hint = "check the spelling, your connection and, for private models, `hf auth login`"
+    return ValueError(f"model {str(name)!r} cannot be loaded: {reason} ({hint})")

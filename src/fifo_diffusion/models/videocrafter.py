@@ -313,8 +313,7 @@ def published_levels(count: int, *, eta: float = 0.0) -> NoiseLevels:
 
 
 class VideoCrafterModel(UNet3DModel):
-    """A text-to-video pipeline around a converted VideoCrafter2 U-Net (`load_unet`) that is told its frame rate
-    (`add_fps`).
+    """A text-to-video pipeline around a converted VideoCrafter2 U-Net (`load_unet`), told its frame rate by `add_fps`.
 
     Its scheduler should have the betas of `videocrafter_alphas_cumprod`, trailing spacing and a last step to alpha = 1.
     """
@@ -325,6 +324,22 @@ class VideoCrafterModel(UNet3DModel):
         super().__init__(
             pipe, frames=frames, defaults={"guidance_scale": 12.0, "fps": 10, "eta": 1.0} | (defaults or {})
         )
+
+    @property
+    def fps_condition(self) -> float | Sequence[float] | Tensor:
+        """The frame rate that the model is told; may be set."""
+        return self._fps_hook().fps
+
+    @fps_condition.setter
+    def fps_condition(self, fps: float | Sequence[float] | Tensor) -> None:
+        self._fps_hook().fps = fps
+
+    def _fps_hook(self) -> FpsHook:
+        hooks = self.pipe.unet.time_embedding._forward_hooks.values()
+        hook = next((hook for hook in hooks if isinstance(hook, FpsHook)), None)
+        if hook is None:
+            raise ValueError("a VideoCrafter2 U-Net must be told its frame rate first: add_fps(pipe.unet, 8)")
+        return hook
 
     def levels(
         self, count: int, *, eta: float = 0.0, scheduler_exact: bool = False, published: bool = False
