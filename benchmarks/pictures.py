@@ -1,0 +1,107 @@
+"""The pictures of the documentation, made by the embedded model, and what can be measured on them.
+
+python benchmarks/pictures.py endless    # docs/images/endless.png: frames of the demo's videos
+python benchmarks/pictures.py continue   # docs/images/continue.png, docs/results/continue.json: image start, seam
+python benchmarks/pictures.py change     # docs/images/prompt-change.png: the three ways to change a prompt
+"""
+
+import argparse
+import sys
+import tempfile
+from collections.abc import Iterable, Sequence
+from itertools import pairwise
+from pathlib import Path
+
+import common
+import numpy as np
+from PIL import Image
+
+IMAGES = Path(__file__).resolve().parents[1] / "docs" / "images"
+DEMO = {"num_partitions": 2, "seed": 0}
+ENDLESS = {
+    "a red robot walking to the right in the hills on a sunny day": 400,
+    "mountains scrolling to the left at sunset": 400,
+    "a yellow ball moving right on a navy background": 400,
+}
+
+
+def sheet(rows: Iterable[Sequence[np.ndarray]], name: str, scale: int = 1) -> None:
+    """Rows of frames (H, W, 3) as one PNG, with white lines between."""
+    lined = [np.concatenate([np.pad(f, ((1, 1), (1, 1), (0, 0)), constant_values=255) for f in row], 1) for row in rows]
+    picture = np.concatenate(lined).repeat(scale, 0).repeat(scale, 1)
+    IMAGES.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(picture).save(IMAGES / f"{name}.png", optimize=True)
+    print(f"wrote {IMAGES / name}.png")
+
+
+def endless(fifo) -> None:
+    """16 frames spread over a video, then 16 in a row from its end."""
+    rows = []
+    for prompt, count in ENDLESS.items():
+        frames = list(fifo.stream(prompt, num_frames=count, **DEMO))
+        rows += [frames[:: count // 16][:16], frames[-16:]]
+    sheet(rows, "endless")
+
+
+def differences(frames: Sequence[np.ndarray]) -> list[float]:
+    """Mean absolute difference between neighbours, in grey levels of 255."""
+    return [float(np.abs(a.astype(int) - b).mean()) for a, b in pairwise(frames)]
+
+
+def continued(fifo) -> None:
+    """A video file goes on, and a picture starts to move; the step across the seam against all others."""
+    from fifo_diffusion import write_video
+
+    rows, results = [], []
+    for prompt in ENDLESS:
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "first.mp4"
+            write_video(path, fifo.stream(prompt, num_frames=32, **DEMO))
+            whole = list(fifo.stream(prompt, num_frames=64, start=path, include_start=True, **DEMO | {"seed": 7}))
+            picture = Path(folder) / "picture.png"
+            Image.fromarray(whole[20]).save(picture)
+            moving = list(fifo.stream(prompt, num_frames=33, start=picture, include_start=True, **DEMO | {"seed": 8}))
+        rows += [whole[24:40], moving[:16]]
+        for kind, frames, seam in (("continued video", whole, 31), ("start from a picture", moving, 0)):
+            steps = differences(frames)
+            others = steps[:seam] + steps[seam + 1 :]
+            results.append(
+                {
+                    "prompt": prompt,
+                    "kind": kind,
+                    "seam": round(steps[seam], 3),
+                    "others_lowest": round(min(others), 3),
+                    "others_median": round(float(np.median(others)), 3),
+                    "others_highest": round(max(others), 3),
+                    "within_range": min(others) <= steps[seam] <= max(others),
+                }
+            )
+            print(results[-1])
+    sheet(rows, "continue")
+    common.write("continue", {"unit": "mean absolute difference of neighbouring frames, of 255", "runs": results})
+
+
+def change(fifo) -> None:
+    """The prompt changes at frame 48: at the tail, in the whole queue, and blended from frame 0 on."""
+    keys = {0: "a red robot walking to the right in the hills on a sunny day"}
+    keys[48] = "a blue robot walking to the right in the desert at sunset"
+    rows = []
+    for way in ("tail", "queue", "blend"):
+        frames = list(fifo.stream(keys, num_frames=96, prompt_change=way, **DEMO))
+        rows.append(frames[::6])
+    sheet(rows, "prompt-change")
+
+
+def main() -> None:
+    makers = {"endless": endless, "continue": continued, "change": change}
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", nargs="*", choices=makers, default=[])
+    from fifo_diffusion import FIFO
+
+    fifo = FIFO.from_pretrained("toybox")
+    for what in parser.parse_args().what or makers:
+        makers[what](fifo)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

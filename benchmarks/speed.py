@@ -1,0 +1,163 @@
+"""Seconds per frame and time to the first frame of toybox by setting, and the cost model checked by counting.
+
+    python benchmarks/speed.py             # a few minutes on two idle cores; writes docs/results/speed.json
+    python benchmarks/speed.py --first     # a stranger's first frame: a fresh process of the command line
+    python benchmarks/speed.py --pass      # one 16-frame pass of the U-Net, median
+
+Frame-forwards are counted at the denoiser and compared with `QueueLayout`: after the opening clip every frame costs
+n f / b, twice that with lookahead, and twice again with guidance. Settings are measured in turns (one frame of each at
+a time), so that a busy moment of the machine hits all of them alike.
+"""
+
+import argparse
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from itertools import pairwise
+from pathlib import Path
+
+import common
+
+PROMPT = "a red robot walking to the right in the hills on a sunny day"
+BASE = {"num_partitions": 2, "lookahead": True, "guidance_scale": 2.5}
+SETTINGS = {
+    "demo: n 2, lookahead": {},
+    "n 2, partitions only": {"lookahead": False},
+    "n 1, lookahead": {"num_partitions": 1},
+    "n 1, partitions only": {"num_partitions": 1, "lookahead": False},
+    "n 4, lookahead (the paper)": {"num_partitions": 4},
+    "n 2, lookahead, 2 frames per level": {"frames_per_level": 2},
+    "n 2, lookahead, 4 frames per level": {"frames_per_level": 4},
+    "n 2, lookahead, 2 windows per batch": {"windows_per_batch": 2},
+    "n 2, lookahead, 4 windows per batch": {"windows_per_batch": 4},
+    "n 2, lookahead, no guidance": {"guidance_scale": 1.0},
+}
+DEMO = ["--num-partitions", "2", "--num-frames", "40", "--seed", "0"]
+
+
+class Counted:
+    """One setting: its stream, the frames sent through the U-Net, and the times."""
+
+    def __init__(self, fifo, name: str, change: dict) -> None:
+        self.name, self.setting = name, BASE | change
+        self.fifo, self.forwards = fifo, 0
+        began = time.perf_counter()
+        self.stream = fifo.stream(PROMPT, seed=0, **self.setting)
+        self.layout = self.stream.settings.layout
+        self.next()
+        self.first_frame = time.perf_counter() - began
+        while self.stream.frame_index < 16:
+            self.next()
+        while self.stream._queue.iteration < self.layout.levels:  # to the first new frames: the queue is full
+            self.next()
+        while self.stream._latents:
+            self.next()
+        self.seconds: list[float] = []
+        self.counted: list[int] = []
+
+    def next(self) -> None:
+        def count(_module, arguments, _keywords=None) -> None:
+            self.forwards += arguments[0].shape[0] * arguments[0].shape[2]
+
+        handle = self.fifo.pipe.unet.register_forward_pre_hook(count)
+        next(self.stream)
+        handle.remove()
+
+    def turn(self) -> None:
+        """One iteration of the queue: b frames."""
+        before, began, b = self.forwards, time.perf_counter(), self.layout.frames_per_level
+        for _ in range(b):
+            self.next()
+        self.seconds.append((time.perf_counter() - began) / b)
+        self.counted.append((self.forwards - before) // b)
+
+    def row(self) -> dict:
+        passes = 2 if self.setting["guidance_scale"] > 1 else 1
+        return {
+            "setting": self.name,
+            **self.setting,
+            "first_frame_seconds": round(self.first_frame, 2),
+            "seconds_per_frame": round(statistics.median(self.seconds), 4),
+            "frame_forwards_per_frame": statistics.median(self.counted),
+            "cost_model": passes * self.layout.frame_forwards_per_frame,
+        }
+
+
+def settings(repeats: int) -> dict:
+    from fifo_diffusion import FIFO
+
+    fifo = FIFO.from_pretrained("toybox")
+    next(fifo.stream(PROMPT, seed=0, num_frames=1, **BASE))  # warm up
+    runs = [Counted(fifo, name, change) for name, change in SETTINGS.items()]
+    for _ in range(repeats):
+        for run in runs:
+            run.turn()
+    rows = [run.row() for run in runs]
+    for row in rows:
+        assert row["frame_forwards_per_frame"] == row["cost_model"], row
+        row["time_against_demo"] = round(row["seconds_per_frame"] / rows[0]["seconds_per_frame"], 3)
+        print(
+            f"{row['setting']:38} {row['seconds_per_frame']:8.3f} s/frame (x{row['time_against_demo']}), first frame "
+            f"{row['first_frame_seconds']:6.2f} s, {row['frame_forwards_per_frame']:6.0f} frame-forwards"
+        )
+    return {"prompt": PROMPT, "repeats": repeats, "settings": rows}
+
+
+def first_frame() -> dict:
+    """The command line in a fresh process, writing pictures; the times at which they appear."""
+    with tempfile.TemporaryDirectory() as folder:
+        out = Path(folder) / "frames"
+        command = [sys.executable, "-m", "fifo_diffusion", "generate", PROMPT, "-o", f"{out}/", *DEMO, "--quiet"]
+        began = time.time()
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+        times = sorted(path.stat().st_mtime for path in out.glob("*.png"))
+    gaps = [b - a for a, b in pairwise(times)]
+    result = {
+        "command": " ".join(["fifo-diffusion", "generate", f'"{PROMPT}"', *DEMO]),
+        "frames": len(times),
+        "first_frame_seconds": round(times[0] - began, 2),
+        "longest_wait_for_a_further_frame_seconds": round(max(gaps), 2),
+        "median_wait_seconds": round(statistics.median(gaps), 3),
+    }
+    print(result)
+    return result
+
+
+def one_pass() -> dict:
+    """A 16-frame pass of the U-Net, without guidance."""
+    import torch
+
+    from fifo_diffusion import FIFO
+
+    model = FIFO.from_pretrained("toybox").model
+    condition = model.condition([PROMPT], height=64, width=64, guidance_scale=1.0)
+    latents, timestep = torch.randn(1, *model.latent_shape(64, 64)).unsqueeze(2).expand(-1, -1, 16, -1, -1), None
+    timestep = torch.linspace(20, 980, 16).round().long()[None]
+    seconds = []
+    for _ in range(60):
+        began = time.perf_counter()
+        model.predict(latents.contiguous(), timestep, condition)
+        seconds.append(time.perf_counter() - began)
+    result = {"median_seconds": round(statistics.median(seconds[10:]), 4), "passes": 50}
+    print(result)
+    return result
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--repeats", type=int, default=9)
+    parser.add_argument("--first", action="store_true")
+    parser.add_argument("--pass", action="store_true", dest="one_pass")
+    arguments = parser.parse_args()
+    if arguments.first:
+        common.write("first_frame", first_frame())
+    elif arguments.one_pass:
+        common.write("one_pass", one_pass())
+    else:
+        common.write("speed", settings(arguments.repeats))
+
+
+if __name__ == "__main__":
+    main()
