@@ -524,3 +524,30 @@ def test_arguments_of_a_wrong_type(fifo):
         fifo.stream("a cat", **SMALL).collect("np")
     with pytest.raises(ValueError, match='"latent"'):
         fifo("a cat", num_frames=2, output_type="mp4", **SMALL)
+
+
+def test_the_published_profile_runs_where_there_is_published_code():
+    """compat="published" on a VideoCrafter U-Net is the recorded queue (test_golden_queue) from a clip of our own."""
+    from diffusers.models.embeddings import TimestepEmbedding
+
+    from fifo_diffusion.method import Queue, diagonal_denoising, sample_clip
+    from fifo_diffusion.models.videocrafter import add_fps, published_levels
+
+    pipe = tiny.pipeline(**tiny.LIGHT)
+    torch.manual_seed(3)
+    pipe.unet.fps_embedding = TimestepEmbedding(32, 128)
+    add_fps(pipe.unet, 8)
+    fifo = FIFO(pipe)
+    stream = fifo.stream("a cat", seed=0, num_frames=6, compat="published", **SMALL)
+    layout, noise = stream.settings.layout, SeededNoise([0], (4, 8, 8))
+    assert stream.settings.eta == 1.0
+    found = fifo("a cat", seed=0, num_frames=6, compat="published", output_type="latent", **SMALL).frames
+
+    condition = fifo.model.condition(["a cat"], height=16, width=16, guidance_scale=3.0)
+    levels = published_levels(layout.levels, eta=1.0)
+    predict = lambda x, t, frames: fifo.model.predict(x, t, condition)  # noqa: E731
+    *_, clip = sample_clip(levels, predict, noise, range(4), torch.zeros(1, 4, 4, 8, 8))
+    queue = Queue.from_clip_published(layout, levels, noise, clip)
+    loop = diagonal_denoising(queue, layout, levels, predict, noise)
+    expected = torch.cat([latents for first, latents in islice(loop, 10) if first >= 0], 2)
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)

@@ -3,17 +3,16 @@
 import copy
 import gzip
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 
 import pytest
 import torch
 from diffusers import DDIMScheduler, UNet3DConditionModel
-from safetensors import safe_open
 from torch import Tensor
 
+import golden
+from fifo_diffusion.models.per_frame import PerFrameHooks
 from fifo_diffusion.models.videocrafter import (
     UNET_PREFIX,
     add_fps,
@@ -22,11 +21,10 @@ from fifo_diffusion.models.videocrafter import (
     unet_config,
     videocrafter_alphas_cumprod,
 )
+from golden import distance
 
-FIXTURES = Path(__file__).parents[1].parent / "shared" / "fixtures"
 DATA = Path(__file__).parent / "data"
 TOLERANCE = 1e-5  # relative in norm
-needs_fixtures = pytest.mark.skipif(not FIXTURES.is_dir(), reason=f"recorded numbers are not at {FIXTURES}")
 
 CASES = ["uniform_f4", "uniform_b2_f4", "per_frame_f4", "per_frame_f8", "per_frame_f16", "per_frame_b2_f4"]
 
@@ -34,19 +32,13 @@ CASES = ["uniform_f4", "uniform_b2_f4", "per_frame_f4", "per_frame_f8", "per_fra
 # -- recorded numbers --------------------------------------------------------------------------------------------------
 
 
-@cache
-def recorded(name: str) -> dict[str, Tensor]:
-    with safe_open(FIXTURES / f"{name}.safetensors", "pt") as file:
-        return {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a dict)
-
-
 def published_unet() -> dict[str, Tensor]:
     """Fresh float32 weights of the tiny U-Net under the published names."""
-    return {name: tensor.float() for name, tensor in recorded("unet_vc2_a").items()}
+    return golden.load("unet_vc2_a")[0]
 
 
 def case(name: str) -> dict[str, Tensor]:
-    cases = recorded("forward_vc2_a")
+    cases, _ = golden.load("forward_vc2_a")
     return {key: cases[f"{name}.{key}"] for key in ("x", "timesteps", "context", "fps", "out")}
 
 
@@ -62,40 +54,16 @@ def empty(shapes: dict[str, list[int]], prefix: str = "") -> dict[str, Tensor]:
 # -- running the stock class -------------------------------------------------------------------------------------------
 
 
-@contextmanager
-def per_frame(unet: UNet3DConditionModel, timesteps_BF: Tensor) -> Iterator[None]:
-    """Every frame at its own timestep: the embedding gets B*F rows, and the blocks get each of them once."""
-    frames = timesteps_BF.shape[1]
-
-    def all_timesteps(module, args):
-        return (timesteps_BF.reshape(-1),)
-
-    def each_row_once(module, args, kwargs):  # the stock forward repeats every row F times; positional in the middle
-        if "temb" in kwargs:
-            return args, {**kwargs, "temb": kwargs["temb"][::frames]}
-        return (args[0], args[1][::frames], *args[2:]), kwargs
-
-    handles = [unet.time_proj.register_forward_pre_hook(all_timesteps)]
-    for block in (*unet.down_blocks, unet.mid_block, *unet.up_blocks):
-        handles.append(block.register_forward_pre_hook(each_row_once, with_kwargs=True))
-    try:
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()
-
-
 @torch.no_grad()
 def run(unet: UNet3DConditionModel, x: Tensor, timesteps: Tensor, context: Tensor) -> Tensor:
     """One pass; `timesteps` are one per video (B,), or one per frame (B, F) or (F,) where F is not B."""
     if timesteps.shape == x.shape[:1]:
         return unet(x, timesteps, context).sample
-    with per_frame(unet, timesteps.reshape(x.shape[0], x.shape[2])):
-        return unet(x, timesteps.reshape(-1)[0], context).sample
-
-
-def distance(result: Tensor, expected: Tensor) -> float:
-    return float((result - expected).norm() / expected.norm())
+    hooks = PerFrameHooks(unet)
+    with hooks.active(timesteps.reshape(x.shape[0], x.shape[2])):
+        result = unet(x, timesteps.reshape(-1)[0], context).sample
+    hooks.remove()
+    return result
 
 
 @pytest.fixture(scope="module")
@@ -106,7 +74,6 @@ def unet() -> UNet3DConditionModel:
 # -- single passes -----------------------------------------------------------------------------------------------------
 
 
-@needs_fixtures
 @pytest.mark.parametrize("name", CASES)
 def test_published_numbers(unet, name):
     given = case(name)
@@ -118,10 +85,9 @@ def test_published_numbers(unet, name):
     assert distance(result, given["out"]) < TOLERANCE
 
 
-@needs_fixtures
 def test_published_numbers_from_a_checkpoint_file():
-    state = torch.load(FIXTURES / "tiny_checkpoint.ckpt", map_location="cpu", weights_only=True)["state_dict"]
-    given = recorded("tiny_checkpoint_io")
+    given, _ = golden.load("tiny_checkpoint_io")
+    state = torch.load(golden.BESIDE / "tiny_checkpoint.ckpt", map_location="cpu", weights_only=True)["state_dict"]
     part = {name: tensor for name, tensor in state.items() if name.startswith(UNET_PREFIX)}
     unet = load_unet(part, torch.float32)
     add_fps(unet, given["fps"])
@@ -129,7 +95,6 @@ def test_published_numbers_from_a_checkpoint_file():
     torch.testing.assert_close(videocrafter_alphas_cumprod().float(), state["alphas_cumprod"], rtol=1e-6, atol=0)
 
 
-@needs_fixtures
 def test_fps_may_change_and_be_removed(unet):
     given = case("uniform_f4")
     inputs = given["x"], given["timesteps"], given["context"]
@@ -144,7 +109,6 @@ def test_fps_may_change_and_be_removed(unet):
     assert distance(without, given["out"]) > 100 * TOLERANCE
 
 
-@needs_fixtures
 def test_fps_follows_a_copy_of_the_model(unet):
     given = case("uniform_f4")
     handle = add_fps(unet, 8)
@@ -158,7 +122,6 @@ def test_fps_follows_a_copy_of_the_model(unet):
     assert distance(result, given["out"]) < TOLERANCE
 
 
-@needs_fixtures
 def test_fps_count_must_fit(unet):
     given = case("uniform_b2_f4")
     handle = add_fps(unet, [8, 16, 24])
@@ -169,7 +132,6 @@ def test_fps_count_must_fit(unet):
         handle.remove()
 
 
-@needs_fixtures
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_half_precision(dtype):
     given = case("per_frame_f4")
@@ -226,7 +188,6 @@ MUTATIONS = [
 ]
 
 
-@needs_fixtures
 @pytest.mark.parametrize("mutate", MUTATIONS)
 def test_mistakes_miss_the_tolerance_by_far(mutate):
     weights, given = published_unet(), case("per_frame_f4")

@@ -1,0 +1,68 @@
+"""The built wheel holds the embedded model and works from an empty folder; the package is typed and starts fast."""
+
+import os
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory):
+    """The wheel's content, and an environment in which nothing else of the project is found."""
+    folder = tmp_path_factory.mktemp("wheel")
+    build = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(folder), str(ROOT)]
+    subprocess.run(build, check=True, capture_output=True)
+    (wheel,) = folder.glob("*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(folder / "site")
+    return folder / "site"
+
+
+def test_the_wheel_generates_from_an_empty_folder(installed, tmp_path):
+    code = "import fifo_diffusion, sys; print(fifo_diffusion.__file__); from fifo_diffusion.cli import main; main()"
+    command = [sys.executable, "-c", code, "generate", "a red ball moving right on a navy background"]
+    command += ["-o", "ball.mp4", "--num-frames", "3", "--num-partitions", "1", "--no-lookahead", "--seed", "0"]
+    environment = os.environ | {"PYTHONPATH": str(installed), "XDG_CACHE_HOME": str(tmp_path / "cache")}
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert str(installed) in done.stdout
+    from fifo_diffusion.video import count_frames
+
+    assert count_frames(tmp_path / "ball.mp4") == 3
+
+
+def test_the_wheel_is_typed_and_says_what_it_needs(installed):
+    assert (installed / "fifo_diffusion" / "py.typed").exists()
+    (metadata,) = installed.glob("*.dist-info/METADATA")
+    text = metadata.read_text()
+    assert "License-Expression: Apache-2.0" in text
+    assert "Requires-Dist: torch" in text
+    assert not list(installed.rglob("tests"))
+
+
+def test_importing_the_package_loads_no_heavy_library():
+    code = "import fifo_diffusion, sys; print([m for m in ('torch', 'diffusers') if m in sys.modules])"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
+
+
+def test_rooms_import_only_rooms_below():
+    """The house of docs/architecture.md."""
+    below = {
+        "method": set(),
+        "video": set(),
+        "models": {"method", "video", "toybox", "models"},
+        "evaluation": {"method", "models", "video"},
+        "toybox": set(),
+    }
+    for room, allowed in below.items():
+        for path in (ROOT / "src" / "fifo_diffusion" / room).glob("*.py"):
+            for line in path.read_text().splitlines():
+                words = line.split()
+                if len(words) > 1 and words[0] in ("from", "import") and words[1].startswith("fifo_diffusion"):
+                    target = [*words[1].split("."), words[3] if len(words) > 3 else ""][1]
+                    assert target in allowed | {room}, f"{path.name} of {room}/ imports {target}"
