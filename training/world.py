@@ -38,7 +38,7 @@ _SKY = {"day": ((90, 160, 240), (190, 225, 250)), "sunset": ((110, 50, 120), (25
         "night": ((8, 10, 40), (35, 40, 90))}  # fmt: skip
 _SUN = {"day": (255, 235, 90), "sunset": (255, 220, 120), "night": (235, 235, 215)}
 _LIGHT = {"day": 1.0, "sunset": 0.62, "night": 0.42}
-_FAR = {"hills": (120, 200, 100), "mountains": (140, 140, 165), "city": (125, 125, 150), "desert": (240, 190, 115)}
+_FAR = {"hills": (120, 200, 100), "mountains": (150, 150, 178), "city": (125, 125, 150), "desert": (240, 190, 115)}
 _NEAR = {"hills": (60, 150, 60), "mountains": (105, 125, 85), "city": (70, 70, 82), "desert": (225, 160, 80)}
 _THING = {"hills": (20, 90, 35), "mountains": (15, 75, 60), "city": (235, 225, 150), "desert": (45, 115, 55)}
 
@@ -97,17 +97,58 @@ def _shape(labels: Labels, n: np.ndarray) -> np.ndarray:
     return image
 
 
-def _city(image: np.ndarray, u: np.ndarray, base: float, far: np.ndarray, lamp: Sequence[float]) -> None:
-    height = np.asarray((14, 30, 20, 25), np.float32)[np.floor(u / 16).astype(int) % 4]
-    _paint(image, np.maximum(np.abs(u % 16 - 8) - 7.5, base - height - _Y), far)
-    window = np.maximum(np.abs(u % 16 - 8), np.abs((_Y - base + height) % 10 - 6)) - 3
-    _paint(image, np.maximum(window, base - height + 2 - _Y), lamp)
+def _shaded(color: np.ndarray, amount: np.ndarray) -> np.ndarray:
+    """Colours (F, H, W, 3) of something that light falls on from the side; amount 1 is lit, 0 is in shadow."""
+    return color * (0.5 + 0.5 * amount[..., None])
+
+
+def _far_layer(image: np.ndarray, labels: Labels, u: np.ndarray, base: float, sun_side: int) -> None:
+    """What moves at half the speed; `u` (F, 1, W) runs over its 64 pixels."""
+    place, time = labels["place"], labels["time"]
+    wave, far = 2 * np.pi * u / SIZE, np.asarray(_FAR[place], np.float32) * _LIGHT[time]
+    if place == "city":
+        height = np.asarray((14, 30, 20, 25), np.float32)[np.floor(u / 16).astype(int) % 4]
+        x = u % 16 - 8
+        _paint(image, np.maximum(np.abs(x) - 7.5, base - height - _Y), _shaded(far, (x * sun_side > -3.5)))
+        window = np.maximum(np.abs(x - sun_side) - 2.6, np.abs((_Y - base + height) % 10 - 6) - 3)
+        lamp = (200, 225, 245) if time == "day" else (255, 215, 100)
+        _paint(image, np.maximum(window, base - height + 2 - _Y), lamp)
+    elif place == "mountains":
+        outline = (base - 34 + np.abs(u - 32) * 1.0 - _Y) * 0.75
+        face = (u - 32) * sun_side > 0
+        snow = np.asarray((245, 248, 255), np.float32) * max(_LIGHT[time], 0.5)
+        _paint(image, outline, _shaded(far, face))
+        _paint(image, np.maximum(outline, _Y - base + 20), _shaded(snow, 0.4 + 0.6 * face))
+    elif place == "desert":
+        amount = np.clip(0.5 - 0.8 * np.cos(wave / 2) * sun_side, 0, 1)
+        _paint(image, (base - 2 - 16 * np.abs(np.sin(wave / 2)) - _Y) * 0.85, _shaded(far, amount))
+    else:
+        amount = np.clip(0.5 - 0.6 * np.cos(wave) * sun_side, 0, 1)
+        _paint(image, (base - 8 - 9 * np.sin(wave) - _Y) * 0.85, _shaded(far, amount))
+
+
+def _near_thing(image: np.ndarray, place: str, x: np.ndarray, light: float, sun_side: int) -> None:
+    """A tree, a pine, a cactus or a road mark at x = 0 (F, 1, W)."""
+    color = _shaded(np.asarray(_THING[place], np.float32) * light, x * sun_side > -1)
+    if place == "city":
+        _paint(image, np.maximum(np.abs(x) - 8, np.abs(_Y - 57) - 2.5), color)
+    elif place == "mountains":
+        _paint(image, np.maximum(np.maximum(0.9 * np.abs(x) - 0.44 * (_Y - 32), _Y - 50), 30 - _Y), color)
+    elif place == "desert":
+        trunk = np.maximum(np.abs(x) - 3, np.abs(_Y - 44) - 11)
+        arms = np.maximum(np.abs(x) - 8, np.abs(_Y - 44) - 2.2)
+        tips = np.maximum(np.abs(np.abs(x) - 6.5) - 2, np.abs(_Y - 41) - 5)
+        _paint(image, np.minimum(trunk, np.minimum(arms, tips)), color)
+    else:
+        _paint(image, np.maximum(np.abs(x) - 2, np.abs(_Y - 48) - 5), np.asarray((110, 70, 40)) * light)
+        _paint(image, np.hypot(x, _Y - 38) - 7.5, color)
 
 
 def _scene(labels: Labels, n: np.ndarray, direction: int) -> np.ndarray:
     """Sky, a far layer at half the speed and a near one with one thing every 32 pixels; direction +1: to the right.
 
-    The sun stands on the side where the journey goes: in stills, too, the picture says which way it moves.
+    The sun stands on the side where the journey goes, and everything is lit from there: stills, too, say at every
+    place in the picture which way it moves.
     """
     place, time = labels["place"], labels["time"]
     light, shift = _LIGHT[time], direction * SPEED * n
@@ -115,36 +156,10 @@ def _scene(labels: Labels, n: np.ndarray, direction: int) -> np.ndarray:
     image = np.broadcast_to(top + (low - top) * np.clip(_Y / 48, 0, 1)[..., None], (len(n), SIZE, SIZE, 3)).copy()
     sun = (SIZE / 2 - 20 * direction, 26 if time == "sunset" else 12)
     _paint(image, np.hypot(_X - sun[0], _Y - sun[1]) - (9 if time == "sunset" else 8), _SUN[time])
-
-    base, u = 46.0, (_X - _column(shift / 2)) % SIZE
-    wave, far = 2 * np.pi * u / SIZE, np.asarray(_FAR[place], np.float32) * light
-    if place == "city":
-        _city(image, u, base, far, (200, 225, 245) if time == "day" else (255, 215, 100))
-    elif place == "mountains":
-        ridge = 34 - np.abs(u - 32) * 0.9 + 4 * np.sin(wave)
-        snow = np.asarray((245, 248, 255)) * max(light, 0.5)
-        _paint(image, (base - ridge - _Y) * 0.75, far)
-        _paint(image, np.maximum((base - ridge - _Y) * 0.75, _Y - base + 20), snow)
-    elif place == "desert":
-        _paint(image, (base - 2 - 16 * np.abs(np.sin(wave / 2)) - _Y) * 0.85, far)
-    else:
-        _paint(image, (base - 8 - 9 * np.sin(wave) - _Y) * 0.85, far)
-
-    near, thing = (np.asarray(c, np.float32) * light for c in (_NEAR[place], _THING[place]))
-    _paint(image, base - _Y, near)
-    x = _wrapped(_X - _column(shift), 32)
-    if place == "city":
-        _paint(image, np.maximum(np.abs(x) - 8, np.abs(_Y - 57) - 2.5), thing)
-    elif place == "mountains":
-        _paint(image, np.maximum(np.maximum(0.9 * np.abs(x) - 0.44 * (_Y - 32), _Y - 50), 30 - _Y), thing)
-    elif place == "desert":
-        trunk = np.maximum(np.abs(x) - 2.5, np.abs(_Y - 44) - 11)
-        arms = np.maximum(np.abs(x) - 8, np.abs(_Y - 44) - 2.2)
-        tips = np.maximum(np.abs(np.abs(x) - 6.5) - 2, np.abs(_Y - 41) - 5)
-        _paint(image, np.minimum(trunk, np.minimum(arms, tips)), thing)
-    else:
-        _paint(image, np.maximum(np.abs(x) - 2, np.abs(_Y - 48) - 5), np.asarray((110, 70, 40)) * light)
-        _paint(image, np.hypot(x, _Y - 38) - 7.5, thing)
+    base = 46.0
+    _far_layer(image, labels, (_X - _column(shift / 2)) % SIZE, base, -direction)
+    _paint(image, base - _Y, np.asarray(_NEAR[place], np.float32) * light)
+    _near_thing(image, place, _wrapped(_X - _column(shift), 32), light, -direction)
     return image
 
 
