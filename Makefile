@@ -20,7 +20,8 @@ $(VENV)/ready: pyproject.toml constraints.txt
 	@touch $@
 
 demo: $(VENV)/ready
-	$(BIN)/fifo-diffusion generate "a red ball moving right on a navy background" -o demo.mp4 --num-frames 160 --seed 0 --overwrite
+	$(BIN)/fifo-diffusion generate "a red ball moving right on a navy background" \
+		-o demo.mp4 --num-frames 160 --num-partitions 2 --scale 4 --seed 0 --overwrite
 
 test: $(VENV)/ready
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .

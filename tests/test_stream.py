@@ -263,7 +263,7 @@ def test_a_change_of_the_whole_queue_happens_when_its_frame_is_at_the_head(fifo,
 def test_a_blend_passes_through_the_middle(fifo):
     ends = {0: "a cat", 8: "a dog"}
     track = fifo.stream(ends, seed=0, prompt_change="blend", **SMALL)._prompts
-    cat, dog = (track._conditions[(p,)].text for p in ("a cat", "a dog"))
+    cat, dog = (track._encoded((p,)).text for p in ("a cat", "a dog"))
     mixed = track.condition([range(2, 6)], head=0).text
     torch.testing.assert_close(mixed[:, :, 2], (cat + dog) / 2)
     torch.testing.assert_close(mixed[:, :, 0], 0.75 * cat + 0.25 * dog)
@@ -342,7 +342,7 @@ def test_prompts_that_are_over_are_forgotten(fifo):
     for k in range(30):
         next(stream)
         stream.prompt = f"a {'red ' * (k % 7)}dog"
-    assert len(stream._prompts.keys) <= stream.settings.layout.size + 2
+    assert len(stream._prompts._keys) <= stream.settings.layout.size + 2
     assert len(stream._prompts._conditions) <= 8
 
 
@@ -505,6 +505,12 @@ def test_a_stream_holds_a_bounded_number_of_tensors(fifo):
         ({"prompt": {0: "a cat", -2: "a dog"}}, "frame numbers from 0 on"),
         ({"prompt": []}, "empty list"),
         ({"prompt": None}, "prompt is missing"),
+        ({"window": 0}, "frames must be a whole number of at least 2"),
+        ({"seed": True}, "seed must be a whole number"),
+        ({"eta": "x"}, "eta must be a number"),
+        ({"guidance_scale": "3"}, "guidance_scale must be a number"),
+        ({"latents": torch.zeros(1)}, "latents cannot be passed on"),
+        ({"output_type": "np"}, "output_type cannot be passed on"),
     ],
     ids=str,
 )
@@ -546,8 +552,87 @@ def test_the_published_profile_runs_where_there_is_published_code():
     condition = fifo.model.condition(["a cat"], height=16, width=16, guidance_scale=3.0)
     levels = published_levels(layout.levels, eta=1.0)
     predict = lambda x, t, frames: fifo.model.predict(x, t, condition)  # noqa: E731
-    *_, clip = sample_clip(levels, predict, noise, range(4), torch.zeros(1, 4, 4, 8, 8))
+    above = lambda frame, level: noise(frame, level + len(levels) + 1)  # noqa: E731
+    *_, clip = sample_clip(levels, predict, above, range(4), torch.zeros(1, 4, 4, 8, 8))
     queue = Queue.from_clip_published(layout, levels, noise, clip)
     loop = diagonal_denoising(queue, layout, levels, predict, noise)
     expected = torch.cat([latents for first, latents in islice(loop, 10) if first >= 0], 2)
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
+
+
+def test_a_prompt_given_with_a_state_is_for_new_frames(fifo):
+    stream = fifo.stream("a cat", seed=0, **SMALL)
+    list(islice(stream, 5))
+    state = stream.state()
+    same_prompt = frames(fifo.stream("a cat", start=state, num_frames=16))
+    assert np.array_equal(same_prompt, frames(stream, 11))
+    changed = frames(fifo.stream("a dog", start=state, num_frames=20))
+    assert np.array_equal(changed[:6], same_prompt[:6])  # in the queue already, but for the last ones' company
+    with pytest.raises(ValueError, match="has its schedule already"):
+        fifo.stream({0: "a dog"}, start=state)
+    with pytest.raises(ValueError, match="2 prompts for 1 videos"):
+        fifo.stream(["a dog", "a cat"], start=state)
+
+
+def test_a_blend_changed_on_its_way_goes_on_from_where_it_is(fifo):
+    track = fifo.stream({0: "a cat", 8: "a dog"}, seed=0, prompt_change="blend", **SMALL)._prompts
+    before = track.condition([range(4, 8)], head=0).text[:, :, 0]
+    track.assign(["a red ball"], 4, 8)
+    torch.testing.assert_close(track.condition([range(4, 8)], head=0).text[:, :, 0], before)
+    assert track.entering_at(6) == ("a red ball",)
+
+
+def test_a_state_file_may_have_any_name(fifo, tmp_path):
+    stream = fifo.stream("a cat", seed=0, **SMALL)
+    expected = frames(stream, 6)
+    again = fifo.stream("a cat", seed=0, **SMALL)
+    next(again)
+    again.state().save(tmp_path / "day.state")
+    assert np.array_equal(frames(fifo.stream(start=tmp_path / "day.state", num_frames=6)), expected[1:])
+
+
+def test_a_long_video_as_start_is_read_as_it_is_shown(fifo, tmp_path):
+    """No more than a window of it is held, and a state names the file."""
+    from fifo_diffusion.video import write_video
+
+    given = pictures(30)
+    write_video(tmp_path / "given" / "", given)
+    start = str(tmp_path / "given")
+    call = {"seed": 0, "start": start, "include_start": True, **SMALL}
+    whole = frames(fifo.stream("a cat", num_frames=36, **call))
+    assert np.array_equal(whole[:30], given)
+    stream = fifo.stream("a cat", **call)
+    first = list(islice(stream, 12))
+    state = stream.state()
+    assert state.counters["shown"] == start
+    assert sum(t.numel() for t in state.tensors.values()) < given.size
+    rest = fifo.stream(start=state, num_frames=36)
+    assert np.array_equal(np.stack(first + list(rest)), whole)
+
+
+def test_collecting_calls_back_and_says_when_all_is_out(fifo):
+    seen = []
+    fifo("a cat", seed=0, num_frames=3, callback_on_frame=lambda k, frame: seen.append((k, frame.dtype)), **SMALL)
+    assert seen == [(k, np.dtype("uint8")) for k in range(3)]
+    stream = fifo.stream("a cat", seed=0, num_frames=2, **SMALL)
+    list(stream)
+    with pytest.raises(ValueError, match="handed out already"):
+        stream.collect("np")
+
+
+def test_the_opening_clip_and_the_queue_draw_apart(fifo):
+    """Known frames are shown to the model under noise that they were not made from."""
+    drawn = []
+    noise = SeededNoise([0], (4, 8, 8))
+
+    def watched(frame, level):
+        drawn.append((frame, level))
+        return noise(frame, level)
+
+    stream = fifo.stream("a cat", seed=0, noise=watched, eta=0.5, **SMALL)
+    next(stream)
+    clip = set(drawn)
+    drawn.clear()
+    list(islice(stream, 12))
+    assert clip
+    assert not clip & set(drawn)

@@ -8,11 +8,20 @@ if TYPE_CHECKING:
     from fifo_diffusion.pipeline import FIFO
     from fifo_diffusion.state import QueueState
     from fifo_diffusion.stream import FrameStream
-    from fifo_diffusion.video import write_video
+    from fifo_diffusion.video import open_writer, write_video
 
 __version__ = "0.1.0"
 
-__all__ = ["FIFO", "Family", "FrameStream", "QueueState", "register_family", "supported_pipelines", "write_video"]
+__all__ = [
+    "FIFO",
+    "Family",
+    "FrameStream",
+    "QueueState",
+    "open_writer",
+    "register_family",
+    "supported_pipelines",
+    "write_video",
+]
 
 # Imported at first use: PyTorch and diffusers take seconds, and `fifo-diffusion --help` needs neither.
 _HOMES = {
@@ -22,6 +31,7 @@ _HOMES = {
     "QueueState": "state",
     "register_family": "models.registry",
     "supported_pipelines": "models.registry",
+    "open_writer": "video",
     "write_video": "video",
 }
 

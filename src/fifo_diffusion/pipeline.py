@@ -91,7 +91,7 @@ class FIFO:
 
         Args:
             prompt: a text; a list of texts for a batch of videos; or {frame: text} with key 0, a schedule in frames
-                that the viewer sees. May be left out with a `QueueState` as start.
+                that the viewer sees. With a `QueueState` as start it may be left out, or is the prompt from here on.
             num_frames: frames to hand out; None: without end. The first N frames do not depend on it.
             seed: one for the first video of a batch (the others count up), or one for each.
             generator: draws the seed; not together with `seed`. With neither the seed is random (`stream.seed`).
@@ -106,30 +106,37 @@ class FIFO:
             prompt_change: "tail", "queue" or "blend"; see `PromptTrack`.
             start: "clip" (a clip sampled by the base model opens the video), "noise" (Algorithm 2), an image, a path
                 to an image, video or folder, frames, clean latents, a `QueueState` or a path to one.
-            include_start: hand out the given frames too, first.
+            include_start: hand out the given frames too, first (those of a file are read as they are handed out).
             compat: "published" does what the published code of this model family does.
             scheduler_exact: step to where the scheduler's own `step` goes.
             noise: other noise than the seeded one; see `Noise`.
             callback_on_frame: called with (frame number, frame) for every frame handed out.
             **pipeline_arguments: everything else goes to the pipeline's own call.
 
+        With a `QueueState` as start all settings come from it; arguments that say otherwise are refused (those that
+        equal their default count as left out).
+
         Returns:
             A `FrameStream` of uint8 arrays (height, width, 3); for a batch (videos, height, width, 3).
 
         Raises:
-            ValueError, TypeError: arguments that do not fit; nothing has been computed then.
+            ValueError, TypeError: arguments that do not fit; no frame has been computed then.
         """
         self._check_open()
         state = _state_of(start)
-        if state is not None and prompt is None:
-            keys, batch = state.prompt_keys(), state.settings["batch"]
-        elif prompt is None:
-            raise ValueError("prompt is missing: give a text, a list of texts or a {frame: text} schedule")
-        else:
+        if state is None:
+            if prompt is None:
+                raise ValueError("prompt is missing: give a text, a list of texts or a {frame: text} schedule")
             keys, batch = parse_prompt(prompt)
+        else:
+            keys, batch = PromptTrack.keys_from_json(state.settings["prompts"]), state.settings["batch"]
+            if isinstance(prompt, Mapping):
+                raise ValueError(
+                    "a continued run has its schedule already: leave prompt out, or give a text for new frames"
+                )
         settings = RunSettings.collect(
             self.model,
-            videos=len(keys[0]),
+            videos=len(keys[min(keys)]) if state is None else len(state.settings["seeds"]),
             batch=batch,
             seed=seed,
             generator=generator,
@@ -157,7 +164,7 @@ class FIFO:
             published=settings.compat == "published",
         )
         plan = prepare_start(self.model, settings, start if state is None else state, include_start)
-        return FrameStream(
+        stream = FrameStream(
             self,
             PromptTrack(self.model, keys, settings.prompt_change, settings.call),
             settings,
@@ -168,6 +175,9 @@ class FIFO:
             windows_per_batch=windows_per_batch,
             callback_on_frame=callback_on_frame,
         )
+        if state is not None and prompt is not None and prompt != stream.prompt:
+            stream.prompt = prompt
+        return stream
 
     def __call__(
         self, prompt: Prompt | None = None, *, num_frames: int, output_type: str = "pil", **arguments: Any
@@ -207,7 +217,7 @@ class FIFO:
 def _state_of(start: Start) -> QueueState | None:
     if isinstance(start, QueueState):
         return start
-    if isinstance(start, str | Path) and str(start).endswith(".safetensors"):
+    if isinstance(start, str | Path) and (str(start).endswith(".safetensors") or QueueState.is_state(start)):
         return QueueState.load(start)
     return None
 

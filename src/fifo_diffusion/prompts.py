@@ -9,86 +9,101 @@ from fifo_diffusion.models.base import VideoModel
 
 PROMPT_CHANGES = ("tail", "queue", "blend")
 
+Prompts = tuple[str, ...]
+"""One text per video."""
+Mixture = dict[Prompts, float]
+"""Weights that sum to one."""
+
 
 class PromptTrack:
     """Prompts by frame, and the model's condition for the frames of some windows.
 
     Args:
-        model: encodes the prompts.
-        keys: {frame: prompts of all videos}, with key 0; frames as the viewer counts them.
+        model: encodes the prompts, when their first frame comes.
+        keys: {frame: prompts of all videos}, with key 0; frames as the viewer counts them. Or mixtures of prompts.
         change: "tail": every frame keeps the prompt that it was enqueued with, so that frame k is the first that was
             wholly denoised under the prompt of key k. "queue": all frames in the queue change at once, when frame k is
             at the head (as published). "blend": embeddings are interpolated linearly between the keys.
         call: arguments of the pipeline's own call.
     """
 
-    def __init__(self, model: VideoModel, keys: Mapping[int, Sequence[str]], change: str, call: dict[str, Any]) -> None:
+    def __init__(
+        self, model: VideoModel, keys: Mapping[int, Prompts | Mixture], change: str, call: dict[str, Any]
+    ) -> None:
         if change not in PROMPT_CHANGES:
             raise ValueError(f"prompt_change={change!r} is not one of {', '.join(map(repr, PROMPT_CHANGES))}")
         self._model, self._call, self.change = model, call, change
-        self.keys = {frame: tuple(prompts) for frame, prompts in sorted(keys.items())}
-        self._conditions: dict[tuple[str, ...], Any] = {}
-        self._mixed: tuple[Any, Any] = (None, None)
-        self.encode()
+        self._keys = {k: v if isinstance(v, dict) else {v: 1.0} for k, v in sorted(keys.items())}
+        self._conditions: dict[Prompts, Any] = {}
+        for prompts in next(iter(self._keys.values())):
+            self._encoded(prompts)  # so that bad arguments of the pipeline are found before the first frame
 
-    def encode(self) -> None:
-        """Encode every prompt that has not been yet (at once, so that bad input is found before the first frame)."""
-        for prompts in self.keys.values():
-            if prompts not in self._conditions:
-                self._conditions[prompts] = self._model.condition(prompts, **self._call)
-
-    def at(self, frame: int) -> tuple[str, ...]:
-        """The prompts of the last key at or before a frame."""
-        return self.keys[self._key(frame)]
+    def entering_at(self, frame: int) -> Prompts:
+        """The prompts that a frame enters under; with "blend" those that are being approached."""
+        following = self._next_key(frame) if self.change == "blend" else None
+        mixture = self._keys[self._key(frame) if following is None else following]
+        return max(mixture, key=mixture.__getitem__)
 
     def assign(self, prompts: Sequence[str], frame: int, blend_frames: int) -> None:
-        """From `frame` on these prompts; with "blend" they are reached `blend_frames` later."""
-        current = self.at(frame)
-        for key in [k for k in self.keys if k >= frame]:
-            del self.keys[key]
+        """From `frame` on these prompts; with "blend" they are reached `blend_frames` later, from what is there now."""
+        current = self._mixture(frame)
+        self._keys = {k: v for k, v in self._keys.items() if k < frame}
         if self.change == "blend":
-            self.keys[frame] = current
+            self._keys[frame] = current
             frame += blend_frames
-        self.keys[frame] = tuple(prompts)
-        self.keys = dict(sorted(self.keys.items()))
-        self.encode()
+        self._keys[frame] = {tuple(prompts): 1.0}
 
     def forget_before(self, frame: int) -> None:
         """Drop what no frame from this one on can need, so that endless runs with many prompts do not grow."""
-        if len(self.keys) > 1:
-            needed = self._key(frame)
-            self.keys = {k: v for k, v in self.keys.items() if k >= needed}
-            self._conditions = {p: c for p, c in self._conditions.items() if p in set(self.keys.values())}
+        needed = self._key(frame)
+        self._keys = {k: v for k, v in self._keys.items() if k >= needed}
+        used = {prompts for mixture in self._keys.values() for prompts in mixture}
+        self._conditions = {p: c for p, c in self._conditions.items() if p in used}
 
     def condition(self, windows: Sequence[Sequence[int]], head: int) -> Any:
         """The condition for windows of frames, when frame `head` is at the head of the queue."""
         if self.change == "queue":
-            return self._conditions[self.at(head)]
-        weights = [[self._weights(frame) for frame in window] for window in windows]
-        used = sorted({key for window in weights for frame in window for key in frame})
-        prompts = list(dict.fromkeys(self.keys[key] for key in used))
-        if len(prompts) == 1:
-            return self._conditions[prompts[0]]
-        table = torch.zeros(len(windows), len(windows[0]), len(prompts))
-        for w, window in enumerate(weights):
-            for f, frame in enumerate(window):
-                for key, weight in frame.items():
-                    table[w, f, prompts.index(self.keys[key])] += weight
-        return self._model.mix([self._conditions[p] for p in prompts], table)
+            windows = [[head] * len(window) for window in windows]
+        mixtures = [[self._mixture(frame) for frame in window] for window in windows]
+        used = list(dict.fromkeys(prompts for window in mixtures for mixture in window for prompts in mixture))
+        conditions = [self._encoded(prompts) for prompts in used]
+        if len(used) == 1:
+            return conditions[0]
+        weights = [[[mixture.get(prompts, 0.0) for prompts in used] for mixture in window] for window in mixtures]
+        return self._model.mix(conditions, torch.tensor(weights))
+
+    def to_json(self) -> list[Any]:
+        """The keys as plain lists, for a saved state."""
+        return [[k, [[list(p), weight] for p, weight in mixture.items()]] for k, mixture in self._keys.items()]
+
+    @staticmethod
+    def keys_from_json(saved: list[Any]) -> dict[int, Mixture]:
+        """What `to_json` gave."""
+        return {frame: {tuple(p): weight for p, weight in mixture} for frame, mixture in saved}
+
+    def _encoded(self, prompts: Prompts) -> Any:
+        if prompts not in self._conditions:
+            self._conditions[prompts] = self._model.condition(prompts, **self._call)
+        return self._conditions[prompts]
 
     def _key(self, frame: int) -> int:
-        return max((key for key in self.keys if key <= frame), default=next(iter(self.keys)))
+        return max((key for key in self._keys if key <= frame), default=next(iter(self._keys)))
 
-    def _weights(self, frame: int) -> dict[int, float]:
-        key = self._key(frame)
-        following = min((k for k in self.keys if k > frame), default=None)
-        if self.change == "tail" or following is None or frame <= key:
-            return {key: 1.0}
+    def _next_key(self, frame: int) -> int | None:
+        return min((key for key in self._keys if key > frame), default=None)
+
+    def _mixture(self, frame: int) -> Mixture:
+        key, following = self._key(frame), self._next_key(frame)
+        if self.change != "blend" or following is None or frame <= key:
+            return self._keys[key]
         share = (frame - key) / (following - key)
-        return {key: 1 - share, following: share}
+        mixture = {prompts: (1 - share) * weight for prompts, weight in self._keys[key].items()}
+        for prompts, weight in self._keys[following].items():
+            mixture[prompts] = mixture.get(prompts, 0.0) + share * weight
+        return mixture
 
 
-def parse_prompt(prompt: str | Sequence[str] | Mapping[int, str]) -> tuple[dict[int, tuple[str, ...]], bool]:
+def parse_prompt(prompt: str | Sequence[str] | Mapping[int, str]) -> tuple[dict[int, Prompts], bool]:
     """A prompt argument as {frame: prompts of all videos}, and whether it is a batch of videos.
 
     Raises:

@@ -10,6 +10,9 @@ from fifo_diffusion.method import QueueLayout
 from fifo_diffusion.models.base import VideoModel
 from fifo_diffusion.state import QueueState
 
+_OURS = {"latents", "output_type", "return_dict", "prompt_embeds", "negative_prompt_embeds", "callback"}
+_OURS_INSTEAD = "latents go into start=, texts into prompt= and negative_prompt=, output_type= into fifo(...)"
+
 
 @dataclass(frozen=True)
 class RunSettings:
@@ -73,6 +76,8 @@ class RunSettings:
         Raises:
             ValueError: see the messages.
         """
+        for name in sorted(_OURS & pipeline_arguments.keys()):
+            raise ValueError(f"{name} cannot be passed on to the pipeline's own call: FIFO sets it; {_OURS_INSTEAD}")
         if compat not in (None, "published"):
             raise ValueError(f'compat={compat!r} is not known: leave it out or use "published"')
         if isinstance(negative_prompt, str):
@@ -90,13 +95,16 @@ class RunSettings:
             if generator is not None:
                 raise ValueError("a continued run keeps its seed: leave generator out")
             given["seeds"] = None if seed is None else _seeds(seed, None, videos)
-            return cls._from_state(state, given, pipeline_arguments)
+            settings = cls._from_state(state, given, pipeline_arguments)
+            _check_steps(settings.layout, num_inference_steps)
+            return settings
         for name in ("height", "width", "guidance_scale", "eta"):
             if given[name] is None:
                 given[name] = model.defaults[name]
-        given["window"] = window or model.frames
-        if window is not None and window != model.frames and not isinstance(window, int):
-            raise ValueError(f"window must be a whole number of frames, not {window!r}")
+        given["window"] = model.frames if window is None else window
+        for name in ("guidance_scale", "eta"):
+            if not isinstance(given[name], int | float) or isinstance(given[name], bool):
+                raise ValueError(f"{name} must be a number, not {given[name]!r}")
         settings = cls(seeds=_seeds(seed, generator, videos), pipeline_arguments=pipeline_arguments, **given)
         _check_steps(settings.layout, num_inference_steps)
         model.latent_shape(settings.height, settings.width)
@@ -128,14 +136,15 @@ def default_layout(
     model: VideoModel, num_partitions: int, lookahead: bool, frames_per_level: int, window: int | None
 ) -> QueueLayout:
     """The queue layout of these arguments, with the model's own clip length where no window is given."""
-    return QueueLayout(window or model.frames, num_partitions, lookahead, frames_per_level)
+    return QueueLayout(model.frames if window is None else window, num_partitions, lookahead, frames_per_level)
 
 
 def _seeds(seed: int | Sequence[int] | None, generator: torch.Generator | None, videos: int) -> tuple[int, ...]:
     if seed is None:
         device = generator.device if generator is not None else "cpu"
         seed = int(torch.randint(0, 2**31, (1,), generator=generator, device=device))
-    seeds = [seed + k for k in range(videos)] if isinstance(seed, int) else list(seed)
+    one = isinstance(seed, int) and not isinstance(seed, bool)
+    seeds = [seed + k for k in range(videos)] if one else list(seed) if isinstance(seed, Sequence) else [seed]
     if len(seeds) != videos:
         raise ValueError(f"{len(seeds)} seeds for {videos} videos: give one, or one for each")
     for value in seeds:

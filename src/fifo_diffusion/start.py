@@ -1,6 +1,10 @@
 """What a video starts from: a sampled clip, noise, given frames or latents, or a saved run."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
+from os import PathLike
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,9 +14,29 @@ from torch import Tensor
 from fifo_diffusion.models.base import VideoModel
 from fifo_diffusion.settings import RunSettings
 from fifo_diffusion.state import QueueState
-from fifo_diffusion.video.readers import as_frames
+from fifo_diffusion.video.readers import as_frames, count_frames, fit, iter_frames, read_frames
 
 KINDS = ("clip", "noise")
+
+
+@dataclass(frozen=True)
+class Shown:
+    """Given frames that open the video. Those of a file are read one by one when their turn comes.
+
+    Attributes:
+        source: a path, or uint8 (F, H, W, 3).
+        size: (height, width) of the video.
+        count: how many.
+    """
+
+    source: str | np.ndarray
+    size: tuple[int, int]
+    count: int
+
+    def frames_from(self, index: int) -> Iterator[np.ndarray]:
+        """uint8 (H, W, 3), from frame `index` on."""
+        frames = iter(self.source) if isinstance(self.source, np.ndarray) else iter_frames(self.source)
+        return (fit(frame, self.size) for frame in islice(frames, index, None))
 
 
 @dataclass(frozen=True)
@@ -22,13 +46,13 @@ class StartPlan:
     Attributes:
         kind: "clip", "noise", "known" or "state".
         known_BCFHW: clean latents of the given frames ("known").
-        shown: given frames that open the video, uint8 (F, H, W, 3), or None.
+        shown: the given frames, where they open the video.
         state: the saved run ("state").
     """
 
     kind: str
     known_BCFHW: Tensor | None = None
-    shown: np.ndarray | None = None
+    shown: Shown | None = None
     state: QueueState | None = None
 
 
@@ -40,7 +64,9 @@ def prepare_start(model: VideoModel, settings: RunSettings, start: Any, include_
     """
     if isinstance(start, QueueState):
         if start.fingerprint != model.fingerprint():
-            raise ValueError("the state was saved with another model (or other weights): load that one, or start anew")
+            raise ValueError(
+                "the state was saved with another model, other weights or another precision: load that, or start anew"
+            )
         return StartPlan("state", state=start)
     given = not (isinstance(start, str) and start in KINDS)
     if settings.compat == "published" and (given or start != "clip"):
@@ -53,10 +79,15 @@ def prepare_start(model: VideoModel, settings: RunSettings, start: Any, include_
         if include_start:
             raise ValueError("include_start goes with frames: decode the latents, or leave it out")
         return StartPlan("known", _known_latents(model, settings, start))
-    frames = as_frames(start, (settings.height, settings.width))
+    size, shown = (settings.height, settings.width), None
     # Only the last f frames can ever be seen by a window that holds a new one.
-    recent = frames[-settings.window :]
-    return StartPlan("known", _fill_up(model.encode(recent), settings), frames if include_start else None)
+    if isinstance(start, str | PathLike):
+        recent = read_frames(start, last=settings.window, size=size)
+        shown = Shown(str(Path(start).absolute()), size, count_frames(start)) if include_start else None
+    else:
+        frames = as_frames(start, size)
+        recent, shown = frames[-settings.window :], Shown(frames, size, len(frames)) if include_start else None
+    return StartPlan("known", _fill_up(model.encode(recent), settings), shown)
 
 
 def _known_latents(model: VideoModel, settings: RunSettings, latents: Tensor) -> Tensor:

@@ -2,6 +2,7 @@
 
 import json
 import os
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -35,9 +36,14 @@ class QueueState:
         """Frames handed out so far."""
         return self.counters["frame_index"]
 
-    def prompt_keys(self) -> dict[int, tuple[str, ...]]:
-        """{frame: prompts of all videos}, as the run has them."""
-        return {frame: tuple(prompts) for frame, prompts in self.settings["prompts"]}
+    @staticmethod
+    def is_state(path: str | Path) -> bool:
+        """Whether a file is a state, whatever its name."""
+        try:
+            with safe_open(path, "pt") as file:
+                return (file.metadata() or {}).get("format") == FORMAT
+        except (OSError, SafetensorError):
+            return False
 
     def save(self, path: str | Path) -> None:
         """Write a safetensors file; an older one stays whole until the new one is on disk.
@@ -58,6 +64,7 @@ class QueueState:
             with open(partial, "rb") as file:
                 os.fsync(file.fileno())
             os.replace(partial, path)
+            _sync_folder(path.absolute().parent)
         except SafetensorError as error:
             raise OSError(f"cannot write the state to {path}: {error}") from error
         finally:
@@ -83,3 +90,13 @@ class QueueState:
             raise ValueError(f"{path} is damaged or no queue state: {error}") from error
         meta = json.loads(head["meta"])
         return cls(tensors, meta["settings"], meta["counters"], meta["fingerprint"], meta["notes"])
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make a renamed file last through a power cut, where the system can."""
+    with suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

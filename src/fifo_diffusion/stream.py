@@ -2,6 +2,7 @@
 
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,7 +12,7 @@ from torch import Tensor
 from fifo_diffusion.method import Noise, NoiseLevels, Queue, SeededNoise, diagonal_denoising, sample_clip
 from fifo_diffusion.prompts import PromptTrack
 from fifo_diffusion.settings import RunSettings
-from fifo_diffusion.start import StartPlan
+from fifo_diffusion.start import Shown, StartPlan
 from fifo_diffusion.state import QueueState
 from fifo_diffusion.video.decoder import to_uint8
 
@@ -62,7 +63,8 @@ class FrameStream(Iterator[np.ndarray]):
         self._loop: Iterator[tuple[int, Tensor]] | None = None
         self._latents: deque[Tensor] = deque()  # clean, not decoded yet
         self._ready: deque[Tensor] = deque()  # decoded, not handed out yet: (B, 3, H, W) in [0, 1]
-        self._flushed = self._closed = False
+        self._shown: Iterator[np.ndarray] | None = None  # given frames that open the video
+        self._closed = False
         self._fingerprint: str | None = None
         self.frame_index = 0
         self.fps: float = self._model.defaults["fps"]
@@ -79,11 +81,14 @@ class FrameStream(Iterator[np.ndarray]):
         """The next frame: uint8 (height, width, 3), or (videos, height, width, 3) for a batch of prompts."""
         if self._closed or self.frame_index == self._num_frames:
             raise StopIteration
-        frame = to_uint8(self._next_frame())
-        frame = frame if self.settings.batch else frame[0]
+        frame = self._picture(self._next_frame())
         if self._callback is not None:
             self._callback(self.frame_index - 1, frame)
         return frame
+
+    def _picture(self, frame: Tensor) -> np.ndarray:
+        pictures = to_uint8(frame)
+        return pictures if self.settings.batch else pictures[0]
 
     def collect(self, output_type: str) -> Any:
         """All frames up to `num_frames`, as the wrapped pipeline would return a clip."""
@@ -91,17 +96,22 @@ class FrameStream(Iterator[np.ndarray]):
             raise ValueError("an endless stream cannot be collected: give num_frames")
         if output_type not in ("pil", "np", "pt", "latent"):
             raise ValueError(f'output_type {output_type!r} is not one of "pil", "np", "pt", "latent"')
+        if self.frame_index >= self._num_frames:
+            raise ValueError(f"all {self._num_frames} frames were handed out already: give a larger num_frames")
         items = []
         while self.frame_index < self._num_frames:
-            items.append(self._next_latent() if output_type == "latent" else self._next_frame())
-        if output_type == "latent":
-            return self._model.output(torch.cat(items, 2), output_type)
-        return self._model.output(torch.stack(items, 1), output_type)
+            item = self._next_latent() if output_type == "latent" else self._next_frame()
+            items.append(item if output_type in ("latent", "pt") else item.cpu())
+            if self._callback is not None and output_type != "latent":
+                self._callback(self.frame_index - 1, self._picture(item))
+        return self._model.output(
+            torch.cat(items, 2) if output_type == "latent" else torch.stack(items, 1), output_type
+        )
 
     def close(self) -> None:
         """End the stream and free its memory."""
         self._closed = True
-        self._queue = self._loop = None
+        self._queue = self._loop = self._shown = None
         self._latents.clear()
         self._ready.clear()
 
@@ -116,7 +126,7 @@ class FrameStream(Iterator[np.ndarray]):
     @property
     def prompt(self) -> str | list[str]:
         """The prompt under which new frames enter; assign another one at any time (see `prompt_change`)."""
-        prompts = self._prompts.at(self._change_frame())
+        prompts = self._prompts.entering_at(self._change_frame())
         return list(prompts) if self.settings.batch else prompts[0]
 
     @prompt.setter
@@ -150,7 +160,7 @@ class FrameStream(Iterator[np.ndarray]):
         if self._ready:
             tensors["ready"] = torch.stack(list(self._ready), 1)
         tensors |= {f"decoder.{name}": value for name, value in self._decoder.state().items()}
-        settings = self.settings.to_json() | {"prompts": [[k, list(v)] for k, v in self._prompts.keys.items()]}
+        settings = self.settings.to_json() | {"prompts": self._prompts.to_json()}
         counters = {
             "frame_index": self.frame_index,
             "iteration": queue.iteration,
@@ -158,7 +168,14 @@ class FrameStream(Iterator[np.ndarray]):
             "first_new": queue.first_new,
             "from_noise": queue.from_noise,
             "custom_noise": self._custom_noise,
+            "shown": None,
         }
+        shown = self._plan.shown
+        if shown is not None and self.frame_index < shown.count:
+            if isinstance(shown.source, np.ndarray):
+                tensors["shown"] = torch.from_numpy(shown.source)
+            else:
+                counters["shown"] = shown.source
         return QueueState(
             {k: v.detach().clone().cpu() for k, v in tensors.items()}, settings, counters, self._fingerprint
         )
@@ -180,6 +197,10 @@ class FrameStream(Iterator[np.ndarray]):
             self._latents.extend(tensors["latents"].to(device).split(1, 2))
         if "ready" in tensors:
             self._ready.extend(tensors["ready"].to(device).unbind(1))
+        source = tensors["shown"].numpy() if "shown" in tensors else counters["shown"]
+        if source is not None:
+            size = (self.settings.height, self.settings.width)
+            self._plan = replace(self._plan, shown=Shown(source, size, counters["first_new"]))
         prefix = "decoder."
         self._decoder.load_state({k[len(prefix) :]: v.to(device) for k, v in tensors.items() if k.startswith(prefix)})
 
@@ -189,6 +210,11 @@ class FrameStream(Iterator[np.ndarray]):
         """(B, 3, H, W) in [0, 1]."""
         self._begin()
         self._fill_while_showing()
+        shown = self._plan.shown
+        if shown is not None and self.frame_index < shown.count:
+            self._shown = self._shown or shown.frames_from(self.frame_index)
+            picture = torch.tensor(next(self._shown)).permute(2, 0, 1)
+            self._ready.append((picture.float() / 255).expand(len(self.settings.seeds), -1, -1, -1))
         while not self._ready:
             self._ready.extend(self._decoder.push(self._wait_for_latent()).unbind(1))
         self.frame_index += 1
@@ -197,7 +223,7 @@ class FrameStream(Iterator[np.ndarray]):
     def _next_latent(self) -> Tensor:
         """(B, C, 1, H, W), instead of a frame."""
         self._begin()
-        if self._ready:
+        if self._plan.shown is not None:
             raise ValueError("given frames are part of this video and have no latents here: use another output_type")
         latent = self._wait_for_latent()
         self.frame_index += 1
@@ -219,16 +245,22 @@ class FrameStream(Iterator[np.ndarray]):
             self._queue = Queue.from_pure_noise(layout, self._noise, self._like)
             return
         if plan.kind == "clip":
-            *_, known = sample_clip(self._levels, self._predict, self._noise, range(self.settings.window), self._like)
+            # Draws of its own: the queue shows these frames to the model under the noise that is meant for it.
+            above = len(self._levels) + 1
+            *_, known = sample_clip(
+                self._levels,
+                self._predict,
+                lambda frame, level: self._noise(frame, above + level),
+                range(self.settings.window),
+                self._like,
+            )
             if self.settings.compat == "published":
                 self._queue = Queue.from_clip_published(layout, self._levels, self._noise, known)
                 return
             first_new = self.settings.window
             self._latents.extend(known.split(1, 2))
         elif plan.shown is not None:
-            first_new = len(plan.shown)
-            shown = torch.from_numpy(plan.shown).movedim(-1, -3).float().to(self._like.device) / 255
-            self._ready.extend(frame.expand(len(self.settings.seeds), -1, -1, -1) for frame in shown)
+            first_new = plan.shown.count
         assert known is not None
         self._queue = Queue.from_known(layout, self._noise, known, first_new)
 
@@ -269,11 +301,15 @@ class FrameStream(Iterator[np.ndarray]):
         condition = self._prompts.condition(windows, head)
         try:
             return self._model.predict(latents_BCFHW, timestep_BF, condition).to(self._like.device)
-        except torch.OutOfMemoryError:
-            if len(windows) == 1:
+        except RuntimeError as error:  # CUDA has a class of its own for it, other devices have not
+            if len(windows) == 1 or not _is_out_of_memory(error):
                 raise
         # Too many windows at once: go on with half as many from here on.
         self._windows = half = len(windows) // 2
         rows = half * len(self.settings.seeds)
         first = self._predict(latents_BCFHW[:rows], timestep_BF[:rows], windows[:half])
         return torch.cat([first, self._predict(latents_BCFHW[rows:], timestep_BF[rows:], windows[half:])])
+
+
+def _is_out_of_memory(error: RuntimeError) -> bool:
+    return isinstance(error, torch.OutOfMemoryError) or "out of memory" in str(error).lower()

@@ -62,7 +62,9 @@ def _peft() -> Finding:
     try:
         return Finding("peft", version("peft"), required=False)
     except PackageNotFoundError:
-        return Finding("peft", "missing (only needed for LoRA)", 'pip install "fifo-diffusion[lora]"', required=False)
+        return Finding(
+            "peft", "missing (only needed for LoRA)", f"{sys.executable} -m pip install peft", required=False
+        )
 
 
 def _devices() -> Iterator[Finding]:
@@ -110,7 +112,7 @@ def _toybox() -> Finding:
     files += [PIPELINE_FOLDER / p / "diffusion_pytorch_model.safetensors" for p in ("unet", "vae")]
     missing = [str(file.relative_to(PIPELINE_FOLDER)) for file in files if not file.is_file()]
     if missing:
-        fix = f"{sys.executable} -m pip install --force-reinstall --no-deps fifo-diffusion"
+        fix = f"install fifo-diffusion again: {sys.executable} -m pip install --force-reinstall --no-deps SOURCE_FOLDER"
         return Finding("toybox", f"incomplete: no {', '.join(missing)}", fix)
     size = sum(file.stat().st_size for file in PIPELINE_FOLDER.rglob("*") if file.is_file())
     return Finding("toybox", f"embedded, {size / 1e6:.0f} MB")

@@ -99,7 +99,8 @@ class VideoModel(ABC):
         """A short hash of configurations and a sample of the weights: tells whether a saved state fits this model."""
         digest = hashlib.sha256()
         for name, part in sorted(self.parts().items()):
-            config = {k: v for k, v in dict(part.config).items() if not k.startswith("_")}
+            config = part.config if isinstance(part.config, dict) else part.config.to_dict()
+            config = {k: v for k, v in config.items() if not k.startswith("_") and "dtype" not in k}
             digest.update(f"{name}:{json.dumps(config, sort_keys=True, default=str)}".encode())
             if isinstance(part, torch.nn.Module):
                 for key, value in part.state_dict().items():

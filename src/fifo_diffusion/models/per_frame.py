@@ -64,6 +64,10 @@ class PerFrameHooks:
 
 
 def reset_if_compiled(module: nn.Module) -> None:
-    """Throw away compiled code of an already compiled denoiser, so that it is traced again with our hooks in it."""
+    """If the denoiser is compiled already, have it traced again, with our hooks in it (or without, once they are off).
+
+    PyTorch can only forget everything that it has compiled in this process; other compiled models are traced again at
+    their next call too.
+    """
     if hasattr(module, "_orig_mod") or getattr(module, "_compiled_call_impl", None) is not None:
         torch.compiler.reset()

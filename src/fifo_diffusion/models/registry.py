@@ -40,10 +40,13 @@ class Checkpoint:
 
     frames: int
     defaults: dict[str, Any] = field(default_factory=dict)
+    verified: str = "random weights, recorded numbers; quality not seen by us"
 
 
 CHECKPOINTS = {
-    "toybox": Checkpoint(toybox.NUM_FRAMES, {"guidance_scale": toybox.GUIDANCE_SCALE, "fps": toybox.FPS}),
+    "toybox": Checkpoint(
+        toybox.NUM_FRAMES, {"guidance_scale": toybox.GUIDANCE_SCALE, "fps": toybox.FPS}, "its videos seen by us"
+    ),
     "cerspense/zeroscope_v2_576w": Checkpoint(24, {"height": 320, "width": 576, "fps": 8}),
     "damo-vilab/text-to-video-ms-1.7b": Checkpoint(16, {"fps": 8}),
     "ali-vilab/text-to-video-ms-1.7b": Checkpoint(16, {"fps": 8}),
@@ -57,11 +60,11 @@ def _unet3d(pipe: Any, **known: Any) -> VideoModel:
 
 _FAMILIES: list[Family] = [
     Family(
-        "UNet3D (ModelScope, zeroscope, toybox)",
+        "UNet3D (ModelScope, zeroscope, toybox; VideoCrafter2's U-Net once converted)",
         ("TextToVideoSDPipeline", "TextToVideoPipeline"),
         _unet3d,
         TextToVideoPipeline,
-        "recorded numbers, contract tests on random weights; toybox: seen by us",
+        "contract tests on random weights, recorded numbers",
     )
 ]
 
@@ -117,7 +120,8 @@ def find_pipeline(name: str | Path, **kwargs: Any) -> tuple[str, Family, dict[st
     try:
         index = DiffusionPipeline.load_config(str(path), **_hub_arguments(kwargs))
     except (OSError, ValueError) as error:
-        raise _not_loaded(name, error) from error
+        reason = str(error) if path.exists() else "it is no folder here, and the Hugging Face hub did not give it"
+        raise _not_loaded(name, reason) from error
     class_name = index["_class_name"]
     class_name = class_name if isinstance(class_name, str) else class_name[-1]
     family = _family_of([class_name])
@@ -141,7 +145,7 @@ def load_pipeline(name: str | Path, **kwargs: Any) -> Any:
             warnings.filterwarnings("ignore", message=".*torch_dtype.*", category=FutureWarning)
             return (family.loader or DiffusionPipeline).from_pretrained(source, **kwargs)
     except (OSError, ValueError, KeyError) as error:
-        raise _not_loaded(name, error) from error
+        raise _not_loaded(name, str(error)) from error
 
 
 def _family_of(class_names: list[str]) -> Family | None:
@@ -169,7 +173,7 @@ def _hub_arguments(kwargs: dict[str, Any]) -> dict[str, Any]:
     return {k: v for k, v in kwargs.items() if k in names}
 
 
-def _not_loaded(name: str | Path, error: Exception) -> ValueError:
-    reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+def _not_loaded(name: str | Path, reason: str) -> ValueError:
+    reason = (reason.strip().splitlines() or ["no reason given"])[0]
     hint = "check the spelling, your connection and, for private models, `hf auth login`"
     return ValueError(f"model {str(name)!r} cannot be loaded: {reason} ({hint})")

@@ -155,7 +155,7 @@ class UNet3DModel(VideoModel):
 
     def parts(self) -> dict[str, Any]:
         unet = getattr(self.pipe.unet, "_orig_mod", self.pipe.unet)
-        return {"unet": unet, "vae": self.pipe.vae, "scheduler": self.pipe.scheduler}
+        return {"unet": unet, "vae": self.pipe.vae, "scheduler": self.pipe.scheduler, "text": self.pipe.text_encoder}
 
     def close(self) -> None:
         self._hooks.remove()
@@ -163,6 +163,7 @@ class UNet3DModel(VideoModel):
 
 
 def _output_class(pipe: Any) -> Any:
-    """The class of what the pipeline's own call returns, from its module."""
-    names = [n for n in vars(sys.modules[type(pipe).__module__]) if n.endswith("Output") and n != "BaseOutput"]
-    return getattr(sys.modules[type(pipe).__module__], names[0])
+    """The class of what the pipeline's own call returns, from its module or from that of the class it derives from."""
+    modules = (vars(sys.modules[base.__module__]) for base in type(pipe).__mro__)
+    found = (module[name] for module in modules for name in module if name.endswith("Output") and name != "BaseOutput")
+    return next(found)

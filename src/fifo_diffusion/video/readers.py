@@ -45,7 +45,7 @@ def read_frames(
             raise ValueError(f"{name} must be at least 1, not {count}")
     frames = _lazy_frames(Path(path))
     chosen = deque(frames, maxlen=last) if last is not None else islice(frames, first)
-    return _stack((_fit(to_array(), size) for to_array in chosen), str(path))
+    return _stack((fit(to_array(), size) for to_array in chosen), str(path))
 
 
 def as_frames(source: object, size: tuple[int, int] | None = None) -> np.ndarray:
@@ -60,7 +60,7 @@ def as_frames(source: object, size: tuple[int, int] | None = None) -> np.ndarray
     if not isinstance(source, Iterable):
         raise ValueError(f"frames must be a path, images or arrays, not {type(source).__name__}")
     parts = (as_frames(item) if isinstance(item, str | PathLike) else [as_frame(item)] for item in source)
-    return _stack((_fit(frame, size) for part in parts for frame in part), "the list of frames")
+    return _stack((fit(frame, size) for part in parts for frame in part), "the list of frames")
 
 
 def as_frame(image: object) -> np.ndarray:
@@ -213,7 +213,8 @@ def _read_image(path: Path) -> np.ndarray:
         return as_frame(image)
 
 
-def _fit(frame: np.ndarray, size: tuple[int, int] | None) -> np.ndarray:
+def fit(frame: np.ndarray, size: tuple[int, int] | None) -> np.ndarray:
+    """A frame cropped around the centre to the shape of `size` (height, width), then resized; None leaves it."""
     if size is None or frame.shape[:2] == tuple(size):
         return frame
     height, width = size
