@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from fifo_diffusion import toybox
 from fifo_diffusion.evaluation import checker
 
 WORLD = Path(__file__).parents[1] / "training" / "world.py"
@@ -63,3 +64,9 @@ def test_slight_noise_and_blur_do_not_matter(clips):
 def test_other_sentences_are_refused():
     with pytest.raises(ValueError, match="cannot read"):
         checker.parse("a corgi surfing")
+
+
+def test_the_showcase_prompts_are_of_this_world():
+    for prompt in toybox.PROMPTS:
+        checker.parse(prompt)
+    assert all(word in toybox.describe() for word in (*toybox.COLORS, *toybox.SHAPES, *toybox.PLACES))

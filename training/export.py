@@ -46,6 +46,7 @@ def main() -> None:
         if file.is_file():
             target = out / file.relative_to(fresh)
             target.parent.mkdir(parents=True, exist_ok=True)
+            file.chmod(0o644)
             os.replace(file, target)
     shutil.rmtree(fresh)
 

@@ -13,8 +13,10 @@ A model that ignores the direction scores 0 %; both move long before a clip look
 """
 
 import argparse
+import json
 import re
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -84,9 +86,19 @@ if __name__ == "__main__":
     parser.add_argument("--model", default="src/fifo_diffusion/toybox/pipeline")
     parser.add_argument("--pipeline", default="src/fifo_diffusion/toybox/pipeline")
     parser.add_argument("--latents", default="training/latents.npz")
-    parser.add_argument("--clips", type=int, default=24)
+    parser.add_argument("--clips", type=int, default=24, help="per family")
+    parser.add_argument("--json", default="docs/results/toybox_swap.json")
     args = parser.parse_args()
     torch.set_num_threads(1)
     toybox = Toybox(args.model, args.pipeline)
     print("loss, cost of the swapped caption, cost of reversed frames")
-    print(report(SwapTest(load(args.latents), args.clips)(toybox.velocity, toybox.embed, toybox.alphas)))
+    measured = SwapTest(load(args.latents), args.clips)(toybox.velocity, toybox.embed, toybox.alphas)
+    print(report(measured))
+    names = ("loss", "swap_percent", "reversal_percent")
+    rows = [
+        {"level": level, "family": family} | {n: round(v, 4) for n, v in zip(names, values, strict=True)}
+        for level, row in measured.items()
+        for family, values in row.items()
+    ]
+    Path(args.json).parent.mkdir(parents=True, exist_ok=True)
+    Path(args.json).write_text(json.dumps({"clips_per_family": args.clips, "rows": rows}, indent=1) + "\n")

@@ -185,7 +185,7 @@ FACTORS: dict[str, dict[str, Sequence[str]]] = {
     "landscape": {"place": PLACES, "time": tuple(TIMES), "motion": ("left", "right")},
     "robot": {"color": tuple(COLORS), "place": PLACES, "time": tuple(TIMES), "motion": ("left", "right")},
 }
-WEIGHTS = {"shape": 0.38, "landscape": 0.3, "robot": 0.32}
+WEIGHTS = {"shape": 0.36, "landscape": 0.24, "robot": 0.4}
 FAMILIES = tuple(FACTORS)
 
 
