@@ -19,9 +19,9 @@ from PIL import Image
 IMAGES = Path(__file__).resolve().parents[1] / "docs" / "images"
 DEMO = {"num_partitions": 2, "seed": 0}
 ENDLESS = {
-    "a red robot walking to the right in the hills on a sunny day": 400,
-    "mountains scrolling to the left at sunset": 400,
-    "a yellow ball moving right on a navy background": 400,
+    "a red robot walking to the right in the hills on a sunny day": 160,
+    "mountains scrolling to the left at sunset": 160,
+    "a yellow ball moving right on a navy background": 160,
 }
 
 

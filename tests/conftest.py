@@ -2,6 +2,8 @@ import logging
 import os
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
+# Tiny models gain nothing from threads, and on a busy machine threads that wait for each other lose a great deal.
+os.environ["OMP_NUM_THREADS"] = "1"
 
 import pytest
 import torch
@@ -10,7 +12,7 @@ import tiny
 
 # The compiler's structured trace is formatted for pytest's log capture otherwise, which takes minutes.
 logging.getLogger("torch.__trace").disabled = True
-torch.set_num_threads(min(2, torch.get_num_threads()))
+torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session")

@@ -42,9 +42,17 @@ def test_filling_from_known_frames_costs_half_a_queue():
     assert layout.filled_windows(16) == 16
 
 
-@pytest.mark.parametrize("change", [{"frames": 1}, {"frames": 0}, {"partitions": 0}, {"frames_per_level": 0}])
-def test_values_out_of_range_are_named(change):
-    with pytest.raises(ValueError, match=f"{next(iter(change))} must be a whole number of at least"):
+@pytest.mark.parametrize(
+    ("change", "name"),
+    [
+        ({"frames": 1}, "window"),
+        ({"frames": 0}, "window"),
+        ({"partitions": 0}, "num_partitions"),
+        ({"frames_per_level": 0}, "frames_per_level"),
+    ],
+)
+def test_values_out_of_range_are_named(change, name):
+    with pytest.raises(ValueError, match=f"^{name} must be a whole number of at least"):
         QueueLayout(**{"frames": 4} | change)
 
 

@@ -483,8 +483,8 @@ def test_a_stream_holds_a_bounded_number_of_tensors(fifo):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"num_partitions": 0}, "partitions must be a whole number of at least 1"),
-        ({"window": 1}, "frames must be a whole number of at least 2"),
+        ({"num_partitions": 0}, "^num_partitions must be a whole number of at least 1"),
+        ({"window": 1}, "^window must be a whole number of at least 2"),
         ({"num_inference_steps": 50}, r"takes 8 steps; leave it out, or use num_partitions=12 \(48 steps\) or"),
         ({"frames_per_level": 3}, "use one of 1, 2, 4, 8"),
         ({"height": 15}, "multiples of 2"),
@@ -505,7 +505,7 @@ def test_a_stream_holds_a_bounded_number_of_tensors(fifo):
         ({"prompt": {0: "a cat", -2: "a dog"}}, "frame numbers from 0 on"),
         ({"prompt": []}, "empty list"),
         ({"prompt": None}, "prompt is missing"),
-        ({"window": 0}, "frames must be a whole number of at least 2"),
+        ({"window": 0}, "^window must be a whole number of at least 2"),
         ({"seed": True}, "seed must be a whole number"),
         ({"eta": "x"}, "eta must be a number"),
         ({"guidance_scale": "3"}, "guidance_scale must be a number"),

@@ -47,8 +47,10 @@ class QueueLayout:
     frames_per_level: int = 1
 
     def __post_init__(self) -> None:
-        for name, least in (("frames", 2), ("partitions", 1), ("frames_per_level", 1)):
-            value = getattr(self, name)
+        # Named as the arguments of `FIFO.stream`, which is where people meet them.
+        limits = {"window": (self.frames, 2), "num_partitions": (self.partitions, 1)}
+        limits["frames_per_level"] = (self.frames_per_level, 1)
+        for name, (value, least) in limits.items():
             if not isinstance(value, int) or isinstance(value, bool) or value < least:
                 raise ValueError(f"{name} must be a whole number of at least {least}, not {value!r}")
         if self.slots % self.frames_per_level:
