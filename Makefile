@@ -20,7 +20,7 @@ $(VENV)/ready: pyproject.toml constraints.txt
 	@touch $@
 
 demo: $(VENV)/ready
-	$(BIN)/fifo-diffusion generate "a red ball moving right on a navy background" \
+	$(BIN)/fifo-diffusion generate "a red robot walking to the right in the hills on a sunny day" \
 		-o demo.mp4 --num-frames 160 --num-partitions 2 --scale 4 --seed 0 --overwrite
 
 test: $(VENV)/ready
