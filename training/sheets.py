@@ -21,4 +21,4 @@ def save_sheet(
     image = Image.fromarray(np.concatenate(rows))
     image = image.resize((image.width * scale, image.height * scale), Image.Resampling.NEAREST)
     Path(path).parent.mkdir(parents=True, exist_ok=True)
-    image.quantize(256, dither=Image.Dither.NONE).save(path, optimize=True)  # a palette keeps the file small
+    image.quantize(128, dither=Image.Dither.NONE).save(path, optimize=True)  # a palette keeps the file small

@@ -20,12 +20,12 @@ PLACES = ("hills", "mountains", "city", "desert")
 TIMES = ("on a sunny day", "at sunset", "at night")
 
 PROMPTS = (
-    "a red robot walking to the right in the hills on a sunny day",
-    "a yellow robot walking to the left in the city at night",
-    "mountains scrolling to the left at sunset",
-    "desert scrolling to the right on a sunny day",
+    "a red ball moving left on a black background",
+    "a yellow square moving up on a navy background",
+    "a blue ball moving down on a beige background",
     "a red ball moving right on a navy background",
-    "a green triangle moving up on a black background",
+    "hills scrolling to the left on a sunny day",
+    "a red robot walking to the right in the hills on a sunny day",
 )
 
 
