@@ -228,7 +228,7 @@ def test_dry_run_does_not_need_the_weights(capsys):
     assert "weights" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("start", ["clip", "noise", "known"])
+@pytest.mark.parametrize("start", ["clip", "noise", 4, 1, 3])
 @pytest.mark.parametrize(("n", "lookahead"), [(1, False), (2, True)])
 def test_cost_is_what_is_computed(start, n, lookahead, pipe):
     from fifo_diffusion import FIFO
@@ -241,11 +241,12 @@ def test_cost_is_what_is_computed(start, n, lookahead, pipe):
             return torch.zeros_like(latents_BCFHW)
 
         fifo.model.predict = predict
-        given = torch.zeros(1, *_shape(fifo)) if start == "known" else start
+        count = 0 if isinstance(start, str) else start
+        given = torch.zeros(1, *_shape(fifo))[:, :, :count] if count else start
         stream = fifo.stream(
             "a cat", seed=0, start=given, window=4, num_partitions=n, lookahead=lookahead, guidance_scale=1
         )
-        cost = Cost(QueueLayout(4, n, lookahead), 1, start)
+        cost = Cost(QueueLayout(4, n, lookahead), 1, start if isinstance(start, str) else "known", given=count)
         for frame in range(1, 8):
             next(stream)
             assert sum(forwards) == pytest.approx(cost.until(frame), abs=cost.fill / 4 if frame <= 4 else 0)

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import tiny
-from fifo_diffusion.method import Queue, QueueLayout, SeededNoise, diagonal_denoising, sample_clip
+from fifo_diffusion.method import Queue, QueueLayout, SeededNoise, complete_clip, diagonal_denoising, sample_clip
 from fifo_diffusion.models.schedulers import read_levels
 
 SHAPE = (4, 3, 3)
@@ -223,6 +223,35 @@ def test_an_ordinary_clip_is_what_the_scheduler_samples(eta):
         prediction = per_frame(x, t.expand(1, 5), [range(5)])
         x = scheduler.step(prediction, t, x, eta=eta, variance_noise=fresh).prev_sample
     torch.testing.assert_close(found, x, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("eta", [0.0, 0.5])
+@pytest.mark.parametrize("given", [1, 3, 4])
+def test_a_completed_clip_begins_as_given_and_without_frame_mixing_is_an_ordinary_one(given, eta):
+    levels, first = read_levels(tiny.scheduler(), 8, eta=eta), worlds(range(given))
+    *_, found = complete_clip(levels, per_frame, NOISE, range(5), first)
+    *_, expected = sample_clip(levels, per_frame, NOISE, range(5), torch.zeros(1, 4, 5, 3, 3))
+    assert torch.equal(found[:, :, :given], first)
+    torch.testing.assert_close(found[:, :, given:], expected[:, :, given:], rtol=1e-4, atol=1e-5)
+
+
+def test_a_completed_clip_sees_the_given_frames_clean_and_once_more_not_at_all():
+    levels, first, calls = read_levels(tiny.scheduler(), 8), worlds(range(2)), []
+
+    def predict(latents, timestep, frames):
+        calls.append((latents[:, :, :2], timestep[0]))
+        return mixing(latents, timestep, frames)
+
+    *_, found = complete_clip(levels, predict, NOISE, range(5), first)
+    noise = torch.stack([NOISE(g, 8) for g in range(2)], 2)
+    for step, (seen, unseen) in enumerate(zip(calls[::2], calls[1::2], strict=True)):
+        assert seen[1].tolist()[:2] == [int(levels.timestep[0])] * 2
+        assert unseen[1].tolist() == [int(levels.timestep[-1])] * 2 + seen[1].tolist()[2:]
+        assert set(seen[1].tolist()[2:]) == {int(levels.timestep[7 - step])}
+        torch.testing.assert_close(seen[0], levels.renoise(first, noise, torch.zeros(1, 2, dtype=torch.long)))
+        assert torch.equal(unseen[0], noise)
+    *_, other = complete_clip(levels, mixing, NOISE, range(5), first + 1)
+    assert (found - other)[:, :, 2:].abs().max() > 0.1
 
 
 def test_noise_is_a_function_of_seed_frame_and_level():

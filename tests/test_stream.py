@@ -215,12 +215,41 @@ def test_given_frames_are_the_past_and_may_be_shown(fifo, count):
     assert not same(hidden, other, 3)
 
 
-def test_one_picture_stands_for_a_still_past(fifo, tmp_path):
+def test_a_picture_may_be_given_in_many_ways(fifo, tmp_path):
     picture = pictures(1)[0]
     Image.fromarray(picture).save(tmp_path / "start.png")
-    repeated = frames(fifo.stream("a cat", seed=0, num_frames=5, start=np.stack([picture] * 4), **SMALL))
-    for start in (picture, Image.fromarray(picture), tmp_path / "start.png", str(tmp_path / "start.png"), [picture]):
-        assert np.array_equal(frames(fifo.stream("a cat", seed=0, num_frames=5, start=start, **SMALL)), repeated)
+    expected = frames(fifo.stream("a cat", seed=0, num_frames=5, start=[picture], **SMALL))
+    for start in (picture, Image.fromarray(picture), tmp_path / "start.png", str(tmp_path / "start.png")):
+        assert np.array_equal(frames(fifo.stream("a cat", seed=0, num_frames=5, start=start, **SMALL)), expected)
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_fewer_frames_than_a_window_begin_a_clip(fifo, count):
+    """The rest of that clip comes first, then the video that it is the past of; both know what was given."""
+    given = pictures(count)
+    stream = fifo.stream("a cat", seed=0, start=given, **SMALL)
+    clip = np.concatenate([given, list(islice(stream, 4 - count))])
+    assert stream.state().tensors["known"].shape[2] == 4
+    known = fifo.model.encode(given)
+    assert torch.equal(stream.state().tensors["known"][:, :, :count], known)
+    going_on = frames(islice(stream, 3))
+    latents = stream.state().tensors["known"]
+    expected = frames(fifo.stream("a cat", seed=0, num_frames=3, start=latents, **SMALL, noise=shifted(4 - count)))
+    assert np.array_equal(going_on, expected)
+    other = frames(fifo.stream("a cat", seed=0, num_frames=4 - count, start=255 - given, **SMALL))
+    assert not same(clip[count:], other, 3)
+
+
+def shifted(by):
+    """The draws of frames that are `by` later."""
+    noise = SeededNoise([0], (4, 8, 8))
+    return lambda frame, level: noise(frame + by, level)
+
+
+def test_a_picture_is_shown_before_anything_is_computed(fifo, monkeypatch):
+    stream = fifo.stream("a cat", seed=0, start=pictures(1), include_start=True, **SMALL)
+    monkeypatch.setattr(fifo.model, "predict", None)
+    assert np.array_equal(next(stream), pictures(1)[0])
 
 
 def test_latents_as_start(fifo):

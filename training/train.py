@@ -52,7 +52,8 @@ def parse() -> argparse.Namespace:
     add("--fast", type=float, default=1.0, help="factor on the rate of temporal layers and text path")
     add("--warmup", type=int, default=60)
     add("--ema", type=float, default=0.998)
-    add("--middle", type=float, default=0.75, help="share of clips with a level in 500..900, where motion is decided")
+    add("--middle", type=float, default=0.75, help="share of clips with a level where motion is decided")
+    add("--middle-levels", type=int, nargs=2, default=(500, 900), help="from, to")
     add("--diagonal", type=float, default=0.0, help="share of clips with a noise level that rises along the frames")
     add("--families", nargs="*", default=list(FAMILIES))
     add("--image-families", nargs="*", default=list(FAMILIES))
@@ -163,7 +164,8 @@ class Training:
         """Noise levels (B, F)."""
         level = torch.randint(0, 1000, (count, 1))
         if frames > 1:
-            level = torch.where(torch.rand(count, 1) < self.args.middle, torch.randint(500, 900, (count, 1)), level)
+            middle = torch.randint(*self.args.middle_levels, (count, 1))
+            level = torch.where(torch.rand(count, 1) < self.args.middle, middle, level)
         level = level.expand(count, frames)
         diagonal = (torch.rand(count) < self.args.diagonal)[:, None]
         return torch.where(diagonal, diagonal_levels(count, frames), level).to(self.device)

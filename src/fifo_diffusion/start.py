@@ -45,7 +45,7 @@ class StartPlan:
 
     Attributes:
         kind: "clip", "noise", "known" or "state".
-        known_BCFHW: clean latents of the given frames ("known").
+        known_BCFHW: clean latents of the given frames, at most f, for every video ("known").
         shown: the given frames, where they open the video.
         state: the saved run ("state").
     """
@@ -87,7 +87,7 @@ def prepare_start(model: VideoModel, settings: RunSettings, start: Any, include_
     else:
         frames = as_frames(start, size)
         recent, shown = frames[-settings.window :], Shown(frames, size, len(frames)) if include_start else None
-    return StartPlan("known", _fill_up(model.encode(recent), settings), shown)
+    return StartPlan("known", _for_all(model.encode(recent), settings), shown)
 
 
 def _known_latents(model: VideoModel, settings: RunSettings, latents: Tensor) -> Tensor:
@@ -98,12 +98,8 @@ def _known_latents(model: VideoModel, settings: RunSettings, latents: Tensor) ->
     if found != shape or len(latents) not in (1, videos) or not latents.shape[2]:
         needed = f"({videos}, {shape[0]}, frames, {shape[1]}, {shape[2]})"
         raise ValueError(f"start latents have shape {tuple(latents.shape)}; needed: {needed}")
-    return _fill_up(latents[:, :, -settings.window :], settings)
+    return _for_all(latents[:, :, -settings.window :], settings)
 
 
-def _fill_up(latents: Tensor, settings: RunSettings) -> Tensor:
-    """At least f frames (the first one repeated: a still past), for every video of the batch."""
-    missing = settings.window - latents.shape[2]
-    if missing > 0:
-        latents = torch.cat([latents[:, :, :1].expand(-1, -1, missing, -1, -1), latents], 2)
+def _for_all(latents: Tensor, settings: RunSettings) -> Tensor:
     return latents.expand(len(settings.seeds), -1, -1, -1, -1).contiguous()

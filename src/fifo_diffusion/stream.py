@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fifo_diffusion.method import Noise, NoiseLevels, Queue, SeededNoise, diagonal_denoising, sample_clip
+from fifo_diffusion.method import Noise, NoiseLevels, Queue, SeededNoise, complete_clip, diagonal_denoising, sample_clip
 from fifo_diffusion.prompts import PromptTrack
 from fifo_diffusion.settings import RunSettings
 from fifo_diffusion.start import Shown, StartPlan
@@ -169,9 +169,11 @@ class FrameStream(Iterator[np.ndarray]):
             "from_noise": queue.from_noise,
             "custom_noise": self._custom_noise,
             "shown": None,
+            "shown_count": 0,
         }
         shown = self._plan.shown
         if shown is not None and self.frame_index < shown.count:
+            counters["shown_count"] = shown.count
             if isinstance(shown.source, np.ndarray):
                 tensors["shown"] = torch.from_numpy(shown.source)
             else:
@@ -200,7 +202,7 @@ class FrameStream(Iterator[np.ndarray]):
         source = tensors["shown"].numpy() if "shown" in tensors else counters["shown"]
         if source is not None:
             size = (self.settings.height, self.settings.width)
-            self._plan = replace(self._plan, shown=Shown(source, size, counters["first_new"]))
+            self._plan = replace(self._plan, shown=Shown(source, size, counters["shown_count"]))
         prefix = "decoder."
         self._decoder.load_state({k[len(prefix) :]: v.to(device) for k, v in tensors.items() if k.startswith(prefix)})
 
@@ -208,10 +210,13 @@ class FrameStream(Iterator[np.ndarray]):
 
     def _next_frame(self) -> Tensor:
         """(B, 3, H, W) in [0, 1]."""
-        self._begin()
-        self._fill_while_showing()
         shown = self._plan.shown
-        if shown is not None and self.frame_index < shown.count:
+        showing = shown is not None and self.frame_index < shown.count
+        if not (showing and self._completes_clip):  # else the given frames come before that clip is computed
+            self._begin()
+            self._fill_while_showing()
+        if showing:
+            assert shown is not None
             self._shown = self._shown or shown.frames_from(self.frame_index)
             picture = torch.tensor(next(self._shown)).permute(2, 0, 1)
             self._ready.append((picture.float() / 255).expand(len(self.settings.seeds), -1, -1, -1))
@@ -239,30 +244,36 @@ class FrameStream(Iterator[np.ndarray]):
         self._fifo._check_open()
         if self._queue is not None:
             return
-        plan, layout = self._plan, self._layout
-        known, first_new = plan.known_BCFHW, 0
+        plan, layout, window = self._plan, self._layout, self.settings.window
+        known, first_new = plan.known_BCFHW, plan.shown.count if plan.shown is not None else 0
         if plan.kind == "noise":
             self._queue = Queue.from_pure_noise(layout, self._noise, self._like)
             return
         if plan.kind == "clip":
-            # Draws of its own: the queue shows these frames to the model under the noise that is meant for it.
-            above = len(self._levels) + 1
-            *_, known = sample_clip(
-                self._levels,
-                self._predict,
-                lambda frame, level: self._noise(frame, above + level),
-                range(self.settings.window),
-                self._like,
-            )
+            *_, known = sample_clip(self._levels, self._predict, self._clip_noise, range(window), self._like)
             if self.settings.compat == "published":
                 self._queue = Queue.from_clip_published(layout, self._levels, self._noise, known)
                 return
-            first_new = self.settings.window
+            first_new = window
             self._latents.extend(known.split(1, 2))
-        elif plan.shown is not None:
-            first_new = plan.shown.count
         assert known is not None
+        if self._completes_clip:
+            given = known.shape[2]
+            first_new += window - given
+            frames = range(first_new - window, first_new)
+            *_, known = complete_clip(self._levels, self._predict, self._clip_noise, frames, known)
+            self._latents.extend(known[:, :, given:].split(1, 2))
         self._queue = Queue.from_known(layout, self._noise, known, first_new)
+
+    @property
+    def _completes_clip(self) -> bool:
+        """Fewer frames are given than a window has: the model makes the rest of the clip that they begin."""
+        known = self._plan.known_BCFHW
+        return known is not None and known.shape[2] < self.settings.window
+
+    def _clip_noise(self, frame: int, level: int) -> Tensor:
+        """Draws of its own for a sampled clip: the queue shows it to the model under the noise that is meant for it."""
+        return self._noise(frame, len(self._levels) + 1 + level)
 
     def _fill_while_showing(self) -> None:
         """Spread the filling of the queue over the known frames that open the video: they come at an even pace, and

@@ -16,12 +16,16 @@ class Cost:
         passes: 2 with classifier-free guidance, else 1.
         start: "clip", "noise", "known" (given frames), or "published" (a clip, its fill thrown away).
         total: frames of the video, None for endless ones.
+        given: how many frames are given ("known").
+        shown: how many of them are part of the video: all or none.
     """
 
     layout: "QueueLayout"
     passes: int
     start: str = "clip"
     total: int | None = None
+    given: int = 0
+    shown: int = 0
 
     @property
     def per_frame(self) -> float:
@@ -30,8 +34,23 @@ class Cost:
 
     @property
     def clip(self) -> int:
-        """Frame-forwards to sample the clip that opens the video."""
-        return self.layout.levels * self.layout.frames * self.passes if self.start in ("clip", "published") else 0
+        """Frame-forwards to sample the clip that opens the video, or the rest of one that given frames begin."""
+        once = self.layout.levels * self.layout.frames * self.passes
+        if self.completes_clip:
+            return 2 * once
+        return once if self.start in ("clip", "published") else 0
+
+    @property
+    def completes_clip(self) -> bool:
+        """Whether the given frames are fewer than a window has."""
+        return self.start == "known" and self.given < self.layout.frames
+
+    @property
+    def opening(self) -> int:
+        """Frames of the video that do not come out of the queue."""
+        if self.start == "clip":
+            return self.layout.frames
+        return self.shown + max(0, self.layout.frames - self.given) if self.start == "known" else 0
 
     @property
     def fill(self) -> float:
@@ -41,16 +60,15 @@ class Cost:
             return layout.levels * len(layout.windows) * layout.frames * self.passes
         if self.start == "published":
             return (layout.slots - layout.frames + 1) * self.per_frame
-        if self.start == "clip" and self.total is not None and self.total <= layout.frames:
+        if self.total is not None and self.total <= self.opening:
             return 0
         return layout.fill_windows * layout.frames * self.passes
 
     def until(self, frames: int) -> float:
         """Frame-forwards that have been computed when so many frames are there."""
-        if frames < 1:
+        if frames < 1 or (self.completes_clip and frames <= self.shown):
             return 0
-        opening = self.layout.frames if self.start == "clip" else 0
-        if frames <= opening:
-            # Filling is spread over the frames of the clip.
-            return self.clip + self.fill * (frames - 1) / opening
-        return self.clip + self.fill + (frames - opening - 1) * self.per_frame
+        if frames <= self.opening:
+            # Filling is spread over these frames.
+            return self.clip + self.fill * (frames - 1) / self.opening
+        return self.clip + self.fill + (frames - self.opening - 1) * self.per_frame

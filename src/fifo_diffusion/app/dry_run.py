@@ -65,9 +65,12 @@ def _cost(plan: Plan) -> list[tuple[str, str]]:
     cost = cost_of(plan)
     twice = " (guidance makes it twice as many)" if cost.passes == 2 else ""
     rows = [("cost", f"{cost.per_frame:g} frame-forwards per frame{twice}")]
-    if not plan.done and cost.clip and cost.start == "clip":
-        rows.append(("", f"{cost.clip} for the clip that opens the video: then its first frame is there"))
+    if not plan.done and cost.opening and cost.clip:
+        made = "the rest of the clip that the given frames begin" if cost.given else "the clip that opens the video"
+        rows.append(("", f"{cost.clip} for {made}: then its first frame is there"))
         rows.append(("", f"{cost.fill:g} to fill the queue, spread over the clip's frames"))
+    elif not plan.done and cost.opening:
+        rows.append(("", f"{cost.fill:g} to fill the queue, spread over the given frames"))
     elif not plan.done:
         rows.append(("", f"{cost.until(1):g} until the first frame, to fill the queue"))
     if plan.num_frames is not None:

@@ -206,7 +206,9 @@ class _Run:
 def cost_of(plan: Plan) -> Cost:
     """The work of one of the plan's videos."""
     passes = 2 if plan.settings.guidance_scale > 1 else 1
-    return Cost(plan.settings.layout, passes, plan.start, plan.num_frames)
+    notes = plan.state.notes if plan.state is not None else plan.request.given
+    shown = plan.given if notes.get("include_start") else 0
+    return Cost(plan.settings.layout, passes, plan.start, plan.num_frames, plan.given, shown)
 
 
 def _speed_key(plan: Plan) -> str:

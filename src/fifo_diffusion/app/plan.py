@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from fifo_diffusion.app.errors import CliError, as_option, checking, usage
-from fifo_diffusion.app.request import DEFAULT_MODEL, STREAM_OPTIONS, Prompt, Request, Video
+from fifo_diffusion.app.request import DEFAULT_MODEL, STARTS, STREAM_OPTIONS, Prompt, Request, Video
 from fifo_diffusion.video import count_frames, open_writer
 
 DTYPES = {"float32": "float32", "float16": "float16", "bfloat16": "bfloat16"}
@@ -26,6 +26,7 @@ class Plan:
         fps, scale: of the output.
         num_frames: in all, None for endless.
         videos: to make, or the one that is continued.
+        given: frames of the file that the video starts from.
         state: the saved run that is continued, or None.
     """
 
@@ -39,6 +40,7 @@ class Plan:
     scale: int
     num_frames: int | None
     videos: list[Video]
+    given: int = 0
     state: Any = None
 
     @property
@@ -52,7 +54,7 @@ class Plan:
         if self.settings.compat == "published":
             return "published"
         start = self.request.get("start", "clip") if self.state is None else self.state.notes["start"]
-        return start if start in ("clip", "noise") else "known"
+        return start if start in STARTS else "known"
 
     def notes(self, video: Video) -> dict[str, Any]:
         """What a state file must know beside the core's own settings."""
@@ -69,6 +71,7 @@ class Plan:
             "scale": self.scale,
             "start": self.request.get("start", "clip"),
             "include_start": self.request.get("include_start", False),
+            "given": self.given,
             "num_frames": self.num_frames,
             "command": self.command(video),
         }
@@ -127,7 +130,10 @@ def make_plan(request: Request) -> Plan:
     num_frames = notes["num_frames"] if notes and not request.length_given else request.num_frames(fps)
     videos = request.videos if state is None else [_continued_video(request, state, num_frames)]
     scale = int(notes.get("scale") or request.get("scale", 1))
-    return Plan(request, model_name, device, dtype, model, settings, fps, scale, num_frames, videos, state)
+    start = notes.get("start") or request.get("start", "clip")
+    with checking():
+        given = notes["given"] if notes else 0 if start in STARTS else count_frames(start)
+    return Plan(request, model_name, device, dtype, model, settings, fps, scale, num_frames, videos, given, state)
 
 
 def stream_arguments(request: Request) -> dict[str, Any]:

@@ -6,7 +6,7 @@ L levels.
 
 from fifo_diffusion.method.layout import QueueLayout, Window
 from fifo_diffusion.method.levels import NoiseLevels
-from fifo_diffusion.method.loop import Queue, diagonal_denoising, sample_clip
+from fifo_diffusion.method.loop import Queue, complete_clip, diagonal_denoising, sample_clip
 from fifo_diffusion.method.noise import Noise, SeededNoise
 
 __all__ = [
@@ -16,6 +16,7 @@ __all__ = [
     "QueueLayout",
     "SeededNoise",
     "Window",
+    "complete_clip",
     "diagonal_denoising",
     "sample_clip",
 ]

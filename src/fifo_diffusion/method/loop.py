@@ -10,6 +10,9 @@ from fifo_diffusion.method.layout import QueueLayout, Window
 from fifo_diffusion.method.levels import NoiseLevels
 from fifo_diffusion.method.noise import Noise
 
+HISTORY_GUIDANCE = 2.0
+"""Weight of given frames in `complete_clip`; 1 would be the plain prediction."""
+
 Predict = Callable[[Tensor, Tensor, Sequence[Sequence[int]]], Tensor]
 """`predict(latents_BCFHW, timestep_BF, frames)`: the model after guidance. `frames` has one list of f frame numbers per
 window; rows are window by window, and within a window video by video (B = windows x videos)."""
@@ -164,6 +167,39 @@ def sample_clip(
         prediction = predict(latents, levels.timestep[rows], [frames])
         latents = _step(levels, latents, prediction, level, frames, noise)
         yield latents
+
+
+def complete_clip(
+    levels: NoiseLevels, predict: Predict, noise: Noise, frames: Sequence[int], first_BCKHW: Tensor
+) -> Iterator[Tensor]:
+    """Sampling of a clip that begins with given frames: the others see them at the lowest level all the way down.
+
+    A model that was never taught to heed cleaner frames follows them too little. So each step is computed twice, the
+    second time with noise in their place, and the prediction is moved away from that (history guidance, Song et al.,
+    arXiv 2502.06764).
+
+    Args:
+        frames: frame numbers of the clip.
+        first_BCKHW: clean latents of its first K frames.
+
+    Yields:
+        the latents after each of the L steps, beginning with the given ones; the last are the clean clip.
+    """
+    given = first_BCKHW.shape[2]
+    unseen = _noise_of(noise, frames[:given], len(levels), first_BCKHW)
+    latents = _noise_of(noise, frames[given:], len(levels), first_BCKHW)
+    seen = levels.renoise(first_BCKHW, unseen, torch.zeros(1, given, dtype=torch.long))
+    for index in reversed(range(len(levels))):
+        level, predictions = torch.full((len(frames),), index), []
+        for past, past_level in ((seen, 0), (unseen, len(levels) - 1)):
+            level[:given] = past_level
+            rows = level.expand(len(latents), -1)
+            prediction = predict(torch.cat([past, latents], 2), levels.timestep[rows], [frames])
+            predictions.append(prediction[:, :, given:])
+        with_past, without = predictions
+        prediction = without + HISTORY_GUIDANCE * (with_past - without)
+        latents = _step(levels, latents, prediction, level[given:], frames[given:], noise)
+        yield torch.cat([first_BCKHW, latents], 2)
 
 
 def _chunks(windows: Sequence[Window], size: int) -> Iterator[Sequence[Window]]:

@@ -1,0 +1,131 @@
+"""Long FIFO videos of the embedded model, scored slice by slice: does anything drift, does anything stop?
+
+    python benchmarks/toybox_fifo.py run --share 0 2 & python benchmarks/toybox_fifo.py run --share 1 2
+    python benchmarks/toybox_fifo.py score
+
+`run` makes 2,000 frames for each of eight captions that name combinations never trained on (three shapes, two
+landscapes, three robots), all captions of a share as one batch. Frames and state are written every 100 frames into
+--out; the same command goes on where it was stopped. `score` reads them and writes docs/results/toybox_fifo.json and
+docs/images/toybox_fifo.png.
+"""
+
+import argparse
+import json
+import os
+import sys
+from pathlib import Path
+
+import numpy as np
+import torch
+from common import RESULTS, write
+from pictures import sheet
+
+from fifo_diffusion import FIFO, QueueState
+from fifo_diffusion.evaluation.measures import drift
+
+TRAINING = Path(__file__).resolve().parents[1] / "training"
+FAMILIES = ("shape", "landscape", "robot", "shape", "robot", "shape", "landscape", "robot")
+SETTING = {"num_partitions": 2, "lookahead": True}
+SLICE = 100
+
+
+def captions(seed: int = 5) -> list[str]:
+    """Eight held-out captions."""
+    sys.path.insert(0, str(TRAINING))
+    from world import caption, draw_labels
+
+    rng, drawn = np.random.default_rng(seed), {}
+    for family in FAMILIES:
+        labels = draw_labels(rng, family, held=True)
+        while tuple(labels.values()) in drawn:
+            labels = draw_labels(rng, family, held=True)
+        drawn[tuple(labels.values())] = caption(labels, rng)
+    return list(drawn.values())
+
+
+def run(out: Path, share: tuple[int, int], frames: int, model: str, precision: str, compiled: bool) -> None:
+    """Make the videos of one share, or go on with them."""
+    torch.set_num_threads(1)
+    numbers = range(share[0], len(FAMILIES), share[1])
+    pipe = FIFO.from_pretrained(model, torch_dtype=getattr(torch, precision)).pipe
+    if compiled:
+        torch._dynamo.config.cache_size_limit = 64
+        pipe.unet.compile()
+    fifo, saved = FIFO(pipe), out / f"state-{share[0]}-{share[1]}.safetensors"
+    out.mkdir(parents=True, exist_ok=True)
+    prompts = [captions()[k] for k in numbers]
+    if saved.exists():
+        stream = fifo.stream(start=QueueState.load(saved), num_frames=frames)
+    else:
+        stream = fifo.stream(prompts, seed=list(numbers), num_frames=frames, windows_per_batch=1, **SETTING)
+    files = [out / f"video-{k}.rgb" for k in numbers]
+    for file in files:  # what was written after the last state is made again
+        file.touch()
+        os.truncate(file, stream.frame_index * 64 * 64 * 3)
+    handles = [file.open("ab") for file in files]
+    for pictures in stream:
+        for handle, picture in zip(handles, pictures, strict=True):
+            handle.write(picture.tobytes())
+        if stream.frame_index % SLICE == 0:
+            for handle in handles:
+                handle.flush()
+            stream.state().save(saved)
+            print(f"{stream.frame_index} of {frames} frames", flush=True)
+
+
+def score(out: Path, precision: str, compiled: bool) -> None:
+    """Table, JSON and contact sheet of what `run` has made."""
+    base = json.loads((RESULTS / "toybox_clips.json").read_text())["model"]
+    videos, rows = [], []
+    for k, text in enumerate(captions()):
+        frames = np.fromfile(out / f"video-{k}.rgb", np.uint8).reshape(-1, 64, 64, 3)
+        slices = drift(frames, text, SLICE)
+        videos.append((text, slices))
+        rows.append([*frames[:: max(1, len(frames) // 16)][:16]])
+        first, last = slices[0], slices[-1]
+        speed = float(np.mean([s["speed"] for s in slices]))
+        print(f"{text:70} first {first['score']:.2f} last {last['score']:.2f} speed {speed:.2f}")
+    count = min(len(slices) for _, slices in videos)
+    table = np.array([[s["score"] for s in slices[:count]] for _, slices in videos])
+    speeds = np.array([[s["speed"] for s in slices[:count]] for _, slices in videos])
+    change = table[:, -1] - table[:, 0]
+    result = {
+        "frames": count * SLICE,
+        "setting": SETTING | {"precision": precision, "compiled": compiled},
+        "score_first_100": round(float(table[:, 0].mean()), 4),
+        "score_last_100": round(float(table[:, -1].mean()), 4),
+        "change": round(float(change.mean()), 4),
+        "change_se": round(float(change.std(ddof=1) / len(change) ** 0.5), 4),
+        "score_of_slices": [round(float(v), 4) for v in table.mean(0)],
+        "speed": round(float(speeds.mean()), 4),
+        "speed_se": round(float(speeds.mean(1).std(ddof=1) / len(speeds) ** 0.5), 4),
+        "speed_last_100": round(float(speeds[:, -1].mean()), 4),
+        "speed_of_base_clips": round(base["speed"], 4),
+        "videos": [
+            {"caption": text, "slices": [{k: round(float(v), 4) for k, v in s.items()} for s in slices]}
+            for text, slices in videos
+        ],
+    }
+    print({key: value for key, value in result.items() if key != "videos"})
+    write("toybox_fifo", result)
+    sheet(rows, "toybox_fifo")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=("run", "score"))
+    parser.add_argument("--out", type=Path, default=Path("work/fifo"))
+    parser.add_argument("--share", type=int, nargs=2, default=(0, 1), metavar=("K", "OF"), help="which captions")
+    parser.add_argument("--frames", type=int, default=2000)
+    parser.add_argument("--model", default="toybox")
+    parser.add_argument("--precision", default="bfloat16")
+    parser.add_argument("--compile", action="store_true", help="a tenth faster on a CPU, after two minutes")
+    args = parser.parse_args()
+    if args.what == "run":
+        run(args.out, tuple(args.share), args.frames, args.model, args.precision, args.compile)
+    else:
+        score(args.out, args.precision, args.compile)
+
+
+if __name__ == "__main__":
+    main()
