@@ -3,6 +3,7 @@
 python benchmarks/pictures.py endless    # docs/images/endless.png: frames of the demo's videos
 python benchmarks/pictures.py continue   # docs/images/continue.png, docs/results/continue.json: image start, seam
 python benchmarks/pictures.py change     # docs/images/prompt-change.png: the three ways to change a prompt
+python benchmarks/pictures.py ablation   # docs/images/ablation.png: the method, part by part
 """
 
 import argparse
@@ -92,8 +93,19 @@ def change(fifo) -> None:
     sheet(rows, "prompt-change")
 
 
+def ablation(fifo) -> None:
+    """Three rows for each prompt: the diagonal alone, in partitions, with lookahead; every fourth frame."""
+    settings = [{"num_partitions": 1, "lookahead": False}, {"num_partitions": 2, "lookahead": False}, {}]
+    rows = []
+    for prompt in list(ENDLESS)[::2]:
+        for setting in settings:
+            frames = list(fifo.stream(prompt, num_frames=96, **DEMO | setting))
+            rows.append(frames[32::4])
+    sheet(rows, "ablation")
+
+
 def main() -> None:
-    makers = {"endless": endless, "continue": continued, "change": change}
+    makers = {"endless": endless, "continue": continued, "change": change, "ablation": ablation}
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", nargs="*", choices=makers, default=[])
     from fifo_diffusion import FIFO

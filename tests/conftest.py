@@ -9,6 +9,7 @@ import pytest
 import torch
 
 import tiny
+from fifo_diffusion import FIFO
 
 # The compiler's structured trace is formatted for pytest's log capture otherwise, which takes minutes.
 logging.getLogger("torch.__trace").disabled = True
@@ -19,3 +20,10 @@ torch.set_num_threads(1)
 def pipe():
     """One tiny random pipeline for all tests that leave it as it is."""
     return tiny.pipeline(**tiny.LIGHT)
+
+
+@pytest.fixture(scope="module")
+def fifo():
+    """A `FIFO` of its own for each module, on a tiny random pipeline."""
+    with FIFO(tiny.pipeline(**tiny.LIGHT)) as fifo:
+        yield fifo

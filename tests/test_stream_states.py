@@ -1,0 +1,117 @@
+"""Saving a running video and going on with it."""
+
+from itertools import islice
+
+import numpy as np
+import pytest
+import torch
+
+import tiny
+from fifo_diffusion import FIFO, QueueState
+from streams import SMALL, frames, pictures
+
+
+@pytest.mark.parametrize("at", [0, 1, 3, 4, 5, 9])
+@pytest.mark.parametrize(
+    "setting", [{}, {"start": "noise", "eta": 0.5}, {"frames_per_level": 2}, {"lookahead": False}], ids=str
+)
+def test_interrupted_and_resumed_is_uninterrupted(fifo, tmp_path, at, setting):
+    """Invariant 5, bit for bit, through a file."""
+    whole = frames(fifo.stream("a cat", seed=3, num_frames=12, **SMALL | setting))
+    stream = fifo.stream("a cat", seed=3, **SMALL | setting)
+    first = list(islice(stream, at))
+    stream.state().save(tmp_path / "run.safetensors")
+    stream.close()
+    resumed = fifo.stream(start=QueueState.load(tmp_path / "run.safetensors"), num_frames=12)
+    assert resumed.frame_index == at
+    assert np.array_equal(np.stack(first + list(resumed)), whole)
+
+
+def test_a_state_keeps_prompts_batches_and_given_frames(fifo, tmp_path):
+    def make():
+        return fifo.stream(
+            ["a cat", "a dog"], seed=3, start=pictures(5), include_start=True, negative_prompt="sand", **SMALL
+        )
+
+    whole = make()
+    expected = frames(whole, 6)
+    whole.prompt = "a red ball"
+    expected = np.concatenate([expected, frames(whole, 12)])
+    stream = make()
+    first = list(islice(stream, 6))
+    stream.prompt = "a red ball"
+    first += list(islice(stream, 2))
+    stream.state().save(tmp_path / "run.safetensors")
+    resumed = fifo.stream(start=str(tmp_path / "run.safetensors"), num_frames=18)
+    assert np.array_equal(np.stack(first + list(resumed)), expected)
+
+
+def test_taking_a_state_changes_nothing(fifo):
+    stream = fifo.stream("a cat", seed=3, num_frames=9, **SMALL)
+    watched = []
+    for frame in stream:
+        stream.state()
+        watched.append(frame)
+    assert np.array_equal(np.stack(watched), frames(fifo.stream("a cat", seed=3, num_frames=9, **SMALL)))
+
+
+def test_a_state_does_not_fit_another_model_or_setting(fifo, tmp_path):
+    stream = fifo.stream("a cat", seed=3, **SMALL)
+    next(stream)
+    state = stream.state()
+    with pytest.raises(ValueError, match="another model"):
+        FIFO(tiny.pipeline(seed=5, **tiny.LIGHT)).stream(start=state)
+    for name, value in {
+        "num_partitions": 3,
+        "guidance_scale": 5.0,
+        "eta": 0.5,
+        "height": 32,
+        "lookahead": False,
+    }.items():
+        with pytest.raises(ValueError, match=f"saved with {name}="):
+            fifo.stream(start=state, **{name: value})
+    with pytest.raises(ValueError, match="seed"):
+        fifo.stream(start=state, seed=4)
+    next(stream)
+    with pytest.raises(ValueError, match="counts the whole video"):
+        fifo.stream(start=stream.state(), num_frames=1)
+
+
+def test_a_damaged_state_is_named(tmp_path, fifo):
+    path = tmp_path / "run.safetensors"
+    with pytest.raises(FileNotFoundError, match="no state file"):
+        fifo.stream(start=str(path))
+    path.write_bytes(b"nonsense" * 10)
+    with pytest.raises(ValueError, match="damaged or no queue state"):
+        fifo.stream(start=str(path))
+    from safetensors.torch import save_file
+
+    save_file({"x": torch.zeros(1)}, path)
+    with pytest.raises(ValueError, match="not a queue state of this version"):
+        fifo.stream(start=str(path))
+
+
+def test_an_interrupted_save_leaves_the_old_state(fifo, tmp_path, monkeypatch):
+    stream = fifo.stream("a cat", seed=3, **SMALL)
+    path = tmp_path / "run.safetensors"
+    next(stream)
+    stream.state().save(path)
+    before = path.read_bytes()
+
+    def full(*_a, **_k):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("fifo_diffusion.state.os.replace", full)
+    with pytest.raises(OSError, match="No space"):
+        stream.state().save(path)
+    assert path.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_state_file_may_have_any_name(fifo, tmp_path):
+    stream = fifo.stream("a cat", seed=0, **SMALL)
+    expected = frames(stream, 6)
+    again = fifo.stream("a cat", seed=0, **SMALL)
+    next(again)
+    again.state().save(tmp_path / "day.state")
+    assert np.array_equal(frames(fifo.stream(start=tmp_path / "day.state", num_frames=6)), expected[1:])
