@@ -10,7 +10,7 @@ from fifo_diffusion.method.layout import QueueLayout, Window
 from fifo_diffusion.method.levels import NoiseLevels
 from fifo_diffusion.method.noise import Noise
 
-HISTORY_GUIDANCE = 2.0
+HISTORY_GUIDANCE = 1.5
 """Weight of given frames in `complete_clip`; 1 would be the plain prediction."""
 
 Predict = Callable[[Tensor, Tensor, Sequence[Sequence[int]]], Tensor]
