@@ -229,7 +229,7 @@ def test_an_ordinary_clip_is_what_the_scheduler_samples(eta):
 @pytest.mark.parametrize("given", [1, 3, 4])
 def test_a_completed_clip_begins_as_given_and_without_frame_mixing_is_an_ordinary_one(given, eta):
     levels, first = read_levels(tiny.scheduler(), 8, eta=eta), worlds(range(given))
-    *_, found = complete_clip(levels, per_frame, NOISE, range(5), first)
+    *_, found = complete_clip(levels, per_frame, NOISE, range(5), first, descents=[8])
     *_, expected = sample_clip(levels, per_frame, NOISE, range(5), torch.zeros(1, 4, 5, 3, 3))
     assert torch.equal(found[:, :, :given], first)
     torch.testing.assert_close(found[:, :, given:], expected[:, :, given:], rtol=1e-4, atol=1e-5)
@@ -243,11 +243,13 @@ def test_a_completed_clip_sees_the_given_frames_clean_and_once_more_not_at_all()
         return mixing(latents, timestep, frames)
 
     *_, found = complete_clip(levels, predict, NOISE, range(5), first)
+    assert len(calls) == 2 * (8 + 5 + 5)
     noise = torch.stack([NOISE(g, 8) for g in range(2)], 2)
-    for step, (seen, unseen) in enumerate(zip(calls[::2], calls[1::2], strict=True)):
+    top_down = [7, 6, 5, 4, 3, 2, 1, 0, 4, 3, 2, 1, 0, 4, 3, 2, 1, 0]
+    for index, seen, unseen in zip(top_down, calls[::2], calls[1::2], strict=True):
         assert seen[1].tolist()[:2] == [int(levels.timestep[0])] * 2
         assert unseen[1].tolist() == [int(levels.timestep[-1])] * 2 + seen[1].tolist()[2:]
-        assert set(seen[1].tolist()[2:]) == {int(levels.timestep[7 - step])}
+        assert set(seen[1].tolist()[2:]) == {int(levels.timestep[index])}
         torch.testing.assert_close(seen[0], levels.renoise(first, noise, torch.zeros(1, 2, dtype=torch.long)))
         assert torch.equal(unseen[0], noise)
     *_, other = complete_clip(levels, mixing, NOISE, range(5), first + 1)

@@ -37,7 +37,7 @@ class Cost:
         """Frame-forwards to sample the clip that opens the video, or the rest of one that given frames begin."""
         once = self.layout.levels * self.layout.frames * self.passes
         if self.completes_clip:
-            return 2 * once
+            return 2 * self.layout.frames * self.passes * sum(self.layout.descents)
         return once if self.start in ("clip", "published") else 0
 
     @property

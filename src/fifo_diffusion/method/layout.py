@@ -80,6 +80,11 @@ class QueueLayout:
         """Number of padded slots."""
         return self.context + self.slots
 
+    @property
+    def descents(self) -> tuple[int, ...]:
+        """Steps of each descent of a clip that given frames begin (`complete_clip`)."""
+        return descents_of(self.levels)
+
     @cached_property
     def slot_levels(self) -> tuple[int, ...]:
         """Level of each padded slot; the context is at the lowest level."""
@@ -117,3 +122,8 @@ class QueueLayout:
     def fill_windows(self) -> int:
         """Windows computed until the first new frame leaves, starting from known frames: about half a queue of them."""
         return self.filled_windows(self.levels)
+
+
+def descents_of(levels: int) -> tuple[int, ...]:
+    """From how many of L levels a clip comes down that given frames begin: from all, then twice from two thirds."""
+    return levels, 2 * levels // 3, 2 * levels // 3

@@ -14,7 +14,8 @@ class Noise(Protocol):
     Called with the frame (0 is the first that the viewer sees, earlier ones are negative) and the level: levels
     0..L-1 are the fresh noise of the step *from* that level (used where eta > 0), level L is the noise with which the
     frame entered the queue. Levels above L are the draws of the clip that opens a video: L + 1 + j for its step from
-    level j, 2 L + 1 for the noise that it is sampled from. Returns (C, H, W), the same for every video, or
+    level j, 2 L + 1 for the noise that it is sampled from; more of the same follow where it is completed from given
+    frames in several rounds. Returns (C, H, W), the same for every video, or
     (B, C, H, W).
     """
 
