@@ -186,7 +186,8 @@ def _complain(message: str, code: int) -> int:
 
 def _parser_message(error: Any, typed: list[str]) -> str:
     """What the parser of options has to say, in our words."""
-    message = one_line(error.message if isinstance(error, typer.BadParameter) else error.format_message())
+    own = error.message if isinstance(error, typer.BadParameter) else ""  # empty where an argument is missing
+    message = one_line(own or error.format_message())
     names = [name for name in getattr(getattr(error, "param", None), "opts", ()) if name.startswith("-")]
     if names:
         for kind, word in (("integer", "a whole number"), ("float", "a number"), ("number", "a number")):

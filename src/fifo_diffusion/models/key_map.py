@@ -37,17 +37,17 @@ def rename(
     refuse(what, "missing", published - tensors.keys())
     refuse(what, "unknown", tensors.keys() - published)
 
-    converted, misshapen = {}, []
+    converted, misshapen = {}, {}
     for name, (source, part, shape) in wanted.items():
         tensor = tensors[source]
         if tensor.dim() > len(shape) == 2 and tensor.shape[2:].numel() == 1:
             tensor = tensor.flatten(1)
-        if part is not None and tensor.shape[0] == 3 * shape[0]:
-            tensor = tensor.chunk(3)[part]
-        if tensor.shape != shape:
-            misshapen.append(f"{source} {tuple(tensor.shape)} instead of {tuple(shape)}")
-        converted[name] = tensor
-    refuse(what, "misshapen", misshapen)
+        whole = shape if part is None else torch.Size([3 * shape[0], *shape[1:]])
+        if tensor.shape != whole:
+            misshapen[source] = f"{source} {tuple(tensor.shape)} instead of {tuple(whole)}"
+        else:
+            converted[name] = tensor if part is None else tensor.chunk(3)[part]
+    refuse(what, "misshapen", misshapen.values())
     return converted
 
 

@@ -169,7 +169,7 @@ def find_checkpoint(name: str | Path, **kwargs: Any) -> Path | None:
     except EntryNotFoundError:
         try:
             return Path(hf_hub_download(str(name), CHECKPOINT_FILE, **hub))
-        except (OSError, ValueError):
+        except (EntryNotFoundError, OSError, ValueError):
             return None
     except (OSError, ValueError):  # no connection, no such repository: find_pipeline says so
         pass

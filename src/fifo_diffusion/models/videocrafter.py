@@ -142,6 +142,10 @@ class FpsHook:
         self._registration = unet.time_embedding.register_forward_hook(self)
 
     def __call__(self, module: nn.Module, args: tuple, embedding_RD: Tensor) -> Tensor:
+        if len(args) > 1 and args[1] is not None:
+            raise ValueError(
+                "this U-Net is told a frame rate by its pipeline and by add_fps: remove the one of add_fps"
+            )
         fps, device = self.fps, embedding_RD.device
         if isinstance(fps, int | float):
             fps = torch.full((1,), fps, device=device)  # made there: a copy from the host would wait for the device

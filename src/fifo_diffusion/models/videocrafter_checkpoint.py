@@ -43,7 +43,7 @@ SIGNAL_SCALE = "scale_arr"  # there where the model was trained on a rescaled si
 DEEPSPEED_PREFIX = "_forward_module."
 TOKENIZER = "openai/clip-vit-large-patch14"  # the same vocabulary as OpenCLIP's
 TOKENIZER_FILES = "tokenizer.json tokenizer_config.json vocab.json merges.txt special_tokens_map.json"
-FPS_CONDITION = 8  # as in the published FIFO code
+FPS_CONDITION = 8.0  # as in the published FIFO code
 TEXT_HEAD_WIDTH = 64  # in every text tower of OpenCLIP; no tensor tells it
 LATENT_SIZE, LARGE_LATENT_SIZE = (40, 64), (72, 128)  # 320x512, and 576x1024 (VideoCrafter1 1024)
 
@@ -94,7 +94,7 @@ def load_checkpoint(
         raise ValueError(f"{path}: {error}") from error
     if "tokenizer" not in parts:
         parts["tokenizer"] = _load_tokenizer(path.parent, parts["text_encoder"], hub or {})
-    told = fps_condition if hasattr(parts["unet"], "fps_embedding") else None
+    told = float(fps_condition) if hasattr(parts["unet"], "fps_embedding") else None
     return VideoCrafterPipeline(**parts, fps_condition=told)
 
 
@@ -192,6 +192,7 @@ def load_text_tower(
         bos_token_id=vocabulary - 2,
         eos_token_id=vocabulary - 1,
         pad_token_id=0,
+        architectures=["CLIPTextModel"],  # as saving would set it: the same model before and after
     )
     with init_empty_weights():  # not its table of positions, which no checkpoint has
         tower = CLIPTextModel(config)

@@ -10,7 +10,7 @@ Axes in tensor names: N sequences (positions in the image x videos x heads), F f
 from typing import Any
 
 import torch
-from diffusers import UNet3DConditionModel
+from diffusers import ModelMixin, UNet3DConditionModel  # noqa: F401  the first is what diffusers looks for at load
 from diffusers.configuration_utils import register_to_config
 from diffusers.models.attention_processor import Attention
 from diffusers.models.embeddings import TimestepEmbedding, get_timestep_embedding
