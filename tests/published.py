@@ -11,6 +11,8 @@ from tokenizers import AddedToken
 from torch import Tensor
 from transformers import CLIPTokenizer
 
+import golden
+
 DATA = Path(__file__).parent / "data"
 PREFIXES = {"unet": "model.diffusion_model.", "vae": "first_stage_model.", "text": "cond_stage_model.model."}
 VOCABULARY = 256 + 256 + 2  # bytes, bytes that end a word, start and end of a text
@@ -87,6 +89,19 @@ def state_dict(variant: str = "vc2", dtype: torch.dtype = torch.float32) -> dict
             value *= 0.1 if len(shape) < 2 else 0.5
         state[name] = value.to(dtype)
     return state
+
+
+def small_state_dict(dtype: torch.dtype = torch.float32) -> dict[str, Tensor]:
+    """A VideoCrafter2 checkpoint with the recorded U-Net, which has two levels, and a narrow text tower to match it."""
+    narrow = {128: 24, 384: 72, 512: 96}
+    state = {}
+    for name, value in state_dict("vc2").items():
+        if name.startswith(PREFIXES["text"]):
+            state[name] = value[tuple(slice(narrow.get(size, size)) for size in value.shape)]
+        elif not name.startswith(PREFIXES["unet"]):
+            state[name] = value
+    state |= {PREFIXES["unet"] + name: value for name, value in golden.load("unet_vc2_a")[0].items()}
+    return {name: value if name in schedule("vc2") else value.to(dtype).contiguous() for name, value in state.items()}
 
 
 def meta(variant: str) -> dict[str, Tensor]:

@@ -29,9 +29,7 @@ SCALE_END = {"vc2": 0.7, "vc1_1024": 0.3}
 
 def pipeline(variant: str = "vc2", **unet_changes) -> VideoCrafterPipeline:
     """A tiny random pipeline of a variant."""
-    parts = tiny.components()
-    stock = {k: v for k, v in tiny.unet(**unet_changes).config.items() if not k.startswith("_")}
-    parts["unet"] = tiny.randomize(VideoCrafterUNet(**stock | VARIANTS[variant]), 0)
+    parts = tiny.components(kind=VideoCrafterUNet, **unet_changes | VARIANTS[variant])
     if variant in SCALE_END:
         parts["scheduler"] = SignalScaleDDIMScheduler(signal_scale_end=SCALE_END[variant])
     pipe = VideoCrafterPipeline(**parts, fps_condition=8.0 if VARIANTS[variant]["fps_condition"] else None)

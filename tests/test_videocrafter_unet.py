@@ -200,12 +200,16 @@ def test_mistakes_miss_the_tolerance_by_far(mutate):
 # -- names and shapes --------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("prefix", ["", UNET_PREFIX])
 @pytest.mark.parametrize(
-    ("variant", "tensors", "parameters"),
-    [("vc2", 1484, 1_413_284_420), ("vc1_512", 1196, 1_144_485_956), ("vc1_1024", 1200, 1_146_536_516)],
+    ("variant", "prefix", "tensors", "parameters"),
+    [
+        ("vc2", "", 1484, 1_413_284_420),
+        ("vc2", UNET_PREFIX, 1484, 1_413_284_420),
+        ("vc1_512", "", 1196, 1_144_485_956),
+        ("vc1_1024", UNET_PREFIX, 1200, 1_146_536_516),
+    ],
 )
-def test_full_size_names(variant, tensors, parameters, prefix):
+def test_full_size_names(variant, prefix, tensors, parameters):
     shapes = full_size(variant)
     unet = load_unet(empty(shapes, prefix))
     assert len(unet.state_dict()) == len(shapes) == tensors
