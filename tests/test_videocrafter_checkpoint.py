@@ -450,6 +450,11 @@ def test_damaged_files(tmp_path, name, damage, message):
     refused(tmp_path / name, message)
 
 
+@pytest.mark.parametrize("name", ["model.ckpt", "models/model.ckpt", "/nowhere/model.safetensors"])
+def test_files_that_are_not_there(name):
+    refused(Path(name), f"there is no file {name}$")
+
+
 def test_arguments_that_a_checkpoint_does_not_take(tmp_path):
     path = write(tmp_path / "model.ckpt", {"state_dict": hollow()})
     refused(path, "not loaded with an argument 'variant'", TypeError, variant="fp16")
@@ -469,6 +474,11 @@ def test_a_converted_folder_is_the_same_model(fifo, converted):
             before, after = (next(stream) for stream in streams)
             assert np.array_equal(before, after)
     assert not [path.name for path in converted.parent.iterdir() if path != converted]
+
+
+def test_a_converted_folder_may_be_told_another_frame_rate(converted):
+    with FIFO.from_pretrained(converted, device="cpu", fps_condition=12) as fifo:
+        assert fifo.model.fps_condition == 12
 
 
 def test_a_converted_folder_is_mapped_and_keeps_the_precision(converted):
@@ -495,6 +505,7 @@ def test_nothing_of_the_libraries_is_said(converted, caplog, capfd):
         (["{pipeline}", "{new}"], "is a diffusers pipeline already: use it as it is"),
         (["toybox", "{new}"], "is a diffusers pipeline already"),
         (["nonsense", "{new}"], "unknown model 'nonsense'"),
+        (["nonsense.ckpt", "{new}"], "there is no file nonsense.ckpt"),
         (["{broken}", "{new}"], "not a VideoCrafter checkpoint"),
         (["{ckpt}"], "Missing argument .*see fifo-diffusion convert --help"),
     ],

@@ -43,13 +43,14 @@ class FIFO:
 
     @classmethod
     def from_pretrained(cls, name: str | Path, **kwargs: Any) -> "FIFO":
-        """A hub id, a local diffusers folder, or "toybox", the small model inside this package.
+        """A hub id, a local diffusers folder, an original VideoCrafter checkpoint, or "toybox", the small model inside
+        this package.
 
         Goes to a GPU where there is one (half precision there, unless `torch_dtype` says otherwise).
 
         Args:
             name: what to load.
-            **kwargs: for the pipeline's `from_pretrained`; `device` chooses another device.
+            **kwargs: for the pipeline's `from_pretrained`, or for `load_checkpoint`; `device` chooses another device.
 
         Raises:
             ValueError: no such model.

@@ -1,5 +1,6 @@
 """Which pipeline class belongs to which base-model family, and how to load one by name."""
 
+import pickle
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -151,6 +152,9 @@ def find_checkpoint(name: str | Path, **kwargs: Any) -> Path | None:
 
     Args:
         name, **kwargs: as in `find_pipeline`. A checkpoint on the hub is fetched.
+
+    Raises:
+        ValueError: the name of a checkpoint file that is not there.
     """
     from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import EntryNotFoundError
@@ -158,7 +162,9 @@ def find_checkpoint(name: str | Path, **kwargs: Any) -> Path | None:
     path = Path(name)
     if path.is_file():
         return path
-    if path.is_dir():
+    if path.suffix in (".ckpt", ".safetensors") and not path.exists():
+        raise ValueError(f"there is no file {name}")
+    if path.is_dir() and str(name) != "toybox":
         there = not (path / "model_index.json").exists() and (path / CHECKPOINT_FILE).is_file()
         return path / CHECKPOINT_FILE if there else None
     if path.is_absolute() or str(name).startswith(".") or str(name).count("/") != 1:
@@ -199,6 +205,8 @@ def load_pipeline(name: str | Path, **kwargs: Any) -> Any:
             # diffusers renames the argument to `dtype`; the old name is the one that all supported versions know.
             warnings.filterwarnings("ignore", message=".*torch_dtype.*", category=FutureWarning)
             return (family.loader or DiffusionPipeline).from_pretrained(source, **kwargs)
+    except pickle.UnpicklingError as error:
+        raise _not_loaded(name, "its pickled weights are damaged, or want to run code, which is refused") from error
     except (OSError, ValueError, KeyError) as error:
         raise _not_loaded(name, str(error)) from error
 
