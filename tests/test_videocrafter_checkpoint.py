@@ -436,7 +436,7 @@ def test_the_advice_for_unsafe_files_works(tmp_path):
     ("name", "damage", "message"),
     [
         ("model.ckpt", lambda data: data[: len(data) // 2], "is cut off: download it again"),
-        ("model.ckpt", lambda data: b"", "is damaged or no checkpoint"),
+        ("model.ckpt", lambda data: b"", "neither a PyTorch checkpoint nor safetensors: give a diffusers folder"),
         ("model.ckpt", lambda data: b"x", "give a diffusers folder, or an original VideoCrafter checkpoint"),
         ("model.ckpt", lambda data: b"<html>no such file</html>", "neither a PyTorch checkpoint nor safetensors"),
         ("model.ckpt", lambda data: b"version https://git-lfs.github.com/spec/v1\noid sha256:0", "git lfs pull"),

@@ -109,18 +109,18 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     try:
         with open(path, "rb") as file:
             start = file.read(64)
+        if start.startswith(b"version https://git-lfs"):
+            raise ValueError(f"{path} only points to the checkpoint: fetch it with `git lfs pull`")
         if path.suffix == ".safetensors":
             with safe_open(path, "pt") as tensors:
                 return {name: tensors.get_tensor(name) for name in tensors.keys()}  # noqa: SIM118
         zipped = zipfile.is_zipfile(path)
-        if start.startswith(b"version https://git-lfs"):
-            raise ValueError(f"{path} only points to the checkpoint: fetch it with `git lfs pull`")
         if start.startswith(b"PK") and not zipped:
             raise ValueError(f"{path} is cut off: download it again")
         content = torch.load(path, map_location="cpu", weights_only=True, mmap=zipped)
-    except pickle.UnpicklingError as error:
+    except (pickle.UnpicklingError, EOFError) as error:
         raise ValueError(_unsafe(path, str(error))) from error
-    except (SafetensorError, RuntimeError, EOFError, KeyError, OSError) as error:
+    except (SafetensorError, RuntimeError, KeyError, OSError) as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise ValueError(f"{path} is damaged or no checkpoint ({reason}): download it again") from error
     if isinstance(content, dict) and isinstance(content.get("state_dict"), dict):
