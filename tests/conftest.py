@@ -1,5 +1,6 @@
 import logging
 import os
+import signal
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 # Tiny models gain nothing from threads, and on a busy machine threads that wait for each other lose a great deal.
@@ -14,6 +15,8 @@ from fifo_diffusion import FIFO
 # The compiler's structured trace is formatted for pytest's log capture otherwise, which takes minutes.
 logging.getLogger("torch.__trace").disabled = True
 torch.set_num_threads(1)
+# A shell that runs this in the background has Ctrl-C ignored, and the tests are about what Ctrl-C does.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,4 @@
-"""Invariant 7: the published profile of VideoCrafter2 gives the recorded runs."""
+"""Invariant 7: the published profile of VideoCrafter gives the recorded runs."""
 
 import math
 
@@ -11,7 +11,7 @@ from fifo_diffusion.method import Queue, QueueLayout, diagonal_denoising
 from fifo_diffusion.models.per_frame import PerFrameHooks
 from fifo_diffusion.models.videocrafter import add_fps, load_unet, published_levels
 
-RUNS = ("fifo_f4n2_plain", "fifo_f4n2_ld", "fifo_f4n2_ld_eta1", "multi_ld")
+RUNS = ("fifo_f4n2_plain", "fifo_f4n2_ld", "fifo_f4n2_ld_eta1", "multi_ld", "fifo_f8n2_plain_vc1")
 
 
 class RecordedNoise:
@@ -41,7 +41,8 @@ def replay(
     tensors, meta = golden.load(name)
     weights, _ = golden.load(meta["unet"].removesuffix(".safetensors"))
     unet = load_unet(weights)
-    add_fps(unet, meta["fps"] + fps_shift)
+    if hasattr(unet, "fps_embedding"):
+        add_fps(unet, meta["fps"] + fps_shift)
     hooks = PerFrameHooks(unet)
     layout = QueueLayout(meta["f"], meta["n"], meta["lookahead"])
     levels = published_levels(layout.levels, eta=meta["eta"])

@@ -1,10 +1,13 @@
 """Finding, loading and refusing models by name."""
 
 import json
+import os
+import shutil
 from dataclasses import dataclass
 
 import diffusers
 import pytest
+import torch
 
 import tiny
 from fifo_diffusion import FIFO, Family, register_family, supported_pipelines
@@ -25,11 +28,50 @@ def test_a_folder_loads_and_runs(folder):
         assert frame.shape == (16, 16, 3)
 
 
-def test_weights_may_be_pickled(tmp_path):
-    """zeroscope's folder on the hub holds .bin files."""
-    tiny.pipeline(**tiny.LIGHT).save_pretrained(tmp_path, safe_serialization=False)
-    assert any(tmp_path.rglob("*.bin"))
-    registry.load_pipeline(tmp_path)
+@pytest.fixture(scope="module")
+def zeroscope(folder, tmp_path_factory):
+    """A folder as zeroscope's on the hub: pickled weights, the old class, its own schedule."""
+    path = tmp_path_factory.mktemp("hub") / "zeroscope_v2_576w"
+    pipe = tiny.pipeline(**tiny.LIGHT)
+    pipe.scheduler = tiny.scheduler(timestep_spacing="leading", steps_offset=1, set_alpha_to_one=False)
+    pipe.save_pretrained(path)
+    names = {"unet": "diffusion_pytorch_model", "vae": "diffusion_pytorch_model", "text_encoder": "model"}
+    for part, name in names.items():
+        (path / part / f"{name}.safetensors").unlink()
+        name = "pytorch_model" if part == "text_encoder" else name
+        torch.save(getattr(pipe, part).state_dict(), path / part / f"{name}.bin")
+    index = json.loads((path / "model_index.json").read_text())
+    index["_class_name"] = "TextToVideoSDPipeline"
+    (path / "model_index.json").write_text(json.dumps(index))
+    return path
+
+
+def test_weights_may_be_pickled(zeroscope):
+    fifo, stock = FIFO.from_pretrained(zeroscope, device="cpu"), FIFO(tiny.pipeline(**tiny.LIGHT))
+    assert (fifo.model.frames, fifo.model.defaults["height"], fifo.model.defaults["width"]) == (24, 320, 576)
+    assert fifo.model.defaults["guidance_scale"] == 9.0
+    timesteps = fifo.model.levels(4 * 24).timestep
+    assert (int(timesteps[0]), int(timesteps[-1])) == (1, 951)
+    stock.pipe.scheduler = fifo.pipe.scheduler
+    call = {"num_partitions": 1, "window": 4, "lookahead": False, "seed": 0, "height": 16, "width": 16}
+    frames = [next(one.stream("a cat", **call)) for one in (fifo, stock)]
+    assert (frames[0] == frames[1]).all()
+
+
+def test_pickled_weights_that_run_code_are_refused(zeroscope, tmp_path):
+    class Code:
+        def __reduce__(self):
+            return os.mkdir, (str(tmp_path / "ran"),)
+
+    for part in ("unet", "text_encoder"):
+        path = tmp_path / part / "zeroscope_v2_576w"
+        shutil.copytree(zeroscope, path)
+        torch.save({"weight": Code()}, next((path / part).glob("*.bin")))
+        with pytest.raises(ValueError, match="cannot be loaded: ") as caught:
+            registry.load_pipeline(path)
+        assert "\n" not in str(caught.value)
+        assert "weights_only" not in str(caught.value)  # no advice to run it after all
+    assert not (tmp_path / "ran").exists()
 
 
 @pytest.mark.parametrize(
@@ -63,13 +105,12 @@ def test_files_and_folders_that_are_no_pipelines(tmp_path):
     with pytest.raises(ValueError, match=r"the folder has no model_index\.json"):
         FIFO.from_pretrained(tmp_path)
     (tmp_path / "model.ckpt").write_bytes(b"x")
+    assert registry.find_checkpoint(tmp_path) == tmp_path / "model.ckpt"
     with pytest.raises(ValueError, match="give a diffusers folder"):
         FIFO.from_pretrained(tmp_path / "model.ckpt")
 
 
 def test_a_damaged_folder(folder, tmp_path):
-    import shutil
-
     broken = tmp_path / "broken"
     shutil.copytree(folder, broken)
     next((broken / "unet").glob("*.safetensors")).unlink()

@@ -8,7 +8,13 @@ import torch
 from PIL import Image
 
 from fifo_diffusion.method import SeededNoise
+from fifo_diffusion.video.decoder import to_uint8
 from streams import SMALL, frames, pictures, same
+
+
+def rendered(fifo, given):
+    """Frames through the autoencoder: as a clip that they begin shows them."""
+    return to_uint8(fifo.model.decoder().push(fifo.model.encode(given)))[0]
 
 
 @pytest.mark.parametrize("count", [1, 3, 4, 30])
@@ -16,7 +22,7 @@ def test_given_frames_are_the_past_and_may_be_shown(fifo, count):
     given = pictures(count)
     hidden = frames(fifo.stream("a cat", seed=0, num_frames=5, start=given, **SMALL))
     shown = frames(fifo.stream("a cat", seed=0, num_frames=count + 5, start=given, include_start=True, **SMALL))
-    assert np.array_equal(shown[:count], given)
+    assert np.array_equal(shown[:count], rendered(fifo, given) if count < 4 else given)
     other = frames(fifo.stream("a cat", seed=0, num_frames=5, start=255 - given, **SMALL))
     assert not same(hidden, other, 3)
 
@@ -55,7 +61,7 @@ def shifted(by):
 def test_a_picture_is_shown_before_anything_is_computed(fifo, monkeypatch):
     stream = fifo.stream("a cat", seed=0, start=pictures(1), include_start=True, **SMALL)
     monkeypatch.setattr(fifo.model, "predict", None)
-    assert np.array_equal(next(stream), pictures(1)[0])
+    assert np.array_equal(next(stream), rendered(fifo, pictures(1))[0])
 
 
 def test_latents_as_start(fifo):

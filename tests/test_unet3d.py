@@ -62,25 +62,19 @@ class TestStock(UNet3DContract):
         return pipe
 
 
-class TestVideoCrafter(UNet3DContract):
-    """A converted U-Net with its frame rate."""
+def test_the_frame_rate_by_a_hook():
+    """A stock U-Net with an embedding of the frame rate, told it by `add_fps`."""
+    from diffusers.models.embeddings import TimestepEmbedding
 
-    def make_pipe(self):
-        from diffusers.models.embeddings import TimestepEmbedding
-
-        pipe = tiny.pipeline()
-        torch.manual_seed(3)
-        pipe.unet.fps_embedding = TimestepEmbedding(64, 256)
-        add_fps(pipe.unet, 8)
-        return pipe
-
-    def test_the_frame_rate_matters(self, pipe, model):
-        condition = self.condition(model, self.prompts[:1])
-        x, t = self.latents(model, 1), self.rising(model)
-        right = model.predict(x, t, condition)
-        assert model.fps_condition == 8
-        model.fps_condition = 24
-        assert golden.distance(model.predict(x, t, condition), right) > 100 * contract.TOLERANCE
+    pipe = tiny.pipeline()
+    torch.manual_seed(3)
+    pipe.unet.fps_embedding = TimestepEmbedding(64, 256)
+    add_fps(pipe.unet, 8)
+    model, condition, x, t = ready(pipe)
+    right = model.predict(x, t, condition)
+    assert model.fps_condition == 8
+    model.fps_condition = 24
+    assert golden.distance(model.predict(x, t, condition), right) > 100 * contract.TOLERANCE
 
 
 @pytest.mark.parametrize("case", ["f4", "f16", "f6_b2", "uniform_f4"])

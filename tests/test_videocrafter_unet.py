@@ -1,4 +1,4 @@
-"""VideoCrafter2's U-Net in diffusers' stock class, against numbers recorded from the published code."""
+"""VideoCrafter's U-Nets under diffusers' names, against numbers recorded from the published code."""
 
 import copy
 import gzip
@@ -200,12 +200,20 @@ def test_mistakes_miss_the_tolerance_by_far(mutate):
 # -- names and shapes --------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("prefix", ["", UNET_PREFIX])
-def test_full_size_names(prefix):
-    shapes = full_size("vc2")
+@pytest.mark.parametrize(
+    ("variant", "prefix", "tensors", "parameters"),
+    [
+        ("vc2", "", 1484, 1_413_284_420),
+        ("vc2", UNET_PREFIX, 1484, 1_413_284_420),
+        ("vc1_512", "", 1196, 1_144_485_956),
+        ("vc1_1024", UNET_PREFIX, 1200, 1_146_536_516),
+    ],
+)
+def test_full_size_names(variant, prefix, tensors, parameters):
+    shapes = full_size(variant)
     unet = load_unet(empty(shapes, prefix))
-    assert len(unet.state_dict()) == len(shapes) == 1484
-    assert sum(parameter.numel() for parameter in unet.parameters()) == 1_413_284_420
+    assert len(unet.state_dict()) == len(shapes) == tensors
+    assert sum(parameter.numel() for parameter in unet.parameters()) == parameters
     assert not unet.training
     assert unet.transformer_in.proj_in.weight.shape == (512, 320)
 
@@ -269,9 +277,9 @@ def broken(*, remove: str = "", add: tuple[str, list[int]] | None = None, base: 
         (lambda: broken(remove="input_blocks.3.0.op"), r"1 missing .*: input_blocks.3.\*$"),
         (lambda: broken(add=("alphas_cumprod", [1000])), "1 unknown .*: alphas_cumprod$"),
         (lambda: broken(add=("out.0.weight", [640])), r"1 misshapen .*: out.0.weight \(640,\) instead of \(320,\)"),
-        (lambda: broken(base="vc1_512"), "relative positions, no temporal convolutions"),
-        (lambda: broken(base="vc1_1024"), "relative positions, no temporal convolutions"),
-        (lambda: broken(remove="temopral_conv"), "unsupported .*: no temporal convolutions"),
+        (lambda: broken(remove="relative_position_v", base="vc1_512"), "34 missing .* and 31 more$"),
+        (lambda: broken(remove="temopral_conv"), "unsupported .*: no temporal convolutions and no relative positions"),
+        (lambda: broken(remove="middle_block.1.transformer_blocks.0.attn1.to_q", base="vc1_1024"), "1 missing"),
         (lambda: broken(remove="init_attn"), "unsupported .*: no attention before"),
         (
             lambda: broken(add=("input_blocks.1.1.transformer_blocks.0.attn2.to_k_ip.weight", [320, 1024])),

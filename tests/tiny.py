@@ -34,18 +34,20 @@ def tokenizer() -> PreTrainedTokenizerFast:
     return PreTrainedTokenizerFast(tokenizer_object=fast, model_max_length=8, **special)
 
 
-def unet(seed: int = 0, **changes: Any) -> UNet3DConditionModel:
-    """Two channels per norm group: with one, a group norm hides the timestep."""
-    config = {
-        "sample_size": 8,
-        "block_out_channels": (64, 64),
-        "down_block_types": ("CrossAttnDownBlock3D", "DownBlock3D"),
-        "up_block_types": ("UpBlock3D", "CrossAttnUpBlock3D"),
-        "layers_per_block": 1,
-        "attention_head_dim": 16,
-        "cross_attention_dim": 24,
-    } | changes
-    return randomize(UNet3DConditionModel(**config), seed)
+UNET = {
+    "sample_size": 8,
+    "block_out_channels": (64, 64),
+    "down_block_types": ("CrossAttnDownBlock3D", "DownBlock3D"),
+    "up_block_types": ("UpBlock3D", "CrossAttnUpBlock3D"),
+    "layers_per_block": 1,
+    "attention_head_dim": 16,
+    "cross_attention_dim": 24,
+}
+"""Two channels per norm group: with one, a group norm hides the timestep."""
+
+
+def unet(seed: int = 0, kind: type = UNet3DConditionModel, **changes: Any) -> UNet3DConditionModel:
+    return randomize(kind(**UNET | changes), seed)
 
 
 def scheduler(**changes: Any) -> DDIMScheduler:

@@ -116,6 +116,25 @@ def models() -> None:
 
 
 @app.command()
+def convert(
+    checkpoint: Annotated[
+        str, typer.Argument(help="An original VideoCrafter model.ckpt: a file, or a Hugging Face id that has one.")
+    ],
+    folder: Annotated[Path, typer.Argument(help="The folder to make.")],
+    dtype: options.Dtype = None,
+) -> int:
+    """Write an original checkpoint as a diffusers folder, which loads at once and needs no download.
+
+    [bold]Example[/bold]
+
+    fifo-diffusion convert model.ckpt videocrafter2/ --dtype float16
+    """
+    from fifo_diffusion.app.convert import convert
+
+    return convert(checkpoint, folder, dtype and dtype.value)
+
+
+@app.command()
 def info(file: Annotated[Path, typer.Argument(help="A video, GIF or folder made by this program.")]) -> None:
     """Print how a video was made, and the command that makes it again."""
     from fifo_diffusion.app.errors import CliError
@@ -167,7 +186,8 @@ def _complain(message: str, code: int) -> int:
 
 def _parser_message(error: Any, typed: list[str]) -> str:
     """What the parser of options has to say, in our words."""
-    message = one_line(error.message if isinstance(error, typer.BadParameter) else error.format_message())
+    own = error.message if isinstance(error, typer.BadParameter) else ""  # empty where an argument is missing
+    message = one_line(own or error.format_message())
     names = [name for name in getattr(getattr(error, "param", None), "opts", ()) if name.startswith("-")]
     if names:
         for kind, word in (("integer", "a whole number"), ("float", "a number"), ("number", "a number")):
@@ -177,7 +197,8 @@ def _parser_message(error: Any, typed: list[str]) -> str:
         message = f"{names[-1]} {message.removeprefix('Value error, ')}"
     if message.startswith("No such command") and " " in typed[0]:
         return f'{message.rstrip(".")}: to make a video, type fifo-diffusion generate "{typed[0]}"'
-    return f"{message.rstrip('.')} (see fifo-diffusion {'generate ' if 'generate' in typed else ''}--help)"
+    command = f"{typed[0]} " if typed and typed[0] in ("generate", "convert") else ""
+    return f"{message.rstrip('.')} (see fifo-diffusion {command}--help)"
 
 
 def _typed_value(names: list[str], typed: list[str]) -> str:

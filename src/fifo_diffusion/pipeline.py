@@ -43,13 +43,14 @@ class FIFO:
 
     @classmethod
     def from_pretrained(cls, name: str | Path, **kwargs: Any) -> "FIFO":
-        """A hub id, a local diffusers folder, or "toybox", the small model inside this package.
+        """A hub id, a local diffusers folder, an original VideoCrafter checkpoint, or "toybox", the small model inside
+        this package.
 
         Goes to a GPU where there is one (half precision there, unless `torch_dtype` says otherwise).
 
         Args:
             name: what to load.
-            **kwargs: for the pipeline's `from_pretrained`; `device` chooses another device.
+            **kwargs: for the pipeline's `from_pretrained`, or for `load_checkpoint`; `device` chooses another device.
 
         Raises:
             ValueError: no such model.
@@ -106,7 +107,9 @@ class FIFO:
             prompt_change: "tail", "queue" or "blend"; see `PromptTrack`.
             start: "clip" (a clip sampled by the base model opens the video), "noise" (Algorithm 2), an image, a path
                 to an image, video or folder, frames, clean latents, a `QueueState` or a path to one.
-            include_start: hand out the given frames too, first (those of a file are read as they are handed out).
+            include_start: hand out the given frames too, first (those of a file are read as they are handed out). Fewer
+                than f are the beginning of the clip that opens the video: they come as the model's autoencoder
+                renders them, like the rest of it.
             compat: "published" does what the published code of this model family does.
             scheduler_exact: step to where the scheduler's own `step` goes.
             noise: other noise than the seeded one; see `Noise`.

@@ -14,6 +14,7 @@ from torch import Tensor
 from fifo_diffusion.models.base import VideoModel
 from fifo_diffusion.settings import RunSettings
 from fifo_diffusion.state import QueueState
+from fifo_diffusion.video.decoder import to_uint8
 from fifo_diffusion.video.readers import as_frames, count_frames, fit, iter_frames, read_frames
 
 KINDS = ("clip", "noise")
@@ -21,7 +22,7 @@ KINDS = ("clip", "noise")
 
 @dataclass(frozen=True)
 class Shown:
-    """Given frames that open the video. Those of a file are read one by one when their turn comes.
+    """Given frames that open the video. Those of a long file are read one by one when their turn comes.
 
     Attributes:
         source: a path, or uint8 (F, H, W, 3).
@@ -87,7 +88,12 @@ def prepare_start(model: VideoModel, settings: RunSettings, start: Any, include_
     else:
         frames = as_frames(start, size)
         recent, shown = frames[-settings.window :], Shown(frames, size, len(frames)) if include_start else None
-    return StartPlan("known", _for_all(model.encode(recent), settings), shown)
+    known = model.encode(recent)
+    if shown is not None and shown.count < settings.window:
+        # These are frames of a clip that the model makes (`complete_clip`): handed out as its other frames are, or the
+        # first step of the video would show what the autoencoder changes in a picture.
+        shown = Shown(to_uint8(model.decoder().push(known))[0], size, shown.count)
+    return StartPlan("known", _for_all(known, settings), shown)
 
 
 def _known_latents(model: VideoModel, settings: RunSettings, latents: Tensor) -> Tensor:

@@ -250,8 +250,10 @@ class FrameStream(Iterator[np.ndarray]):
             self._queue = Queue.from_pure_noise(layout, self._noise, self._like)
             return
         if plan.kind == "clip":
-            *_, known = sample_clip(self._levels, self._predict, self._clip_noise, range(window), self._like)
-            if self.settings.compat == "published":
+            published = self.settings.compat == "published"
+            levels = self._model.published_clip_levels(self._levels) if published else self._levels
+            *_, known = sample_clip(levels, self._predict, self._clip_noise, range(window), self._like)
+            if published:
                 self._queue = Queue.from_clip_published(layout, self._levels, self._noise, known)
                 return
             first_new = window

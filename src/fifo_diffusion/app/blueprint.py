@@ -33,6 +33,8 @@ def blueprint(name: str) -> VideoModel:
     """
     from fifo_diffusion.models import registry
 
+    if registry.find_checkpoint(name) is not None:
+        return registry.wrap(registry.load_pipeline(name))  # its weights stay in the file until they are used
     source, _, index = registry.find_pipeline(name)
     try:
         modules = _empty_modules(source, index)
@@ -56,12 +58,13 @@ def _empty_modules(source: str, index: dict[str, Any]) -> dict[str, Any]:
     modules = {}
     for part, entry in index.items():
         library, class_name = entry if isinstance(entry, list | tuple) and len(entry) == 2 else (None, None)
-        kind = getattr(import_module(library), class_name, None) if library in ("diffusers", "transformers") else None
+        known = str(library).split(".")[0] in ("diffusers", "transformers", "fifo_diffusion")
+        kind = getattr(import_module(library), class_name, None) if known else None
         if not (isinstance(kind, type) and issubclass(kind, torch.nn.Module)):
             continue
         with torch.device("meta"):
-            if library == "diffusers":
-                modules[part] = kind.from_config(kind.load_config(source, subfolder=part))
-            else:
+            if library == "transformers":
                 modules[part] = kind(kind.config_class.from_pretrained(source, subfolder=part))
+            else:
+                modules[part] = kind.from_config(kind.load_config(source, subfolder=part))
     return modules

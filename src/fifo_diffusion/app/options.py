@@ -86,8 +86,8 @@ Model = Annotated[
         "--model",
         metavar="MODEL",
         panel=MODEL,
-        help="A Hugging Face id (owner/name), a folder with a diffusers pipeline, or toybox, the small model that "
-        "comes with this program. [dim]Default: toybox.[/dim]",
+        help="A Hugging Face id (owner/name), a folder with a diffusers pipeline, an original VideoCrafter model.ckpt, "
+        "or toybox, the small model that comes with this program. [dim]Default: toybox.[/dim]",
     ),
 ]
 NumFrames = Annotated[
@@ -237,7 +237,7 @@ Dtype = Annotated[
         metavar="TYPE",
         panel=MODEL,
         help="Precision of the weights: float32, float16 or bfloat16. "
-        "[dim]Default: float16 on a GPU, else float32.[/dim]",
+        "[dim]Default: float16 on a GPU, else float32; convert keeps the checkpoint's.[/dim]",
     ),
 ]
 Device = Annotated[

@@ -145,3 +145,8 @@ class NoiseLevels:
     def with_ancestral_variance(self, variance: Tensor) -> "NoiseLevels":
         """The same levels with another variance (L,) of the fresh noise (DDPM "fixed_large")."""
         return replace(self, fresh=variance.double().sqrt())
+
+    def with_signal_scale(self, scale: Tensor, target_scale: Tensor) -> "NoiseLevels":
+        """The same levels for a model that was trained on x = alpha s x0 + sigma e: s (L,) of each level, and of the
+        target of its step."""
+        return replace(self, alpha=self.alpha * scale.double(), target_alpha=self.target_alpha * target_scale.double())

@@ -52,6 +52,11 @@ class VideoModel(ABC):
             ValueError: the scheduler cannot give them, or `published` where the family has no published code.
         """
 
+    def published_clip_levels(self, levels: NoiseLevels) -> NoiseLevels:
+        """The levels with which the family's published code samples the clip that opens a video, given those of its
+        queue (`levels` with `published`). The same, unless a family says otherwise."""
+        return levels
+
     @abstractmethod
     def condition(self, prompts: Sequence[str], **call: Any) -> Any:
         """Everything but latents and timesteps that the denoiser takes, for a batch of len(prompts) videos.

@@ -1,5 +1,6 @@
 """Which pipeline class belongs to which base-model family, and how to load one by name."""
 
+import pickle
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -8,9 +9,10 @@ from typing import Any
 
 from fifo_diffusion import toybox
 from fifo_diffusion.models.base import VideoModel
-from fifo_diffusion.models.text_to_video import TextToVideoPipeline
+from fifo_diffusion.models.text_to_video import TextToVideoPipeline, VideoCrafterPipeline
 from fifo_diffusion.models.unet3d import UNet3DModel
 from fifo_diffusion.models.videocrafter import VideoCrafterModel
+from fifo_diffusion.models.videocrafter_checkpoint import load_checkpoint
 from fifo_diffusion.toybox import PIPELINE_FOLDER
 
 
@@ -43,6 +45,8 @@ class Checkpoint:
     verified: str = "random weights, recorded numbers; quality not seen by us"
 
 
+CHECKPOINT_FILE = "model.ckpt"  # as VideoCrafter's repositories on the hub call it
+
 CHECKPOINTS = {
     "toybox": Checkpoint(
         toybox.NUM_FRAMES, {"guidance_scale": toybox.GUIDANCE_SCALE, "fps": toybox.FPS}, "its videos seen by us"
@@ -50,22 +54,34 @@ CHECKPOINTS = {
     "cerspense/zeroscope_v2_576w": Checkpoint(24, {"height": 320, "width": 576, "fps": 8}),
     "damo-vilab/text-to-video-ms-1.7b": Checkpoint(16, {"fps": 8}),
     "ali-vilab/text-to-video-ms-1.7b": Checkpoint(16, {"fps": 8}),
+    "VideoCrafter/VideoCrafter2": Checkpoint(16, {"height": 320, "width": 512}),
+    "VideoCrafter/Text2Video-512": Checkpoint(16, {"height": 320, "width": 512}),
+    "VideoCrafter/Text2Video-1024": Checkpoint(16, {"height": 576, "width": 1024}),
 }
 
 
 def _unet3d(pipe: Any, **known: Any) -> VideoModel:
-    """VideoCrafter2's converted U-Net is told apart by its embedding of the frame rate."""
-    return (VideoCrafterModel if hasattr(pipe.unet, "fps_embedding") else UNet3DModel)(pipe, **known)
+    """A VideoCrafter U-Net in a pipeline of another family is told apart by its configuration, or by its embedding of
+    the frame rate."""
+    videocrafter = "relative_positions" in pipe.unet.config or hasattr(pipe.unet, "fps_embedding")
+    return (VideoCrafterModel if videocrafter else UNet3DModel)(pipe, **known)
 
 
 _FAMILIES: list[Family] = [
     Family(
-        "UNet3D (ModelScope, zeroscope, toybox; VideoCrafter2's U-Net once converted)",
+        "UNet3D (ModelScope, zeroscope, toybox)",
         ("TextToVideoSDPipeline", "TextToVideoPipeline"),
         _unet3d,
         TextToVideoPipeline,
         "contract tests on random weights, recorded numbers",
-    )
+    ),
+    Family(
+        "VideoCrafter2 and VideoCrafter1, text to video (original model.ckpt, or converted)",
+        ("VideoCrafterPipeline",),
+        VideoCrafterModel,
+        VideoCrafterPipeline,
+        "contract tests on random weights, recorded numbers of every part",
+    ),
 ]
 
 
@@ -105,14 +121,14 @@ def find_pipeline(name: str | Path, **kwargs: Any) -> tuple[str, Family, dict[st
         **kwargs: as for `load_pipeline`; those that concern the hub are used.
 
     Raises:
-        ValueError: no such model, a folder that is no pipeline, or a file.
+        ValueError: no such model, a folder that is no pipeline, or a file (see `find_checkpoint`).
         TypeError: a pipeline class that is not supported.
     """
     from diffusers import DiffusionPipeline
 
     path = PIPELINE_FOLDER if str(name) == "toybox" else Path(name)
     if path.is_file():
-        raise ValueError(f"{name} is a file: original checkpoint files cannot be loaded yet, give a diffusers folder")
+        raise ValueError(f"{name} is a file, not a diffusers folder")
     if path.is_dir() and not (path / "model_index.json").is_file():
         raise ValueError(f"{name} is no diffusers pipeline: the folder has no model_index.json")
     if not path.exists() and (path.is_absolute() or str(name).startswith(".") or str(name).count("/") != 1):
@@ -130,20 +146,67 @@ def find_pipeline(name: str | Path, **kwargs: Any) -> tuple[str, Family, dict[st
     return str(path), family, index
 
 
-def load_pipeline(name: str | Path, **kwargs: Any) -> Any:
-    """A pipeline by hub id, folder or "toybox"; keywords go to its `from_pretrained`.
+def find_checkpoint(name: str | Path, **kwargs: Any) -> Path | None:
+    """The original checkpoint file that a name means: a file, or `model.ckpt` in a folder or hub repository that is no
+    diffusers pipeline. None where it means none.
+
+    Args:
+        name, **kwargs: as in `find_pipeline`. A checkpoint on the hub is fetched.
 
     Raises:
-        ValueError, TypeError: as `find_pipeline`; or its parts cannot be loaded.
+        ValueError: the name of a checkpoint file that is not there.
+    """
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import EntryNotFoundError
+
+    path = Path(name)
+    if path.is_file():
+        return path
+    if path.suffix in (".ckpt", ".safetensors") and not path.exists():
+        raise ValueError(f"there is no file {name}")
+    if path.is_dir() and str(name) != "toybox":
+        there = not (path / "model_index.json").exists() and (path / CHECKPOINT_FILE).is_file()
+        return path / CHECKPOINT_FILE if there else None
+    if path.is_absolute() or str(name).startswith(".") or str(name).count("/") != 1:
+        return None
+    hub = {k: v for k, v in _hub_arguments(kwargs).items() if k != "proxies"}
+    try:
+        hf_hub_download(str(name), "model_index.json", **hub)
+    except EntryNotFoundError:
+        try:
+            return Path(hf_hub_download(str(name), CHECKPOINT_FILE, **hub))
+        except (EntryNotFoundError, OSError, ValueError):
+            return None
+    except (OSError, ValueError):  # no connection, no such repository: find_pipeline says so
+        pass
+    return None
+
+
+def load_pipeline(name: str | Path, **kwargs: Any) -> Any:
+    """A pipeline by hub id, folder, original checkpoint or "toybox".
+
+    Args:
+        name: what to load.
+        **kwargs: for the pipeline's `from_pretrained`, or for `load_checkpoint`.
+
+    Raises:
+        ValueError, TypeError: as `find_pipeline` or `load_checkpoint`; or its parts cannot be loaded.
     """
     from diffusers import DiffusionPipeline
 
+    checkpoint = find_checkpoint(name, **kwargs)
+    if checkpoint is not None:
+        hub, torch_dtype = _hub_arguments(kwargs), kwargs.pop("dtype", kwargs.pop("torch_dtype", None))
+        others = {k: v for k, v in kwargs.items() if k not in hub and k != "torch_dtype"}
+        return load_checkpoint(checkpoint, torch_dtype=torch_dtype, hub=hub, **others)
     source, family, _ = find_pipeline(name, **kwargs)
     try:
         with warnings.catch_warnings():
             # diffusers renames the argument to `dtype`; the old name is the one that all supported versions know.
             warnings.filterwarnings("ignore", message=".*torch_dtype.*", category=FutureWarning)
             return (family.loader or DiffusionPipeline).from_pretrained(source, **kwargs)
+    except pickle.UnpicklingError as error:
+        raise _not_loaded(name, "its pickled weights are damaged, or want to run code, which is refused") from error
     except (OSError, ValueError, KeyError) as error:
         raise _not_loaded(name, str(error)) from error
 

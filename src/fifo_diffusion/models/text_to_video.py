@@ -1,9 +1,11 @@
-"""A small text-to-video pipeline of our own for the `UNet3DConditionModel` family (ModelScope, zeroscope, toybox).
+"""Small text-to-video pipelines of our own for the `UNet3DConditionModel` family.
 
-diffusers has put its `TextToVideoSDPipeline` among the deprecated ones. This one loads the same folders, takes the same
-main arguments and gives the same frames, so that the family outlives the class.
+diffusers has put its `TextToVideoSDPipeline` (ModelScope, zeroscope, toybox) among the deprecated ones.
+`TextToVideoPipeline` loads the same folders, takes the same main arguments and gives the same frames, so that the
+family outlives the class. `VideoCrafterPipeline` is the same for VideoCrafter, which never had a class in diffusers.
 """
 
+import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -29,6 +31,7 @@ class TextToVideoPipeline(DiffusionPipeline, TextualInversionLoaderMixin, Stable
     """Text to a short clip with a 3D U-Net; see `__call__`."""
 
     model_cpu_offload_seq = "text_encoder->unet->vae"
+    _optional_components = ["text_encoder", "tokenizer"]  # noqa: RUF012
 
     def __init__(
         self,
@@ -46,6 +49,17 @@ class TextToVideoPipeline(DiffusionPipeline, TextualInversionLoaderMixin, Stable
     def encode_text(self, texts: list[str], clip_skip: int | None = None) -> Tensor:
         """Texts to embeddings (B, tokens, D), padded and cut to the tokenizer's length."""
         texts = [self.maybe_convert_prompt(text, self.tokenizer) for text in texts]
+        ids, mask = (tokens.to(self._execution_device) for tokens in self.tokenize(texts))
+        if not getattr(self.text_encoder.config, "use_attention_mask", False):
+            mask = None
+        if clip_skip is None:
+            return self.text_encoder(ids, attention_mask=mask).last_hidden_state
+        hidden = self.text_encoder(ids, attention_mask=mask, output_hidden_states=True).hidden_states
+        tower = getattr(self.text_encoder, "text_model", self.text_encoder)  # gone in transformers 5
+        return tower.final_layer_norm(hidden[-(clip_skip + 1)])
+
+    def tokenize(self, texts: list[str]) -> tuple[Tensor, Tensor]:
+        """Token ids (B, tokens), padded and cut to the tokenizer's length, and a mask that is 0 on padding."""
         tokens = self.tokenizer(
             texts,
             padding="max_length",
@@ -53,14 +67,7 @@ class TextToVideoPipeline(DiffusionPipeline, TextualInversionLoaderMixin, Stable
             truncation=True,
             return_tensors="pt",
         )
-        use_mask = getattr(self.text_encoder.config, "use_attention_mask", False)
-        mask = tokens.attention_mask.to(self._execution_device) if use_mask else None
-        ids = tokens.input_ids.to(self._execution_device)
-        if clip_skip is None:
-            return self.text_encoder(ids, attention_mask=mask).last_hidden_state
-        hidden = self.text_encoder(ids, attention_mask=mask, output_hidden_states=True).hidden_states
-        tower = getattr(self.text_encoder, "text_model", self.text_encoder)  # gone in transformers 5
-        return tower.final_layer_norm(hidden[-(clip_skip + 1)])
+        return tokens.input_ids, tokens.attention_mask
 
     @torch.no_grad()
     def __call__(
@@ -81,6 +88,7 @@ class TextToVideoPipeline(DiffusionPipeline, TextualInversionLoaderMixin, Stable
         return_dict: bool = True,
         cross_attention_kwargs: dict[str, Any] | None = None,
         clip_skip: int | None = None,
+        fps_condition: float | None = None,
         callback_on_step_end: Callable[..., Any] | None = None,
     ) -> TextToVideoOutput | tuple[Any]:
         """One short clip per prompt.
@@ -91,18 +99,21 @@ class TextToVideoPipeline(DiffusionPipeline, TextualInversionLoaderMixin, Stable
             num_frames: frames of the clip.
             num_inference_steps: denoising steps.
             guidance_scale: classifier-free guidance above 1.
+            fps_condition: the frame rate that the model is told, where it takes one.
             output_type: "np", "pt", "pil" or "latent".
 
         Raises:
-            ValueError: no prompt, or a size that is not a multiple of 8.
+            ValueError: no prompt, a size that is not a multiple of 8, or a frame rate for a model that takes none.
         """
-        height = height or self.unet.config.sample_size * self.vae_scale_factor
-        width = width or self.unet.config.sample_size * self.vae_scale_factor
+        size = self.unet.config.sample_size
+        own_height, own_width = (size, size) if isinstance(size, int) else size
+        height, width = height or own_height * self.vae_scale_factor, width or own_width * self.vae_scale_factor
         if height % 8 or width % 8:
             raise ValueError(f"height and width must be multiples of 8, not {height} and {width}")
         if (prompt is None) == (prompt_embeds is None):
             raise ValueError("give either prompt or prompt_embeds")
         device, guided = self._execution_device, guidance_scale > 1
+        rate = self.rate_arguments(fps_condition)
         if prompt_embeds is None:
             prompts = [prompt] if isinstance(prompt, str) else list(prompt or [])
             prompt_embeds = self.encode_text(prompts, clip_skip)
@@ -131,6 +142,7 @@ class TextToVideoPipeline(DiffusionPipeline, TextualInversionLoaderMixin, Stable
                 encoder_hidden_states=text,
                 cross_attention_kwargs=cross_attention_kwargs,
                 return_dict=False,
+                **rate,
             )[0]
             if guided:
                 without, with_text = prediction.chunk(2)
@@ -151,8 +163,53 @@ class TextToVideoPipeline(DiffusionPipeline, TextualInversionLoaderMixin, Stable
         video = torch.stack([self.vae.decode(frame, return_dict=False)[0].float() for frame in z.unbind(2)], 2)
         return self.video_processor.postprocess_video(video, output_type=output_type)
 
-    def _step_arguments(self, eta: float, generator: Any) -> dict[str, Any]:
-        import inspect
+    def rate_arguments(self, fps_condition: float | None) -> dict[str, Any]:
+        """What the U-Net is given for a frame rate.
 
+        Raises:
+            ValueError: it takes none.
+        """
+        if fps_condition is None:
+            return {}
+        raise ValueError(f"{type(self).__name__}: this model is not told a frame rate, leave fps_condition out")
+
+    def _step_arguments(self, eta: float, generator: Any) -> dict[str, Any]:
         accepted = inspect.signature(self.scheduler.step).parameters
         return {k: v for k, v in (("eta", eta), ("generator", generator)) if k in accepted}
+
+
+class VideoCrafterPipeline(TextToVideoPipeline):
+    """VideoCrafter2 and VideoCrafter1, text to video.
+
+    Args:
+        vae, text_encoder, tokenizer, unet, scheduler: from an original checkpoint or a converted folder.
+        fps_condition: the frame rate that the model is told where a call does not say one; None where it takes none.
+    """
+
+    def __init__(
+        self,
+        vae: AutoencoderKL,
+        text_encoder: CLIPTextModel,
+        tokenizer: CLIPTokenizer,
+        unet: UNet3DConditionModel,
+        scheduler: Any,
+        fps_condition: float | None = None,
+    ) -> None:
+        super().__init__(vae, text_encoder, tokenizer, unet, scheduler)
+        self.register_to_config(fps_condition=fps_condition)
+
+    def tokenize(self, texts: list[str]) -> tuple[Tensor, Tensor]:
+        """As in the base class, but padded with id 0, as the text tower was trained.
+
+        The tokenizer cannot be told so: id 0 is an exclamation mark, and would be taken for padding in a prompt too.
+        """
+        ids, mask = super().tokenize(texts)
+        return ids.masked_fill(mask == 0, 0), mask
+
+    def rate_arguments(self, fps_condition: float | None) -> dict[str, Any]:
+        if not hasattr(self.unet, "fps_embedding"):
+            return super().rate_arguments(fps_condition)
+        fps = self.config.fps_condition if fps_condition is None else fps_condition
+        if isinstance(fps, bool) or not isinstance(fps, int | float) or not fps > 0:
+            raise ValueError(f"fps_condition must be a number above 0, not {fps!r}")
+        return {"timestep_cond": torch.full((1,), float(fps), device=self._execution_device)}

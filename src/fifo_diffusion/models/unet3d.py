@@ -155,7 +155,8 @@ class UNet3DModel(VideoModel):
 
     def parts(self) -> dict[str, Any]:
         unet = getattr(self.pipe.unet, "_orig_mod", self.pipe.unet)
-        return {"unet": unet, "vae": self.pipe.vae, "scheduler": self.pipe.scheduler, "text": self.pipe.text_encoder}
+        parts = {"unet": unet, "vae": self.pipe.vae, "scheduler": self.pipe.scheduler, "text": self.pipe.text_encoder}
+        return {name: part for name, part in parts.items() if part is not None}
 
     def close(self) -> None:
         self._hooks.remove()

@@ -1,8 +1,7 @@
-"""VideoCrafter2's U-Net as diffusers' stock ``UNet3DConditionModel``.
+"""VideoCrafter2 and VideoCrafter1: their U-Nets under diffusers' names, the frame rate, and the family's model.
 
-The published U-Net and diffusers' class are the same network under other key names, but for one thing: VideoCrafter2 is
-also told the frame rate, by a second embedding that is added to that of the timestep. Here the keys are renamed at load
-(every tensor is used, none is copied) and the frame rate is added by a forward hook (`add_fps`).
+The published U-Net and diffusers' class are the same network under other key names, but for what `VideoCrafterUNet`
+adds. Here the keys are renamed at load: every tensor is used, none is copied.
 
 The configuration is read from the names and shapes that are there. Published layout, with n = blocks per level:
 
@@ -10,11 +9,11 @@ The configuration is read from the names and shapes that are there. Published la
 * ``output_blocks`` has n + 1 blocks per level, deepest first; the upsampler is the last part of a level's last block;
 * part 0 of a block is the residual block with its temporal convolutions (spelled ``temopral_conv``), part 1 the spatial
   transformer, part 2 the temporal one;
-* ``init_attn`` always has 8 heads, so its inner width tells the width of a head in the whole network.
+* ``init_attn`` always has 8 heads, so its inner width tells the width of a head in the whole network;
+* VideoCrafter1 has no temporal convolutions, and a table of relative positions in every temporal attention.
 
-VideoCrafter1 (relative positions, no temporal convolutions) and image conditioning have no place in the stock class and
-are refused. A causal mask in time would have none either, but leaves no trace in names and shapes; no published
-configuration has one.
+Image conditioning is refused. A causal mask in time would have to be, but leaves no trace in names and shapes; no
+published configuration has one.
 
 Tensor names end in their axes: R rows of the time embedding (videos, or videos x frames), D its width.
 """
@@ -24,22 +23,23 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
-from diffusers import UNet3DConditionModel
-from diffusers.models.embeddings import TimestepEmbedding
 from torch import Tensor, nn
 
 from fifo_diffusion.method import NoiseLevels
-from fifo_diffusion.models.unet3d import UNet3DModel
+from fifo_diffusion.models.key_map import assign, refuse, rename
+from fifo_diffusion.models.unet3d import TextCondition, UNet3DModel
+from fifo_diffusion.models.videocrafter_unet import VideoCrafterUNet, with_rate
 
 UNET_PREFIX = "model.diffusion_model."
 NORM_GROUPS = 32  # of every group norm in the published code
 INIT_ATTENTION_HEADS = 8  # in the published code and in the stock class
+NAME = "VideoCrafter U-Net"
 
 Shapes = Mapping[str, Tensor | Sequence[int]]
 
 
 def unet_config(tensors: Shapes) -> dict[str, object]:
-    """Constructor arguments of ``UNet3DConditionModel`` for a published U-Net.
+    """Constructor arguments of ``UNet3DConditionModel`` for a published U-Net; those of its variant are `unet_variant`.
 
     Args:
         tensors: published names, with or without the prefix ``model.diffusion_model.``, to tensors or shapes.
@@ -52,14 +52,14 @@ def unet_config(tensors: Shapes) -> dict[str, object]:
 
     def shape(name: str) -> tuple[int, ...]:
         if name not in shapes:
-            _refuse("missing", [name])
+            refuse(NAME, "missing", [name])
         return shapes[name]
 
     def attention(block: str) -> str:
         return "CrossAttn" if any(name.startswith(f"{block}.1.transformer_blocks.") for name in shapes) else ""
 
     blocks = _numbers(shapes, r"input_blocks\.(\d+)\.")
-    _refuse("missing", (f"input_blocks.{number}.*" for number in set(range(max(blocks))) - blocks))
+    refuse(NAME, "missing", (f"input_blocks.{number}.*" for number in set(range(max(blocks))) - blocks))
     downsamplers = _numbers(shapes, r"input_blocks\.(\d+)\.0\.op\.")
     layers = min(downsamplers or {len(blocks)}) - 1
     levels = range(len(downsamplers) + 1)
@@ -78,8 +78,23 @@ def unet_config(tensors: Shapes) -> dict[str, object]:
     }
 
 
+def unet_variant(tensors: Shapes) -> dict[str, object]:
+    """What `VideoCrafterUNet` has to know beside `unet_config`: frame rate, temporal convolutions, relative positions.
+
+    Args:
+        tensors: as in `unet_config`.
+    """
+    names = _without_prefix(tensors)
+    tables = [tensor for name, tensor in names.items() if name.endswith("relative_position_k.embeddings_table")]
+    return {
+        "fps_condition": any(name.startswith("fps_embedding.") for name in names),
+        "temporal_convolutions": any("temopral_conv" in name for name in names),
+        "relative_positions": (_shape(tables[0])[0] - 1) // 2 if tables else 0,
+    }
+
+
 def convert_unet_keys(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Published U-Net tensors under the names of ``UNet3DConditionModel`` (plus ``fps_embedding.*`` where it is there).
+    """Published U-Net tensors under the names of `VideoCrafterUNet`.
 
     The tensors are the given ones; kernels of width 1 become the matrices of linear layers as views.
 
@@ -92,25 +107,25 @@ def convert_unet_keys(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return _match(state_dict)[1]
 
 
-def load_unet(state_dict: Mapping[str, Tensor], dtype: torch.dtype | None = None) -> UNet3DConditionModel:
-    """The U-Net of a VideoCrafter2 checkpoint, in evaluation mode.
+def load_unet(
+    state_dict: Mapping[str, Tensor], dtype: torch.dtype | None = None, sample_size: tuple[int, int] | None = None
+) -> VideoCrafterUNet:
+    """The U-Net of a VideoCrafter checkpoint, in evaluation mode.
 
     Its parameters *are* the tensors of `state_dict`: nothing is held twice, a memory-mapped file stays mapped. Where
     `dtype` asks for another type, both exist until the caller lets go of `state_dict`. ``unet.fps_embedding`` is
-    present where the checkpoint has it and does nothing until `add_fps` is called.
+    present where the checkpoint has it and does nothing until a frame rate is told: as `timestep_cond`, or by
+    `add_fps`.
 
     Args:
         state_dict: the U-Net's tensors only, with or without the prefix ``model.diffusion_model.``.
         dtype: type of the parameters; None keeps that of the checkpoint.
+        sample_size: height and width of the latents that it was trained on; no tensor tells them.
 
     Raises:
         ValueError: as `convert_unet_keys`.
     """
-    unet, tensors = _match(state_dict)
-    if dtype is not None:
-        tensors = {name: tensor.to(dtype) for name, tensor in tensors.items()}
-    unet.load_state_dict(tensors, assign=True, strict=True)
-    return unet.eval()
+    return assign(*_match(state_dict, sample_size), dtype)
 
 
 class FpsHook:
@@ -127,25 +142,23 @@ class FpsHook:
         self._registration = unet.time_embedding.register_forward_hook(self)
 
     def __call__(self, module: nn.Module, args: tuple, embedding_RD: Tensor) -> Tensor:
+        if len(args) > 1 and args[1] is not None:
+            raise ValueError(
+                "this U-Net is told a frame rate by its pipeline and by add_fps: remove the one of add_fps"
+            )
         fps, device = self.fps, embedding_RD.device
         if isinstance(fps, int | float):
             fps = torch.full((1,), fps, device=device)  # made there: a copy from the host would wait for the device
         else:
             fps = torch.as_tensor(fps, device=device).reshape(-1)
-        # `forward`, because hooks on `time_proj` (timesteps of single frames) are not meant for the frame rate
-        sinusoid = self._unet.time_proj.forward(fps).to(embedding_RD.dtype)
-        added = self._unet.fps_embedding(sinusoid)
-        rows, videos = embedding_RD.shape[0], added.shape[0]
-        if rows % videos:
-            raise ValueError(f"fps has {videos} values, which does not divide the {rows} rows of the time embedding")
-        return embedding_RD + (added if videos == 1 else added.repeat_interleave(rows // videos, dim=0))
+        return with_rate(embedding_RD, fps, self._unet.fps_embedding)
 
     def remove(self) -> None:
         """Take the frame rate out of the model again."""
         self._registration.remove()
 
 
-def add_fps(unet: UNet3DConditionModel, fps: float | Sequence[float] | Tensor) -> FpsHook:
+def add_fps(unet: nn.Module, fps: float | Sequence[float] | Tensor) -> FpsHook:
     """Tell `unet` the frame rate: its embedding is added to every row of the time embedding, as published.
 
     Works for any number of rows, one per video or one per frame (frames of one video next to each other).
@@ -182,8 +195,8 @@ _RENAMED_MODULES = {
     "conv_in": "input_blocks.0.0",
     "time_embedding.linear_1": "time_embed.0",
     "time_embedding.linear_2": "time_embed.2",
-    "fps_embedding.linear_1": "fps_embedding.0",
-    "fps_embedding.linear_2": "fps_embedding.2",
+    "time_embedding.fps_embedding.linear_1": "fps_embedding.0",
+    "time_embedding.fps_embedding.linear_2": "fps_embedding.2",
     "transformer_in": "init_attn.0",
     "conv_norm_out": "out.0",
     "conv_out": "out.2",
@@ -208,7 +221,7 @@ _PART_OF_MIDDLE = {
 
 
 def _published_name(name: str, config: Mapping[str, object]) -> str:
-    """Published name of the parameter that ``UNet3DConditionModel(**config)`` calls `name`."""
+    """Published name of the parameter that ``VideoCrafterUNet(**config)`` calls `name`."""
     for module, published in _RENAMED_MODULES.items():
         if name.startswith(module + "."):
             return published + name.removeprefix(module)
@@ -236,43 +249,29 @@ def _published_name(name: str, config: Mapping[str, object]) -> str:
     return f"{place}.{rest}"
 
 
-def _match(state_dict: Mapping[str, Tensor]) -> tuple[UNet3DConditionModel, dict[str, Tensor]]:
+def _match(
+    state_dict: Mapping[str, Tensor], sample_size: tuple[int, int] | None = None
+) -> tuple[VideoCrafterUNet, dict[str, Tensor]]:
     """The U-Net on the meta device, and its state dict made of the given tensors; strict about names and shapes."""
     tensors = _without_prefix(state_dict)
     config = unet_config(tensors)
     with torch.device("meta"):
-        unet = UNet3DConditionModel(**config)
-        if any(name.startswith("fps_embedding.") for name in tensors):
-            width = config["block_out_channels"][0]
-            unet.fps_embedding = TimestepEmbedding(width, 4 * width)
-
-    wanted = {name: (_published_name(name, config), tensor.shape) for name, tensor in unet.state_dict().items()}
-    published = {name for name, _ in wanted.values()}
-    _refuse("missing", published - tensors.keys())
-    _refuse("unknown", tensors.keys() - published)
-
-    converted, misshapen = {}, []
-    for name, (source, shape) in wanted.items():
-        tensor = tensors[source]
-        if re.search(r"\.proj_(in|out)\.weight$", source) and tensor.shape[2:].numel() == 1:
-            tensor = tensor.flatten(1)  # a convolution of width 1 is a linear layer
-        if tensor.shape != shape:
-            misshapen.append(f"{source} {tuple(tensor.shape)} instead of {tuple(shape)}")
-        converted[name] = tensor
-    _refuse("misshapen", misshapen)
-    return unet, converted
+        unet = VideoCrafterUNet(sample_size=sample_size, **config, **unet_variant(tensors))
+    return unet, rename(NAME, unet, tensors, lambda name: _published_name(name, config))
 
 
 def _refuse_variants(names: Iterable[str]) -> None:
-    """Raise where the stock class has no place for what a published U-Net has, or the reverse."""
+    """Raise where the network is none of ours."""
     names = list(names)
     if not any(name.startswith("input_blocks.") for name in names):
         raise ValueError("not a VideoCrafter U-Net: no tensor is called input_blocks.*")
     found = [
         text
         for text, is_so in (
-            ("relative positions", any("relative_position" in name for name in names)),
-            ("no temporal convolutions", not any("temopral_conv" in name for name in names)),
+            (
+                "no temporal convolutions and no relative positions",
+                not any("temopral_conv" in name or "relative_position" in name for name in names),
+            ),
             ("image cross-attention", any(re.search(r"\.to_[kv]_ip\.", name) for name in names)),
             ("no attention before the first block", not any(name.startswith("init_attn.") for name in names)),
         )
@@ -280,16 +279,9 @@ def _refuse_variants(names: Iterable[str]) -> None:
     ]
     if found:
         raise ValueError(
-            f"unsupported VideoCrafter variant: {', '.join(found)} (supported: VideoCrafter2 text-to-video)"
+            f"unsupported VideoCrafter variant: {', '.join(found)} (supported: VideoCrafter2 and VideoCrafter1, text "
+            "to video)"
         )
-
-
-def _refuse(what: str, names: Iterable[str]) -> None:
-    """Raise one line naming the first few of `names`, if there are any."""
-    names = sorted(names)
-    if names:
-        more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-        raise ValueError(f"VideoCrafter U-Net: {len(names)} {what} tensor(s): {', '.join(names[:3])}{more}")
 
 
 def _without_prefix(tensors: Mapping) -> dict:
@@ -313,33 +305,50 @@ def published_levels(count: int, *, eta: float = 0.0) -> NoiseLevels:
 
 
 class VideoCrafterModel(UNet3DModel):
-    """A text-to-video pipeline around a converted VideoCrafter2 U-Net (`load_unet`), told its frame rate by `add_fps`.
+    """A text-to-video pipeline around a VideoCrafter U-Net: a `VideoCrafterPipeline`, or one whose U-Net is told its
+    frame rate by `add_fps`.
 
     Its scheduler should have the betas of `videocrafter_alphas_cumprod`, trailing spacing and a last step to alpha = 1.
+    Where that is a `SignalScaleDDIMScheduler`, the rescaled signal is honoured in queue, start and sampling; the
+    published profile honours it in the sampling of the clip only, as the published code does.
     """
-
-    family = "VideoCrafter2"
 
     def __init__(self, pipe: Any, *, frames: int = 16, defaults: dict[str, Any] | None = None) -> None:
         super().__init__(
             pipe, frames=frames, defaults={"guidance_scale": 12.0, "fps": 10, "eta": 1.0} | (defaults or {})
         )
+        self.family = "VideoCrafter2" if pipe.unet.config.get("temporal_convolutions", True) else "VideoCrafter1"
+        self._fps = pipe.config.get("fps_condition")
 
     @property
     def fps_condition(self) -> float | Sequence[float] | Tensor:
-        """The frame rate that the model is told; may be set."""
-        return self._fps_hook().fps
+        """The frame rate that the model is told; may be set.
+
+        Raises:
+            AttributeError: this variant is not told one.
+        """
+        self.pipe.unet.fps_embedding  # noqa: B018
+        hook = self._fps_hook()
+        if hook is None and self._fps is None:
+            raise ValueError("this U-Net must be told its frame rate first: add_fps(pipe.unet, 8)")
+        return self._fps if hook is None else hook.fps
 
     @fps_condition.setter
     def fps_condition(self, fps: float | Sequence[float] | Tensor) -> None:
-        self._fps_hook().fps = fps
+        self.fps_condition  # noqa: B018
+        if hook := self._fps_hook():
+            hook.fps = fps
+        else:
+            self._fps = fps
 
-    def _fps_hook(self) -> FpsHook:
+    def _fps_hook(self) -> FpsHook | None:
         hooks = self.pipe.unet.time_embedding._forward_hooks.values()
-        hook = next((hook for hook in hooks if isinstance(hook, FpsHook)), None)
-        if hook is None:
-            raise ValueError("a VideoCrafter2 U-Net must be told its frame rate first: add_fps(pipe.unet, 8)")
-        return hook
+        return next((hook for hook in hooks if isinstance(hook, FpsHook)), None)
+
+    def condition(self, prompts: Sequence[str], **call: Any) -> TextCondition:
+        if hasattr(self, "fps_condition") and self._fps_hook() is None:
+            call.setdefault("fps_condition", self._fps)
+        return super().condition(prompts, **call)
 
     def levels(
         self, count: int, *, eta: float = 0.0, scheduler_exact: bool = False, published: bool = False
@@ -347,3 +356,10 @@ class VideoCrafterModel(UNet3DModel):
         if published:
             return published_levels(count, eta=eta)
         return super().levels(count, eta=eta, scheduler_exact=scheduler_exact)
+
+    def published_clip_levels(self, levels: NoiseLevels) -> NoiseLevels:
+        scale = getattr(self.pipe.scheduler, "signal_scale", None)
+        if scale is None:
+            return levels
+        of_level = scale[levels.timestep]
+        return levels.with_signal_scale(of_level, torch.cat([scale[:1], of_level[:-1]]))

@@ -1,0 +1,70 @@
+"""A whole VideoCrafter2 checkpoint of random weights at full size: written, loaded, one U-Net pass, on the CPU.
+
+    python benchmarks/full_checkpoint.py FOLDER     # wants 4 GB of disk there, and 16 GB of memory
+
+Shows that the loader takes the file as it is published (every name at its size, in half precision here), and what it
+costs. Writes docs/results/full_checkpoint.json.
+"""
+
+import argparse
+import resource
+import sys
+import time
+from pathlib import Path
+
+import torch
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT / "tests"))
+
+import common  # noqa: E402
+
+import published  # noqa: E402
+from fifo_diffusion.models import registry  # noqa: E402
+
+GIB = 2**30
+
+
+def peak() -> float:
+    """Highest resident memory so far, in GiB."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / GIB
+
+
+def write(path: Path) -> int:
+    """All tensors of the published file, in half precision; how many."""
+    state = published.schedule("vc2")
+    for number, (name, shape) in enumerate(published.full_shapes("vc2").items()):
+        if name in state:
+            continue
+        generator, count = torch.Generator().manual_seed(number), torch.Size(shape).numel()
+        some = torch.randn(min(2**20, count), generator=generator) * max(1, torch.Size(shape[1:]).numel()) ** -0.5
+        state[name] = some.half().repeat(-(-count // len(some)))[:count].reshape(shape)
+    torch.save({"state_dict": state}, path)
+    return len(state)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path)
+    path = parser.parse_args().folder / "model.ckpt"
+    found = {"tensors": write(path), "file_gib": path.stat().st_size / GIB, "peak_after_writing_gib": peak()}
+
+    start = time.perf_counter()
+    pipe = registry.load_pipeline(path, tokenizer=published.tokenizer())
+    found |= {"load_mapped_seconds": time.perf_counter() - start}
+    del pipe
+    start = time.perf_counter()
+    pipe = registry.load_pipeline(path, torch_dtype=torch.float32, tokenizer=published.tokenizer())
+    found |= {"load_float32_seconds": time.perf_counter() - start}
+    model = registry.wrap(pipe)
+    condition = model.condition(["a red ball"], height=64, width=64, guidance_scale=1.0)
+    start = time.perf_counter()
+    output = model.predict(torch.randn(1, 4, 2, 8, 8), torch.tensor([[100, 300]]), condition)
+    found |= {"unet_pass_seconds": time.perf_counter() - start, "finite": bool(output.isfinite().all())}
+    found |= {"output_std": float(output.std()), "peak_gib": peak(), "family": model.family}
+    path.unlink()
+    common.write("full_checkpoint", {"setting": "float32, 2 frames of 8x8 latents", "found": found})
+
+
+if __name__ == "__main__":
+    main()
