@@ -10,7 +10,7 @@ import argparse
 import sys
 import tempfile
 from collections.abc import Iterable, Sequence
-from itertools import pairwise
+from itertools import pairwise, product
 from pathlib import Path
 
 import common
@@ -50,7 +50,7 @@ def differences(frames: Sequence[np.ndarray]) -> list[float]:
 
 
 def continued(fifo) -> None:
-    """A video file goes on, and a picture starts to move; the step across the seam against all others."""
+    """A video file goes on, and pictures start to move; the step across the seam against all others."""
     from fifo_diffusion import write_video
 
     rows, results = [], []
@@ -59,11 +59,14 @@ def continued(fifo) -> None:
             path = Path(folder) / "first.mp4"
             write_video(path, fifo.stream(prompt, num_frames=32, **DEMO))
             whole = list(fifo.stream(prompt, num_frames=64, start=path, include_start=True, **DEMO | {"seed": 7}))
-            picture = Path(folder) / "picture.png"
-            Image.fromarray(whole[20]).save(picture)
-            moving = list(fifo.stream(prompt, num_frames=33, start=picture, include_start=True, **DEMO | {"seed": 8}))
-        rows += [whole[24:40], moving[:16]]
-        for kind, frames, seam in (("continued video", whole, 31), ("start from a picture", moving, 0)):
+            runs = [("continued video", whole, 31)]
+            for picture, seed in product((20, 44), (8, 9)):
+                path = Path(folder) / "picture.png"
+                Image.fromarray(whole[picture]).save(path)
+                call = DEMO | {"start": path, "include_start": True, "seed": seed}
+                runs.append(("start from a picture", list(fifo.stream(prompt, num_frames=33, **call)), 0))
+        rows += [whole[24:40], runs[1][1][:16], runs[-1][1][:16]]
+        for kind, frames, seam in runs:
             steps = differences(frames)
             others = steps[:seam] + steps[seam + 1 :]
             results.append(
@@ -79,6 +82,9 @@ def continued(fifo) -> None:
             )
             print(results[-1])
     sheet(rows, "continue")
+    for kind in ("continued video", "start from a picture"):
+        runs = [run for run in results if run["kind"] == kind]
+        print(kind, sum(run["within_range"] for run in runs), "of", len(runs), "within the range of the other steps")
     common.write("continue", {"unit": "mean absolute difference of neighbouring frames, of 255", "runs": results})
 
 

@@ -2,7 +2,7 @@
 
     python benchmarks/speed.py             # a few minutes on two idle cores; writes docs/results/speed.json
     python benchmarks/speed.py --first     # a stranger's first frame: a fresh process of the command line
-    python benchmarks/speed.py --pass      # one 16-frame pass of the U-Net, median
+    python benchmarks/speed.py --pass --compile     # one 16-frame pass of the U-Net, median; compiled too
 
 Frame-forwards are counted at the denoiser and compared with `QueueLayout`: after the opening clip every frame costs
 n f / b, twice that with lookahead, and twice again with guidance. Settings are measured in turns (one frame of each at
@@ -125,24 +125,30 @@ def first_frame() -> dict:
     return result
 
 
-def one_pass() -> dict:
-    """A 16-frame pass of the U-Net, without guidance."""
+def one_pass(compiled: bool) -> dict:
+    """A 16-frame pass of the U-Net, without guidance, in turns in float32, in bfloat16, and compiled."""
     import torch
 
     from fifo_diffusion import FIFO
 
-    model = FIFO.from_pretrained("toybox").model
-    condition = model.condition([PROMPT], height=64, width=64, guidance_scale=1.0)
-    latents, timestep = torch.randn(1, *model.latent_shape(64, 64)).unsqueeze(2).expand(-1, -1, 16, -1, -1), None
+    runs, seconds = {}, {}
+    for name, dtype in {"float32": torch.float32, "bfloat16": torch.bfloat16}.items():
+        for suffix in ("", ", torch.compile")[: 1 + compiled]:
+            fifo = FIFO.from_pretrained("toybox", torch_dtype=dtype)
+            if suffix:
+                fifo.pipe.unet.compile(dynamic=False)
+            condition = fifo.model.condition([PROMPT], height=64, width=64, guidance_scale=1.0)
+            runs[name + suffix], seconds[name + suffix] = (fifo.model, condition), []
+    latents = torch.randn(1, *fifo.model.latent_shape(64, 64)).unsqueeze(2).repeat(1, 1, 16, 1, 1)
     timestep = torch.linspace(20, 980, 16).round().long()[None]
-    seconds = []
     for _ in range(60):
-        began = time.perf_counter()
-        model.predict(latents.contiguous(), timestep, condition)
-        seconds.append(time.perf_counter() - began)
-    result = {"median_seconds": round(statistics.median(seconds[10:]), 4), "passes": 50}
+        for name, (model, condition) in runs.items():
+            began = time.perf_counter()
+            model.predict(latents, timestep, condition)
+            seconds[name].append(time.perf_counter() - began)
+    result = {name: round(statistics.median(taken[10:]), 4) for name, taken in seconds.items()}
     print(result)
-    return result
+    return {"unit": "seconds, median of 50 passes", "one_pass": result}
 
 
 def main() -> None:
@@ -150,11 +156,12 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=9)
     parser.add_argument("--first", action="store_true")
     parser.add_argument("--pass", action="store_true", dest="one_pass")
+    parser.add_argument("--compile", action="store_true", help="with --pass: compiled as well (wants a C++ compiler)")
     arguments = parser.parse_args()
     if arguments.first:
         common.write("first_frame", first_frame())
     elif arguments.one_pass:
-        common.write("one_pass", one_pass())
+        common.write("one_pass", one_pass(arguments.compile))
     else:
         common.write("speed", settings(arguments.repeats))
 
