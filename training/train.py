@@ -2,7 +2,7 @@
 
     python training/train.py --out work/base --init PIPELINE --minutes 100             # clips
     python training/train.py --out work/base --stage images --minutes 15               # from nothing: images first
-    python training/train.py --out work/diagonal --init work/base --diagonal 0.75 --minutes 30
+    python training/train.py --out work/diagonal --init work/base --diagonal 0.75 --keep-text --minutes 35
 
 On a CPU run with OMP_NUM_THREADS=1 and one process per core. Beside the weights (`state.pt`, `ema.pt`) it writes
 `loss.csv`, `swap.csv`, `loss.png` and contact sheets into --out.
@@ -55,6 +55,7 @@ def parse() -> argparse.Namespace:
     add("--middle", type=float, default=0.75, help="share of clips with a level where motion is decided")
     add("--middle-levels", type=int, nargs=2, default=(500, 900), help="from, to")
     add("--diagonal", type=float, default=0.0, help="share of clips with a noise level that rises along the frames")
+    add("--keep-text", action="store_true", help="train the U-Net alone: models that share the text encoder")
     add("--families", nargs="*", default=list(FAMILIES))
     add("--image-families", nargs="*", default=list(FAMILIES))
     add("--seed", type=int, default=0)
@@ -91,10 +92,11 @@ class Training:
                 self.device
             )  # evaluation mode: the temporal layers have a dropout that costs more than it gives
         speed_up(self.unet, args.compile)
-        self.parameters = [p for m in (self.unet, self.text) for p in m.parameters()]
+        self.text.requires_grad_(not args.keep_text)
+        self.parameters = [p for m in (self.unet, self.text) for p in m.parameters() if p.requires_grad]
         self.averaged = [p.detach().clone() for p in self.parameters]
         fast = [p for n, p in self.unet.named_parameters() if "temp_" in n or "transformer_in" in n or "attn2" in n]
-        fast += list(self.text.parameters())
+        fast += [p for p in self.text.parameters() if p.requires_grad]
         known = {id(p) for p in fast}
         slow = [p for p in self.parameters if id(p) not in known]
         groups = [{"params": slow, "factor": 1.0}, {"params": fast, "factor": args.fast}]
