@@ -165,7 +165,7 @@ def test_the_queue_fills_while_the_clip_is_shown(fifo, monkeypatch):
         counts.append(len(calls) - before)
     layout = stream.settings.layout
     assert counts[0] == layout.levels
-    assert sum(counts[1:5]) == layout.fill_windows
+    assert sum(counts[1:5]) * layout.frames == layout.fill_forwards
     assert max(counts[1:5]) <= 2 * len(layout.windows)
     assert counts[5:] == [len(layout.windows)] * 3
 
@@ -380,7 +380,16 @@ def test_prompts_that_are_over_are_forgotten(fifo):
 
 @pytest.mark.parametrize("at", [0, 1, 3, 4, 5, 9])
 @pytest.mark.parametrize(
-    "setting", [{}, {"start": "noise", "eta": 0.5}, {"frames_per_level": 2}, {"lookahead": False}], ids=str
+    "setting",
+    [
+        {},
+        {"start": "noise", "eta": 0.5},
+        {"frames_per_level": 2},
+        {"lookahead": False},
+        {"lookahead": "banded"},
+        {"lookahead": "banded", "start": "noise", "frames_per_level": 2, "eta": 0.5},
+    ],
+    ids=str,
 )
 def test_interrupted_and_resumed_is_uninterrupted(fifo, tmp_path, at, setting):
     """Invariant 5, bit for bit, through a file."""
