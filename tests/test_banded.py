@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from diffusers.models.attention_processor import AttnProcessor, AttnProcessor2_0
+from diffusers.models.attention_processor import Attention, AttnProcessor, AttnProcessor2_0
 from diffusers.models.embeddings import TimestepEmbedding
 from diffusers.models.resnet import ResnetBlock2D, TemporalConvLayer
 from diffusers.models.transformers.transformer_temporal import TransformerTemporalModel
@@ -315,7 +315,9 @@ def test_models_that_cannot_be_banded_say_what_to_use_instead(fifo, monkeypatch)
     call = {"prompt": "a cat", "lookahead": "banded"}
     with pytest.raises(ValueError, match=r"^Linear cannot do lookahead=\"banded\": use lookahead=True"):
         BandedPass.check(torch.nn.Linear(1, 1))
-    block = next(m for m in fifo.model.pipe.unet.modules() if isinstance(m, TransformerTemporalModel)).transformer_blocks[0]
+    block = next(
+        m for m in fifo.model.pipe.unet.modules() if isinstance(m, TransformerTemporalModel)
+    ).transformer_blocks[0]
     with monkeypatch.context() as patch:
         patch.setattr(block, "pos_embed", torch.nn.Identity())
         with pytest.raises(ValueError, match="temporal positions cannot do"):
@@ -324,6 +326,11 @@ def test_models_that_cannot_be_banded_say_what_to_use_instead(fifo, monkeypatch)
         patch.setattr(block.attn2, "is_cross_attention", True)
         with pytest.raises(ValueError, match="temporal attention cannot do"):
             fifo.stream(**call)
+    for attribute, value in (("processor", lambda *a, **k: a[1]), ("__class__", type("Relative", (Attention,), {}))):
+        with monkeypatch.context() as patch:  # their own way to attend would be lost
+            patch.setattr(block.attn1, attribute, value)
+            with pytest.raises(ValueError, match="temporal attention cannot do"):
+                fifo.stream(**call)
     with monkeypatch.context() as patch:
         patch.setattr(type(fifo.model), "check_bands", VideoModel.check_bands)
         with pytest.raises(ValueError, match=r"UNet3D models cannot do .* use lookahead=True"):
@@ -370,17 +377,17 @@ def test_two_videos_are_each_alone_and_pieces_do_not_show(fifo):
         assert np.abs(both[:, k] - alone).max() <= 1
 
 
-@pytest.mark.parametrize("change", ["tail", "queue", "blend"])
+@pytest.mark.parametrize("change", ["tail", "blend"])
 def test_a_prompt_assigned_while_running_is_a_schedule(fifo, change):
     stream = fifo.stream("a cat", seed=0, prompt_change=change, **SMALL)
     first = frames(stream, 6)
     at = stream._change_frame()
     stream.prompt = "a dog"
-    video = np.concatenate([first, frames(stream, 6)])
+    video = np.concatenate([first, frames(stream, 9)])
     schedule = {0: "a cat", at: "a cat", at + 8: "a dog"} if change == "blend" else {0: "a cat", at: "a dog"}
-    planned = frames(fifo.stream(schedule, seed=0, num_frames=12, prompt_change=change, **SMALL))
+    planned = frames(fifo.stream(schedule, seed=0, num_frames=15, prompt_change=change, **SMALL))
     assert np.abs(video - planned).max() <= 1
-    assert np.abs(video - frames(fifo.stream("a cat", seed=0, num_frames=12, **SMALL))).max() > 2
+    assert np.abs(video - frames(fifo.stream("a cat", seed=0, num_frames=15, **SMALL))).max() > 2
 
 
 def test_given_frames_are_a_past(fifo):
@@ -393,7 +400,7 @@ def test_given_frames_are_a_past(fifo):
 
 
 def test_out_of_memory_cuts_the_pass_into_more_pieces(fifo, monkeypatch):
-    predict, pieces = fifo.model.predict, []
+    predict, pieces, quick = fifo.model.predict, [], SMALL | {"guidance_scale": 1.0, "start": "noise"}
 
     def small(*arguments, **banding):
         pieces.append(banding.get("pieces"))
@@ -401,11 +408,11 @@ def test_out_of_memory_cuts_the_pass_into_more_pieces(fifo, monkeypatch):
             raise torch.OutOfMemoryError("out of memory")
         return predict(*arguments, **banding)
 
-    expected = frames(fifo.stream("a cat", seed=0, num_frames=6, start="noise", **SMALL))
+    expected = frames(fifo.stream("a cat", seed=0, num_frames=3, **quick))
     monkeypatch.setattr(fifo.model, "predict", small)
-    assert np.abs(frames(fifo.stream("a cat", seed=0, num_frames=6, start="noise", **SMALL)) - expected).max() <= 1
+    assert np.abs(frames(fifo.stream("a cat", seed=0, num_frames=3, **quick)) - expected).max() <= 1
     assert pieces[:2] == [1, 3]
     assert set(pieces[1:]) == {3}
     monkeypatch.setattr(fifo.model, "predict", lambda *a, **k: (_ for _ in ()).throw(torch.OutOfMemoryError("no")))
     with pytest.raises(torch.OutOfMemoryError):
-        next(fifo.stream("a cat", seed=0, start="noise", **SMALL))
+        next(fifo.stream("a cat", seed=0, **quick))

@@ -25,7 +25,7 @@ from torch.overrides import TorchFunctionMode
 from fifo_diffusion.method import Bands
 
 MOST_ROWS = 65_535
-"""That many rows and no more fit a kernel of attention on CUDA."""
+"""Sequences given to an attention kernel at once: the limit of a CUDA grid in its second and third dimension."""
 
 
 class BandTable:
@@ -70,27 +70,27 @@ class BandedPass(ExitStack):
     adapters, offloading hooks and so on) are called as usual.
 
     Args:
-        unet: `UNet3DConditionModel`.
+        unet: `UNet3DConditionModel`, or a class derived from it that `check` lets pass.
         bands: for each frame the frames that it may see.
+        device: of the latents.
         pieces: how many pieces the rows of residual and transformer blocks are taken in. These layers do not look
             across their rows (frames in spatial layers, pixels in temporal ones), so the result is the same.
     """
 
-    def __init__(self, unet: nn.Module, bands: Bands, pieces: int = 1) -> None:
+    def __init__(self, unet: nn.Module, bands: Bands, device: torch.device, pieces: int = 1) -> None:
         super().__init__()
-        self._unet, self._bands, self._pieces = unet, bands, pieces
+        self._unet, self._table, self._pieces = unet, BandTable(bands, device), pieces
 
     def __enter__(self) -> "BandedPass":
         super().__enter__()
-        table = BandTable(self._bands, next(self._unet.parameters()).device)
-        attention = BandedAttention(table)
+        attention = BandedAttention(self._table)
         for layer in _temporal_attention(self._unet):
             self._replace(layer, "processor", attention)
         if self._pieces > 1:
             for block in self._unet.modules():
                 if isinstance(block, ResnetBlock2D | BasicTransformerBlock):
                     self._replace(block, "forward", _InPieces(block.forward, self._pieces))
-        self.enter_context(BandedNormsAndConvolutions(table))
+        self.enter_context(BandedNormsAndConvolutions(self._table))
         return self
 
     def _replace(self, module: nn.Module, name: str, value: Any) -> None:
@@ -136,9 +136,7 @@ class BandedAttention:
 
     def __call__(self, attn: Attention, hidden_states: Tensor, *_: Any, **__: Any) -> Tensor:
         parts = hidden_states.split(MOST_ROWS // len(self._table.queries))
-        mixed = (
-            torch.cat([self._attend(attn, part) for part in parts]) if len(parts) > 1 else self._attend(attn, parts[0])
-        )
+        mixed = torch.cat([self._attend(attn, part) for part in parts])
         return attn.to_out[1](attn.to_out[0](mixed))
 
     def _attend(self, attn: Attention, hidden_RFD: Tensor) -> Tensor:
@@ -249,8 +247,10 @@ def _temporal_attention(unet: nn.Module) -> list[Attention]:
 
 
 def _is_plain(attention: Attention) -> bool:
+    """Whether it does no more than a stock processor does in `UNet3DConditionModel`, which is what is replaced."""
+    stock = type(attention) is Attention and type(attention.processor).__module__.startswith("diffusers.")
     extras = (attention.group_norm, attention.spatial_norm, attention.norm_q, attention.norm_k)
-    plain = not attention.is_cross_attention and all(extra is None for extra in extras)
+    plain = stock and not attention.is_cross_attention and all(extra is None for extra in extras)
     return plain and not attention.residual_connection and attention.rescale_output_factor == 1
 
 

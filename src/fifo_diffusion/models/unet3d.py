@@ -136,7 +136,7 @@ class UNet3DModel(VideoModel):
         timestep = timestep_BF.to(latents.device).repeat(passes, 1)
         text = text.flatten(0, 1)
         per_frame = text if condition.per_frame else None
-        banded = BandedPass(unet, bands, pieces) if bands is not None else nullcontext()
+        banded = BandedPass(unet, bands, latents.device, pieces) if bands is not None else nullcontext()
         with self._hooks.active(timestep, per_frame), banded:
             text = text[:, 0] if condition.per_frame else text
             output = unet(latents, timestep[:, 0], encoder_hidden_states=text, **condition.arguments)[0]
