@@ -1,7 +1,7 @@
 """Relative error of diagonal denoising on the embedded model: partitions only, lookahead, banded lookahead.
 
     python benchmarks/toybox_relative_mse.py --clips 24
-    python benchmarks/toybox_relative_mse.py --clips 24 --bands windows 7 11 15 none --name toybox_banded
+    python benchmarks/toybox_relative_mse.py --clips 24 --bands windows 7 8 9 10 11 13 15 none --name toybox_banded
 
 Writes docs/results/NAME.json. The known clips are rendered by training/world.py from combinations of attributes that
 were never trained on. A band is a number of cleaner frames (a frame sees 16, itself among them), "windows" (those of
