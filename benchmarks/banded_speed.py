@@ -5,12 +5,14 @@
 
 Weights are random: only the work counts. One iteration of the queue (one frame of video, without guidance) of every
 setting in turns, so that a busy moment hits all alike. On a CPU seconds are those that the process was computing, and
-memory is what an iteration adds to the resident process; on a GPU wall time, and the peak that was allocated beyond the
-weights. Writes docs/results/banded_speed.json (with --name another).
+memory is what an iteration adds to a resident process of its own; on a GPU wall time, and the peak that was allocated
+beyond the weights. Writes docs/results/banded_speed.json (with --name another).
 """
 
 import argparse
 import statistics
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -51,19 +53,37 @@ def iteration(
     return run
 
 
-def measure(run: Callable[[], None], device: torch.device) -> tuple[float, float]:
-    """Seconds, and memory in MB."""
+def seconds_of(run: Callable[[], None], device: torch.device) -> float:
+    """Of one iteration."""
+    if device.type != "cuda":
+        began = time.process_time()
+        run()
+        return time.process_time() - began
+    torch.cuda.synchronize()
+    began = time.perf_counter()
+    run()
+    torch.cuda.synchronize()
+    return time.perf_counter() - began
+
+
+def memory_of(run: Callable[[], None], device: torch.device) -> float:
+    """MB that one iteration takes at its highest; on a CPU this process must not have run another before."""
     if device.type == "cuda":
-        torch.cuda.synchronize()
         torch.cuda.reset_peak_memory_stats()
-        before, began = torch.cuda.memory_allocated(), time.perf_counter()
+        before = torch.cuda.memory_allocated()
         run()
         torch.cuda.synchronize()
-        return time.perf_counter() - began, (torch.cuda.max_memory_allocated() - before) / 2**20
+        return (torch.cuda.max_memory_allocated() - before) / 2**20
     Path("/proc/self/clear_refs").write_text("5")  # the peak counts from here
-    before, began = _status("VmRSS"), time.process_time()
+    before = _status("VmRSS")
     run()
-    return time.process_time() - began, _status("VmHWM") - before
+    return _status("VmHWM") - before
+
+
+def in_a_process_of_its_own(name: str) -> float:
+    """`memory_of` a setting, by this script with the same arguments."""
+    command = [sys.executable, __file__, *sys.argv[1:], "--memory-of", name]
+    return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()[-1])
 
 
 def _status(name: str) -> float:
@@ -81,6 +101,7 @@ def main() -> None:
     parser.add_argument("--partitions", type=int, default=4)
     parser.add_argument("--turns", type=int, default=3)
     parser.add_argument("--name", default="banded_speed")
+    parser.add_argument("--memory-of", help="print the memory of one setting and end")
     args = parser.parse_args()
     torch.set_num_threads(1 if args.device == "cpu" else torch.get_num_threads())
     torch.manual_seed(0)
@@ -98,15 +119,20 @@ def main() -> None:
         "banded, bands of windows": (QueueLayout(FRAMES, n, "banded", band="windows"), 1),
     }
     runs = {name: iteration(unet, hooks, layout, size, pieces) for name, (layout, pieces) in settings.items()}
-    found: dict[str, list[tuple[float, float]]] = {name: [] for name in runs}
+    if args.memory_of:
+        print(memory_of(runs[args.memory_of], unet.device))
+        return
+    found: dict[str, list[float]] = {name: [] for name in runs}
     for turn in range(args.turns + 1):
         for name, run in runs.items():
-            result = measure(run, unet.device)
+            needed = seconds_of(run, unet.device)
             if turn:  # the first is to warm up
-                found[name].append(result)
-    seconds = {name: statistics.median(s for s, _ in results) for name, results in found.items()}
+                found[name].append(needed)
+    seconds = {name: statistics.median(values) for name, values in found.items()}
     rows = []
     for name, (layout, pieces) in settings.items():
+        own = args.device == "cpu"
+        memory = in_a_process_of_its_own(name) if own else memory_of(runs[name], unet.device)
         rows.append(
             {
                 "setting": name,
@@ -114,7 +140,7 @@ def main() -> None:
                 "pieces": pieces,
                 "seconds": round(seconds[name], 3),
                 "times_faster_than_lookahead": round(seconds["lookahead"] / seconds[name], 3),
-                "memory_mb": round(max(m for _, m in found[name])),
+                "memory_mb": round(memory),
             }
         )
         print(rows[-1], flush=True)

@@ -104,7 +104,7 @@ class FIFO:
             window: f, where it is not the checkpoint's own clip length.
             windows_per_batch: windows sent through the model at once; None: one on a CPU, else as many as fit. With
                 lookahead="banded": the work inside layers is cut so that so many times f frames go through them at
-                once; None: all, or as many as fit.
+                once.
             num_inference_steps: only to be explicit; must equal n f / b.
             prompt_change: "tail", "queue" or "blend"; see `PromptTrack`.
             start: "clip" (a clip sampled by the base model opens the video), "noise" (Algorithm 2), an image, a path

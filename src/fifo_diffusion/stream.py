@@ -57,8 +57,8 @@ class FrameStream(Iterator[np.ndarray]):
         self._num_frames = num_frames
         self._callback = callback_on_frame
         # On a CPU batching windows gains nothing; elsewhere all go at once until memory says otherwise.
-        one_by_one = self._like.device.type == "cpu" and not self._layout.banded
-        self._windows = windows_per_batch or (1 if one_by_one else -(-self._layout.frame_forwards // settings.window))
+        everything = -(-self._layout.frame_forwards // settings.window)
+        self._windows = windows_per_batch or (1 if self._like.device.type == "cpu" else everything)
         self._decoder = self._model.decoder()
         self._queue: Queue | None = None
         self._loop: Iterator[tuple[int, Tensor]] | None = None

@@ -171,7 +171,11 @@ Lookahead = Annotated[
 ]
 BandedLookahead = Annotated[
     bool,
-    _option(panel=METHOD, help="Lookahead by one pass of the whole queue: nearly the work of --no-lookahead."),
+    _option(
+        "--banded-lookahead",
+        panel=METHOD,
+        help="Lookahead by one pass of the whole queue: nearly the work of --no-lookahead.",
+    ),
 ]
 FramesPerLevel = Annotated[
     int | None,
