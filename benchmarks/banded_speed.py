@@ -28,7 +28,7 @@ from fifo_diffusion.models.per_frame import PerFrameHooks
 
 FRAMES = 16
 WIDTHS = {
-    "eighth": {"block_out_channels": (40, 80, 160, 160), "attention_head_dim": 8, "norm_num_groups": 8},
+    "eighth": {"block_out_channels": (40, 80, 160, 160), "attention_head_dim": 40, "norm_num_groups": 8},
     "full": {"block_out_channels": (320, 640, 1280, 1280), "attention_head_dim": 64, "norm_num_groups": 32},
 }
 CROSS_ATTENTION_DIM, TOKENS = {"eighth": 128, "full": 1024}, 77
