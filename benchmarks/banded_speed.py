@@ -29,9 +29,10 @@ from fifo_diffusion.models.per_frame import PerFrameHooks
 FRAMES = 16
 WIDTHS = {
     "eighth": {"block_out_channels": (40, 80, 160, 160), "attention_head_dim": 40, "norm_num_groups": 8},
+    "narrow": {"block_out_channels": (40, 80, 160, 160), "attention_head_dim": 8, "norm_num_groups": 8},
     "full": {"block_out_channels": (320, 640, 1280, 1280), "attention_head_dim": 64, "norm_num_groups": 32},
 }
-CROSS_ATTENTION_DIM, TOKENS = {"eighth": 128, "full": 1024}, 77
+CROSS_ATTENTION_DIM, TOKENS = {"eighth": 128, "narrow": 128, "full": 1024}, 77
 
 
 def iteration(
@@ -93,7 +94,7 @@ def _status(name: str) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", choices=WIDTHS, default="eighth", help="width of the U-Net")
+    parser.add_argument("--model", choices=WIDTHS, default="eighth", help="width of the U-Net; narrow: of its heads too")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--dtype", default="float32")
     parser.add_argument("--height", type=int, default=160)
