@@ -94,7 +94,9 @@ def _status(name: str) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", choices=WIDTHS, default="eighth", help="width of the U-Net; narrow: of its heads too")
+    parser.add_argument(
+        "--model", choices=WIDTHS, default="eighth", help="width of the U-Net; narrow: of its heads too"
+    )
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--dtype", default="float32")
     parser.add_argument("--height", type=int, default=160)
