@@ -5,8 +5,8 @@
     python benchmarks/speed.py --pass --compile     # one 16-frame pass of the U-Net, median; compiled too
 
 Frame-forwards are counted at the denoiser and compared with `QueueLayout`: after the opening clip every frame costs
-n f / b, twice that with lookahead, and twice again with guidance. Settings are measured in turns (one frame of each at
-a time), so that a busy moment of the machine hits all of them alike.
+n f / b, twice that with lookahead, (n f + f') / b where that is banded, and twice again with guidance. Settings are
+measured in turns (one frame of each at a time), so that a busy moment of the machine hits all of them alike.
 """
 
 import argparse
@@ -25,9 +25,11 @@ BASE = {"num_partitions": 2, "lookahead": True, "guidance_scale": 2.5}
 SETTINGS = {
     "demo: n 2, lookahead": {},
     "n 2, partitions only": {"lookahead": False},
+    "n 2, banded lookahead": {"lookahead": "banded"},
     "n 1, lookahead": {"num_partitions": 1},
     "n 1, partitions only": {"num_partitions": 1, "lookahead": False},
     "n 4, lookahead (the paper)": {"num_partitions": 4},
+    "n 4, banded lookahead": {"num_partitions": 4, "lookahead": "banded"},
     "n 2, lookahead, 2 frames per level": {"frames_per_level": 2},
     "n 2, lookahead, 4 frames per level": {"frames_per_level": 4},
     "n 2, lookahead, 2 windows per batch": {"windows_per_batch": 2},

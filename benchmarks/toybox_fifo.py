@@ -2,11 +2,13 @@
 
     python benchmarks/toybox_fifo.py run --share 0 2 & python benchmarks/toybox_fifo.py run --share 1 2
     python benchmarks/toybox_fifo.py score
+    python benchmarks/toybox_fifo.py run --out work/banded --lookahead banded        (and no; --frames 500 is shorter)
+    python benchmarks/toybox_fifo.py score --out work/banded --lookahead banded --name toybox_fifo_banded
 
 `run` makes 2,000 frames for each of eight captions that name combinations never trained on (three shapes, two
 landscapes, three robots), all captions of a share as one batch. Frames and state are written every 100 frames into
---out; the same command goes on where it was stopped. `score` reads them and writes docs/results/toybox_fifo.json and
-docs/images/toybox_fifo.png.
+--out; the same command goes on where it was stopped. `score` reads them and writes docs/results/NAME.json and
+docs/images/NAME.png.
 """
 
 import argparse
@@ -14,6 +16,7 @@ import json
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -25,7 +28,8 @@ from fifo_diffusion.evaluation.measures import drift
 
 TRAINING = Path(__file__).resolve().parents[1] / "training"
 FAMILIES = ("shape", "landscape", "robot", "shape", "robot", "shape", "landscape", "robot")
-SETTING = {"num_partitions": 2, "lookahead": True}
+NUM_PARTITIONS = 2
+LOOKAHEAD = {"yes": True, "no": False, "banded": "banded"}
 SLICE = 100
 
 
@@ -43,7 +47,14 @@ def captions(seed: int = 5) -> list[str]:
     return list(drawn.values())
 
 
-def run(out: Path, share: tuple[int, int], frames: int, model: str, precision: str, compiled: bool) -> None:
+def setting(lookahead: str) -> dict[str, Any]:
+    """Arguments of the stream."""
+    return {"num_partitions": NUM_PARTITIONS, "lookahead": LOOKAHEAD[lookahead]}
+
+
+def run(
+    out: Path, share: tuple[int, int], frames: int, model: str, precision: str, compiled: bool, lookahead: str
+) -> None:
     """Make the videos of one share, or go on with them."""
     torch.set_num_threads(1)
     numbers = range(share[0], len(FAMILIES), share[1])
@@ -57,7 +68,7 @@ def run(out: Path, share: tuple[int, int], frames: int, model: str, precision: s
     if saved.exists():
         stream = fifo.stream(start=QueueState.load(saved), num_frames=frames)
     else:
-        stream = fifo.stream(prompts, seed=list(numbers), num_frames=frames, windows_per_batch=1, **SETTING)
+        stream = fifo.stream(prompts, seed=list(numbers), num_frames=frames, windows_per_batch=1, **setting(lookahead))
     files = [out / f"video-{k}.rgb" for k in numbers]
     for file in files:  # what was written after the last state is made again
         file.touch()
@@ -73,7 +84,7 @@ def run(out: Path, share: tuple[int, int], frames: int, model: str, precision: s
             print(f"{stream.frame_index} of {frames} frames", flush=True)
 
 
-def score(out: Path, precision: str, compiled: bool) -> None:
+def score(out: Path, precision: str, compiled: bool, lookahead: str, name: str) -> None:
     """Table, JSON and contact sheet of what `run` has made."""
     base = json.loads((RESULTS / "toybox_clips.json").read_text())["model"]
     videos, rows = [], []
@@ -91,7 +102,7 @@ def score(out: Path, precision: str, compiled: bool) -> None:
     change = table[:, -1] - table[:, 0]
     result = {
         "frames": count * SLICE,
-        "setting": SETTING | {"precision": precision, "compiled": compiled},
+        "setting": setting(lookahead) | {"precision": precision, "compiled": compiled},
         "score_first_100": round(float(table[:, 0].mean()), 4),
         "score_last_100": round(float(table[:, -1].mean()), 4),
         "change": round(float(change.mean()), 4),
@@ -107,8 +118,8 @@ def score(out: Path, precision: str, compiled: bool) -> None:
         ],
     }
     print({key: value for key, value in result.items() if key != "videos"})
-    write("toybox_fifo", result)
-    sheet(rows, "toybox_fifo")
+    write(name, result)
+    sheet(rows, name)
 
 
 def main() -> None:
@@ -120,11 +131,13 @@ def main() -> None:
     parser.add_argument("--model", default="toybox")
     parser.add_argument("--precision", default="bfloat16")
     parser.add_argument("--compile", action="store_true", help="a tenth faster on a CPU, after two minutes")
+    parser.add_argument("--lookahead", choices=LOOKAHEAD, default="yes")
+    parser.add_argument("--name", default="toybox_fifo", help="of what score writes")
     args = parser.parse_args()
     if args.what == "run":
-        run(args.out, tuple(args.share), args.frames, args.model, args.precision, args.compile)
+        run(args.out, tuple(args.share), args.frames, args.model, args.precision, args.compile, args.lookahead)
     else:
-        score(args.out, args.precision, args.compile)
+        score(args.out, args.precision, args.compile, args.lookahead, args.name)
 
 
 if __name__ == "__main__":

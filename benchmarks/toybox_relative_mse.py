@@ -1,63 +1,114 @@
-"""Relative error of diagonal denoising on the embedded model, n = 1, 2, 4, with and without lookahead.
+"""Relative error of diagonal denoising on the embedded model: partitions only, lookahead, banded lookahead.
 
-    python benchmarks/toybox_relative_mse.py --clips 8
+    python benchmarks/toybox_relative_mse.py --clips 24
+    python benchmarks/toybox_relative_mse.py --clips 24 --bands windows 7 8 9 10 11 13 15 none --name toybox_banded
 
-Writes docs/results/toybox_relative_mse.json. The known clips are rendered by training/world.py from combinations of
-attributes that were never trained on.
+Writes docs/results/NAME.json. The known clips are rendered by training/world.py from combinations of attributes that
+were never trained on. A band is a number of cleaner frames (a frame sees 16, itself among them), "windows" (those of
+its lookahead window) or, as a control, "none": the whole queue at once and everything sees everything.
 """
 
 import argparse
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from common import write
+from torch import Tensor
 
 from fifo_diffusion import FIFO
-from fifo_diffusion.evaluation.relative_mse import relative_error
-from fifo_diffusion.method import QueueLayout
+from fifo_diffusion.evaluation.relative_mse import RelativeError, relative_error
+from fifo_diffusion.method import Bands, QueueLayout
 
 TRAINING = Path(__file__).resolve().parents[1] / "training"
+CLIPS_AT_ONCE = 8
 
 
-def main() -> None:
+class Unbanded(QueueLayout):
+    """The control: one pass in which every frame sees the whole queue."""
+
+    @property
+    def bands(self) -> Bands:
+        return (range(self.size),) * self.size
+
+
+def band(text: str) -> str | int:
+    """A value of --bands."""
+    return text if text in ("windows", "none") else int(text)
+
+
+def draw_clips(count: int, frames: int, seed: int) -> Iterator[tuple[Tensor, list[str]]]:
+    """Known clips (B, C, F, H, W) and their captions, a few at a time; families in turn."""
     sys.path.insert(0, str(TRAINING))
     from latents import encode, load
     from world import FAMILIES, make_clip
 
+    rng, basis = np.random.default_rng(seed), load(TRAINING / "latents.npz")
+    for first in range(0, count, CLIPS_AT_ONCE):
+        numbers = range(first, min(count, first + CLIPS_AT_ONCE))
+        drawn = [make_clip(rng, frames, FAMILIES[i % len(FAMILIES)], held=True) for i in numbers]
+        latents = np.stack([encode(clip, basis) for clip, _, _ in drawn])
+        yield torch.from_numpy(latents).permute(0, 4, 1, 2, 3).contiguous(), [text for _, text, _ in drawn]
+
+
+def row(layout: QueueLayout, result: RelativeError, lookahead: RelativeError) -> dict[str, Any]:
+    """What is written of one setting."""
+    band = "none" if isinstance(layout, Unbanded) else layout.band
+    named = {"partitions": layout.partitions, "lookahead": layout.lookahead} | ({"band": band} if layout.banded else {})
+    named["frame_forwards_per_frame"] = layout.frame_forwards_per_frame
+    pairs = {
+        "ratio_of_norms": result.ratio_of_norms(),
+        "ratio_of_errors": result.ratio_of_errors(),
+        "norms_above_lookahead": result.difference_of_norms(lookahead),
+        "errors_above_lookahead": result.difference_of_errors(lookahead),
+    }
+    for name, (value, error) in pairs.items():
+        named |= {name: round(value, 4), f"{name}_se": round(error, 4)}
+    print(named, flush=True)
+    named["reference_error"] = round(float(result.reference_BS.mean()), 5)
+    return named | {"curve": [round(value, 4) for value in result.curve()]}
+
+
+def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default="toybox")
     parser.add_argument("--clips", type=int, default=24)
+    parser.add_argument("--draws", type=int, default=1, help="noise draws per clip")
     parser.add_argument("--partitions", type=int, nargs="*", default=(1, 2, 4))
+    parser.add_argument("--bands", type=band, nargs="*", default=())
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--name", default="toybox_relative_mse")
     args = parser.parse_args()
     torch.set_num_threads(1)
-    model, basis = FIFO.from_pretrained(args.model).model, load(TRAINING / "latents.npz")
-    rng, generator = np.random.default_rng(args.seed), torch.Generator().manual_seed(args.seed)
+    model, generator = FIFO.from_pretrained(args.model).model, torch.Generator().manual_seed(args.seed)
     frames = max(args.partitions) * model.frames + model.frames // 2
-    families = [FAMILIES[i % len(FAMILIES)] for i in range(args.clips)]
-    drawn = [make_clip(rng, frames, family, held=True) for family in families]
-    latents = np.stack([encode(clip, basis) for clip, _, _ in drawn])
-    clips = torch.from_numpy(latents).permute(0, 4, 1, 2, 3).contiguous()
-    noise = torch.randn(clips.shape, generator=generator)
-    condition = model.condition([text for _, text, _ in drawn], height=64, width=64, guidance_scale=1.0)
+    layouts = {n: [QueueLayout(model.frames, n, lookahead) for lookahead in (False, True)] for n in args.partitions}
+    for n, chosen in layouts.items():
+        for b in args.bands:
+            chosen.append(
+                Unbanded(model.frames, n, "banded") if b == "none" else QueueLayout(model.frames, n, "banded", band=b)
+            )
+    found: dict[int, list[list[RelativeError]]] = {n: [] for n in args.partitions}
+    for clips, texts in draw_clips(args.clips, frames, args.seed):
+        condition = model.condition(texts, height=64, width=64, guidance_scale=1.0)
+        noises = [torch.randn(clips.shape, generator=generator) for _ in range(args.draws)]
+        for n, chosen in layouts.items():
+            first = frames - n * model.frames - model.frames // 2  # the same last frames for every n
+            levels = model.levels(n * model.frames)
+            draws = [
+                relative_error(model, levels, chosen, clips[:, :, first:], noise[:, :, first:], condition)
+                for noise in noises
+            ]
+            found[n].append([RelativeError.over_draws(same) for same in zip(*draws, strict=True)])
+            print(f"n {n}: {sum(len(part[0].reference_BS) for part in found[n])} clips", file=sys.stderr, flush=True)
     rows = []
-    for n in args.partitions:
-        layouts = [QueueLayout(model.frames, n, lookahead) for lookahead in (False, True)]
-        first = frames - n * model.frames - model.frames // 2  # the same last frames for every n
-        levels = model.levels(n * model.frames)
-        results = relative_error(model, levels, layouts, clips[:, :, first:], noise[:, :, first:], condition)
-        for layout, result in zip(layouts, results, strict=True):
-            norms, errors = result.ratio_of_norms(), result.ratio_of_errors()
-            rows.append({"partitions": n, "lookahead": layout.lookahead, "ratio_of_norms": round(norms[0], 4),
-                         "ratio_of_norms_se": round(norms[1], 4), "ratio_of_errors": round(errors[0], 4),
-                         "ratio_of_errors_se": round(errors[1], 4),
-                         "reference_error": round(float(result.reference_BS.mean()), 5),
-                         "curve": [round(value, 4) for value in result.curve()]})  # fmt: skip
-            print({key: value for key, value in rows[-1].items() if key != "curve"}, flush=True)
-    write(args.name, {"clips": args.clips, "seed": args.seed, "guidance": None, "settings": rows})
+    for n, chosen in layouts.items():
+        results = [RelativeError.over_clips(parts) for parts in zip(*found[n], strict=True)]
+        rows += [row(layout, result, results[1]) for layout, result in zip(chosen, results, strict=True)]
+    write(args.name, {"clips": args.clips, "draws": args.draws, "seed": args.seed, "guidance": None, "settings": rows})
 
 
 if __name__ == "__main__":

@@ -219,6 +219,17 @@ def test_dry_run_counts_and_makes_nothing(capsys):
     assert not list(Path().iterdir())
 
 
+def test_dry_run_of_banded_lookahead(capsys):
+    assert main(["generate", BALL, "--dry-run", "--banded-lookahead", "--num-frames", "100"]) == 0
+    output = capsys.readouterr().out
+    assert "none: 72 slots at once, each sees 16 neighbours, itself among them" in output
+    assert "144 frame-forwards per frame (guidance makes it twice as many)" in output
+    assert main(["generate", BALL, "--dry-run", "--banded-lookahead", "--no-lookahead"]) == 2
+    assert "--no-lookahead and --banded-lookahead exclude each other" in capsys.readouterr().err
+    assert main(["generate", BALL, "--dry-run", "--banded-lookahead", "--compat", "published"]) == 2
+    assert "--compat published knows no --banded-lookahead: use --lookahead" in capsys.readouterr().err
+
+
 def test_dry_run_does_not_need_the_weights(capsys):
     for file in PIPELINE_FOLDER.rglob("*.json"):
         copy = Path("model") / file.relative_to(PIPELINE_FOLDER)
@@ -229,14 +240,14 @@ def test_dry_run_does_not_need_the_weights(capsys):
 
 
 @pytest.mark.parametrize("start", ["clip", "noise", 4, 1, 3])
-@pytest.mark.parametrize(("n", "lookahead"), [(1, False), (2, True)])
+@pytest.mark.parametrize(("n", "lookahead"), [(1, False), (2, True), (2, "banded")])
 def test_cost_is_what_is_computed(start, n, lookahead, pipe):
     from fifo_diffusion import FIFO
 
     with FIFO(pipe) as fifo:
         forwards = []
 
-        def predict(latents_BCFHW, *_):
+        def predict(latents_BCFHW, *_, **_banding):
             forwards.append(latents_BCFHW.shape[0] * latents_BCFHW.shape[2])
             return torch.zeros_like(latents_BCFHW)
 

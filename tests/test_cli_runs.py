@@ -120,6 +120,23 @@ def test_schedule_and_given_start():
     assert np.array_equal(read_frames("longer", first=6), read_frames("one"))
 
 
+def test_banded_lookahead(capsys):
+    banded = [BALL, "--window", "4", "--num-partitions", "1", "--height", "32", "--width", "32", "--banded-lookahead"]
+    run = ["--guidance-scale", "1", "--seed", "3", "--state", "run.state"]
+    assert main(["generate", *banded, *run, "-o", "part/", "--num-frames", "6"]) == 0
+    assert "4 steps, banded lookahead" in capsys.readouterr().err
+    facts = read_metadata("part")
+    assert facts["lookahead"] == "banded"
+    assert "--banded-lookahead" in facts["command"]
+    assert main(["generate", "--state", "run.state", "--lookahead"]) == 2
+    assert "was saved with --banded-lookahead, not with --lookahead" in capsys.readouterr().err
+    assert main(["generate", *banded, *run, "--num-frames", "8"]) == 0
+    again = shlex.split(facts["command"])[1:]
+    again[again.index("part/")], again[again.index("6")] = "again/", "8"
+    assert main(again) == 0
+    assert np.array_equal(read_frames("again"), read_frames("part"))
+
+
 # ---------------------------------------------------------------------- interrupted and continued
 
 

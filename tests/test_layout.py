@@ -38,8 +38,72 @@ def test_cost_is_that_of_the_paper():
 
 def test_filling_from_known_frames_costs_half_a_queue():
     layout = QueueLayout(16, 4, lookahead=False)
-    assert layout.fill_windows == 16 * (1 + 2 + 3 + 4)
-    assert layout.filled_windows(16) == 16
+    assert layout.fill_forwards == 16 * 16 * (1 + 2 + 3 + 4)
+    assert layout.filled_forwards(16) == 16 * 16
+
+
+@pytest.mark.parametrize(("f", "n", "b"), SHAPES)
+def test_banded_lookahead_is_one_pass_that_costs_the_queue_and_its_context(f, n, b):
+    layout = QueueLayout(f, n, "banded", b)
+    (window,) = layout.windows
+    assert (list(window.reads), list(window.writes)) == (list(range(layout.size)), list(range(f // 2, layout.size)))
+    assert layout.frame_forwards_per_frame == (n * f + f // 2) / b
+    fronts = [max(layout.context, layout.size - b * i) for i in range(1, layout.levels + 1)]
+    passes = [window for front in fronts for window in layout.windows_from(front)]
+    assert [list(w.writes) for w in passes] == [list(range(front, layout.size)) for front in fronts]
+    # As in windows, f - 1 known frames before the first new one are read, or all there are.
+    assert all(w.start == max(0, w.write_start - f + 1) and w.stop == layout.size for w in passes)
+    assert layout.fill_forwards == sum(len(w.reads) for w in passes)
+    assert all(len(w.reads) >= f for w in passes)
+
+
+@pytest.mark.parametrize("f", [2, 5, 16])
+@pytest.mark.parametrize("lookahead", [False, True, "banded"])
+@pytest.mark.parametrize("band", [None, "windows", 0, 1])
+def test_every_slot_sees_f_slots_among_them_itself(f, lookahead, band):
+    layout = QueueLayout(f, 3, lookahead, band=band)
+    assert len(layout.bands) == layout.size
+    for p, seen in enumerate(layout.bands):
+        assert p in seen
+        assert (len(seen), seen.start >= 0, seen.stop <= layout.size) == (f, True, True)
+    assert list(layout.bands) == sorted(layout.bands, key=lambda seen: seen.start)
+    for window in QueueLayout(f, 3, lookahead).windows if band == "windows" else ():
+        assert lookahead == "banded" or all(layout.bands[p] == window.reads for p in window.writes)
+
+
+def test_bands_of_windows_are_those_of_the_windows():
+    for f in (4, 5):
+        windows, layout = QueueLayout(f, 3, True).windows, QueueLayout(f, 3, "banded", band="windows")
+        assert all(layout.bands[p] == w.reads for w in windows for p in w.writes)
+        assert layout.bands == QueueLayout(f, 3, True).bands
+        assert set(layout.bands[: f // 2]) == {range(f)}
+
+
+def test_a_sliding_band_stops_at_the_ends_of_the_queue():
+    bands = QueueLayout(16, 2, "banded", band=11).bands
+    assert [band.start for band in bands] == [0] * 12 + list(range(1, 24)) + [24] * 5
+    assert QueueLayout(4, 2, "banded", band=3).bands[-1] == range(6, 10)
+    assert QueueLayout(16, 2, "banded").bands == QueueLayout(16, 2, "banded", band=9).bands
+
+
+@pytest.mark.parametrize("band", ["windows", 11])
+def test_bands_of_the_last_slots_are_those_of_all_but_at_the_cut(band):
+    layout = QueueLayout(16, 4, "banded", band=band)
+    for count in (16, 17, 40, 72):
+        cut, first = layout.last_bands(count), layout.size - count
+        assert len(cut) == count
+        assert all(seen == range(max(0, seen.start), seen.start + 16) and seen.stop <= count for seen in cut)
+        whole = [range(seen.start - first, seen.stop - first) for seen in layout.bands[first:]]
+        assert all(a == b or (a.start == 0 and b.start < 0) for a, b in zip(cut, whole, strict=True))
+        assert all(p in seen for p, seen in enumerate(cut))
+    assert layout.last_bands(72) == layout.bands
+
+
+@pytest.mark.parametrize("change", [{"lookahead": "window"}, {"band": 4}, {"band": -1}, {"band": "none"}])
+def test_other_kinds_of_lookahead_and_bands_are_named(change):
+    name, value = next(iter(change.items()))
+    with pytest.raises(ValueError, match=f"^{name} must be .*, not {value!r}"):
+        QueueLayout(**{"frames": 4} | change)
 
 
 @pytest.mark.parametrize(

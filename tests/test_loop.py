@@ -14,7 +14,8 @@ LIKE = torch.zeros(1, 4, 1, 3, 3)
 NOISE = SeededNoise([7], SHAPE)
 
 LAYOUTS = [(16, 1, False), (8, 2, False), (4, 4, False), (16, 1, True), (8, 2, True), (4, 4, True), (2, 8, True)]
-ODD = [(5, 3, True), (5, 3, False), (3, 5, True), (15, 1, True)]
+LAYOUTS += [(16, 1, "banded"), (4, 4, "banded")]
+ODD = [(5, 3, True), (5, 3, False), (3, 5, True), (15, 1, True), (5, 3, "banded")]
 
 
 def world(frame):
@@ -70,7 +71,7 @@ def test_without_frame_mixing_all_settings_of_equal_length_agree(f, n, lookahead
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("lookahead", [False, True])
+@pytest.mark.parametrize("lookahead", [False, True, "banded"])
 @pytest.mark.parametrize("start", ["known", "noise"])
 def test_frames_per_level_without_frame_mixing_is_a_shorter_queue(lookahead, start):
     levels = read_levels(tiny.scheduler(), 8, eta=0.5)
@@ -103,7 +104,7 @@ def test_a_perfect_denoiser_leaves_the_lowest_level_where_the_schedule_does():
 
 @pytest.mark.parametrize("b", [1, 2])
 @pytest.mark.parametrize("start", ["known", "noise"])
-@pytest.mark.parametrize("lookahead", [False, True])
+@pytest.mark.parametrize("lookahead", [False, True, "banded"])
 @pytest.mark.parametrize("f", [4, 6, 5])
 def test_every_frame_goes_through_every_level_once_and_in_order(f, lookahead, start, b):
     """Invariant 1, the half about levels; and every label is the level that the content has."""
@@ -168,9 +169,10 @@ def test_a_batch_of_videos_is_the_videos_one_by_one():
         torch.testing.assert_close(both[k : k + 1], alone, rtol=1e-5, atol=1e-6)
 
 
-def test_known_frames_are_computed_around_but_never_changed():
+@pytest.mark.parametrize("lookahead", [True, "banded"])
+def test_known_frames_are_computed_around_but_never_changed(lookahead):
     """The fill skips windows without new frames, and costs what the layout says."""
-    layout = QueueLayout(4, 3, True)
+    layout = QueueLayout(4, 3, lookahead)
     levels = read_levels(tiny.scheduler(prediction_type="sample"), layout.levels)
     calls = []
 
@@ -179,7 +181,7 @@ def test_known_frames_are_computed_around_but_never_changed():
         return mixing(latents, timestep, frames)
 
     run(predict, layout, levels, 1)
-    assert len(calls) == layout.fill_windows
+    assert sum(len(frames) for call in calls for frames in call) == layout.fill_forwards
     assert calls[0] == [range(-3, 1)]  # the first new frame enters with the last known ones as its past
 
 

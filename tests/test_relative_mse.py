@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from fifo_diffusion.evaluation.relative_mse import relative_error
+from fifo_diffusion.evaluation.relative_mse import RelativeError, relative_error
 from fifo_diffusion.method import NoiseLevels, QueueLayout
 
 
@@ -54,6 +54,30 @@ def test_an_error_from_mixed_levels_is_seen_and_falls_with_partitions(setting):
         clips, noise = (torch.randn(3, 2, 2 + layout.slots, 4, 4, generator=generator) for _ in range(2))
         ratios.append(relative_error(Neighbourly(), levels, [layout], clips, noise, None)[0].ratio_of_norms()[0])
     assert ratios[0] > ratios[1] > ratios[2] > 1
+
+
+def test_a_banded_layout_is_one_pass_with_its_bands(setting):
+    class Banded(FrameByFrame):
+        given = ()
+
+        def predict(self, latents_BCFHW, timestep_BF, condition, **banding):
+            self.given += ((latents_BCFHW.shape[2], banding.get("bands")),)
+            return super().predict(latents_BCFHW, timestep_BF, condition)
+
+    levels, layout = setting(2, "banded")
+    generator, model = torch.Generator().manual_seed(0), Banded()
+    clips, noise = (torch.randn(3, 2, 2 + layout.slots, 4, 4, generator=generator) for _ in range(2))
+    (result,) = relative_error(model, levels, [layout], clips, noise, None)
+    assert model.given == ((4, None),) * layout.slots + ((layout.size, layout.bands),)
+    assert result.curve() == pytest.approx([1] * layout.slots, abs=1e-6)
+
+
+def test_differences_are_those_of_the_same_clips_and_parts_can_be_joined():
+    one, two = (RelativeError(torch.tensor([[a, 4.0], [9.0, 1.0]]), torch.ones(2, 2)) for a in (4.0, 9.0))
+    assert two.difference_of_norms(one) == pytest.approx((0.25, 0.25))
+    assert two.difference_of_errors(one) == pytest.approx((1.25, 1.25))
+    assert RelativeError.over_draws([one, two]).diagonal_BS.tolist() == [[6.5, 4.0], [9.0, 1.0]]
+    assert RelativeError.over_clips([one, two]).diagonal_BS.shape == (4, 2)
 
 
 def test_clips_that_are_too_short_are_refused(setting):

@@ -148,7 +148,7 @@ def test_the_queue_fills_while_the_clip_is_shown(fifo, monkeypatch):
         counts.append(len(calls) - before)
     layout = stream.settings.layout
     assert counts[0] == layout.levels
-    assert sum(counts[1:5]) == layout.fill_windows
+    assert sum(counts[1:5]) * layout.frames == layout.fill_forwards
     assert max(counts[1:5]) <= 2 * len(layout.windows)
     assert counts[5:] == [len(layout.windows)] * 3
 

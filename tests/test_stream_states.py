@@ -13,7 +13,16 @@ from streams import SMALL, frames, pictures
 
 @pytest.mark.parametrize("at", [0, 1, 3, 4, 5, 9])
 @pytest.mark.parametrize(
-    "setting", [{}, {"start": "noise", "eta": 0.5}, {"frames_per_level": 2}, {"lookahead": False}], ids=str
+    "setting",
+    [
+        {},
+        {"start": "noise", "eta": 0.5},
+        {"frames_per_level": 2},
+        {"lookahead": False},
+        {"lookahead": "banded"},
+        {"lookahead": "banded", "start": "noise", "frames_per_level": 2, "eta": 0.5},
+    ],
+    ids=str,
 )
 def test_interrupted_and_resumed_is_uninterrupted(fifo, tmp_path, at, setting):
     """Invariant 5, bit for bit, through a file."""

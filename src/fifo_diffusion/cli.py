@@ -66,6 +66,7 @@ def generate(
     prompt_change: options.PromptChange = None,
     num_partitions: options.NumPartitions = None,
     lookahead: options.Lookahead = None,
+    banded_lookahead: options.BandedLookahead = False,
     frames_per_level: options.FramesPerLevel = None,
     num_inference_steps: options.NumInferenceSteps = None,
     eta: options.Eta = None,

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from fifo_diffusion.method import Noise, QueueLayout
+from fifo_diffusion.method import Lookahead, Noise, QueueLayout
 from fifo_diffusion.models import registry
 from fifo_diffusion.models.base import VideoModel
 from fifo_diffusion.prompts import PromptTrack, parse_prompt
@@ -73,7 +73,7 @@ class FIFO:
         height: int | None = None,
         width: int | None = None,
         num_partitions: int = 4,
-        lookahead: bool = True,
+        lookahead: Lookahead = True,
         frames_per_level: int = 1,
         eta: float | None = None,
         window: int | None = None,
@@ -98,11 +98,14 @@ class FIFO:
             generator: draws the seed; not together with `seed`. With neither the seed is random (`stream.seed`).
             negative_prompt, guidance_scale, height, width: as in the pipeline's own call.
             num_partitions: n; each adds f slots to the queue and f denoising steps to every frame (section 3.2).
-            lookahead: twice the work per frame for less flicker (section 3.3).
+            lookahead: twice the work per frame for less flicker (section 3.3). "banded": the whole queue goes through
+                the model once, and every frame sees its own neighbours only: nearly the work of False (docs/method.md).
             frames_per_level: b neighbouring frames share a level and leave together: b times fewer steps per frame.
             eta: fresh noise per step, 0 (DDIM) to 1; the paper uses 0.5 or 1.
             window: f, where it is not the checkpoint's own clip length.
-            windows_per_batch: windows sent through the model at once; None: one on a CPU, else as many as fit.
+            windows_per_batch: windows sent through the model at once; None: one on a CPU, else as many as fit. With
+                lookahead="banded": the work inside layers is cut so that so many times f frames go through them at
+                once.
             num_inference_steps: only to be explicit; must equal n f / b.
             prompt_change: "tail", "queue" or "blend"; see `PromptTrack`.
             start: "clip" (a clip sampled by the base model opens the video), "noise" (Algorithm 2), an image, a path
@@ -195,7 +198,12 @@ class FIFO:
             return stream.collect(output_type)
 
     def layout(
-        self, *, num_partitions: int = 4, lookahead: bool = True, frames_per_level: int = 1, window: int | None = None
+        self,
+        *,
+        num_partitions: int = 4,
+        lookahead: Lookahead = True,
+        frames_per_level: int = 1,
+        window: int | None = None,
     ) -> QueueLayout:
         """The queue that `stream` would use with these arguments: its size, windows and cost."""
         return default_layout(self.model, num_partitions, lookahead, frames_per_level, window)

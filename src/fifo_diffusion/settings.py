@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from fifo_diffusion.method import QueueLayout
+from fifo_diffusion.method import Lookahead, QueueLayout
 from fifo_diffusion.models.base import VideoModel
 from fifo_diffusion.state import QueueState
 
@@ -21,7 +21,7 @@ class RunSettings:
     seeds: tuple[int, ...]
     batch: bool
     num_partitions: int
-    lookahead: bool
+    lookahead: Lookahead
     frames_per_level: int
     window: int
     eta: float
@@ -107,6 +107,12 @@ class RunSettings:
                 raise ValueError(f"{name} must be a number, not {given[name]!r}")
         settings = cls(seeds=_seeds(seed, generator, videos), pipeline_arguments=pipeline_arguments, **given)
         _check_steps(settings.layout, num_inference_steps)
+        if settings.layout.banded:
+            model.check_bands()
+            if compat == "published":
+                raise ValueError(
+                    'compat="published" knows no lookahead="banded": use lookahead=True, or leave compat out'
+                )
         model.latent_shape(settings.height, settings.width)
         return settings
 
@@ -133,7 +139,7 @@ class RunSettings:
 
 
 def default_layout(
-    model: VideoModel, num_partitions: int, lookahead: bool, frames_per_level: int, window: int | None
+    model: VideoModel, num_partitions: int, lookahead: Lookahead, frames_per_level: int, window: int | None
 ) -> QueueLayout:
     """The queue layout of these arguments, with the model's own clip length where no window is given."""
     return QueueLayout(model.frames if window is None else window, num_partitions, lookahead, frames_per_level)

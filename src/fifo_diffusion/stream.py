@@ -57,7 +57,8 @@ class FrameStream(Iterator[np.ndarray]):
         self._num_frames = num_frames
         self._callback = callback_on_frame
         # On a CPU batching windows gains nothing; elsewhere all go at once until memory says otherwise.
-        self._windows = windows_per_batch or (1 if self._like.device.type == "cpu" else len(self._layout.windows))
+        everything = -(-self._layout.frame_forwards // settings.window)
+        self._windows = windows_per_batch or (1 if self._like.device.type == "cpu" else everything)
         self._decoder = self._model.decoder()
         self._queue: Queue | None = None
         self._loop: Iterator[tuple[int, Tensor]] | None = None
@@ -285,15 +286,15 @@ class FrameStream(Iterator[np.ndarray]):
         opening = queue.first_new
         if self.frame_index >= opening or (self._num_frames is not None and self._num_frames <= opening):
             return
-        total = self._layout.fill_windows
+        total = self._layout.fill_forwards
         while self._filled < total and self._filled * opening < self.frame_index * total:
             self._advance()
 
     @property
     def _filled(self) -> int:
-        """Windows computed so far on the way to the first new frame."""
+        """Frame-forwards computed so far on the way to the first new frame."""
         assert self._queue is not None
-        return self._layout.filled_windows(self._queue.iteration)
+        return self._layout.filled_forwards(self._queue.iteration)
 
     def _advance(self) -> None:
         """One iteration of the queue."""
@@ -312,16 +313,27 @@ class FrameStream(Iterator[np.ndarray]):
     def _predict(self, latents_BCFHW: Tensor, timestep_BF: Tensor, windows: Sequence[Sequence[int]]) -> Tensor:
         head = self._queue.frames(self._layout)[self._layout.context] if self._queue else 0
         condition = self._prompts.condition(windows, head)
+        banding = self._banding(len(windows[0]))
+        at_once = self._windows if banding else len(windows)
         try:
-            return self._model.predict(latents_BCFHW, timestep_BF, condition).to(self._like.device)
+            return self._model.predict(latents_BCFHW, timestep_BF, condition, **banding).to(self._like.device)
         except RuntimeError as error:  # CUDA has a class of its own for it, other devices have not
-            if len(windows) == 1 or not _is_out_of_memory(error):
+            if at_once == 1 or not _is_out_of_memory(error):
                 raise
         # Too many windows at once: go on with half as many from here on.
-        self._windows = half = len(windows) // 2
+        self._windows = half = at_once // 2
+        if banding:
+            return self._predict(latents_BCFHW, timestep_BF, windows)
         rows = half * len(self.settings.seeds)
         first = self._predict(latents_BCFHW[:rows], timestep_BF[:rows], windows[:half])
         return torch.cat([first, self._predict(latents_BCFHW[rows:], timestep_BF[rows:], windows[half:])])
+
+    def _banding(self, frames: int) -> dict[str, Any]:
+        """What the model is told where so many frames at once are more than a window."""
+        layout = self._layout
+        if not layout.banded or frames <= layout.frames:
+            return {}
+        return {"bands": layout.last_bands(frames), "pieces": -(-frames // (layout.frames * self._windows))}
 
 
 def _is_out_of_memory(error: RuntimeError) -> bool:

@@ -57,12 +57,12 @@ class Cost:
         """Frame-forwards to fill the queue: until the first new frame can leave, that one's own included."""
         layout = self.layout
         if self.start == "noise":
-            return layout.levels * len(layout.windows) * layout.frames * self.passes
+            return layout.levels * layout.frame_forwards * self.passes
         if self.start == "published":
             return (layout.slots - layout.frames + 1) * self.per_frame
         if self.total is not None and self.total <= self.opening:
             return 0
-        return layout.fill_windows * layout.frames * self.passes
+        return layout.fill_forwards * self.passes
 
     def until(self, frames: int) -> float:
         """Frame-forwards that have been computed when so many frames are there."""

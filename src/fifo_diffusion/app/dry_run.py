@@ -20,8 +20,7 @@ def describe(plan: Plan) -> str:
         ("video", _video(plan)),
         *(("", f"{v.output}  seed {v.seed}  {_prompt(v.prompt)}") for v in plan.videos),
         ("queue", _queue(layout)),
-        ("windows", f"{len(layout.windows)} per iteration, of {layout.frames} frames each; slots read -> written:"),
-        *(("", line) for line in _windows(layout)),
+        *_windows(layout),
         *_cost(plan),
         ("memory", _memory(plan)),
         ("settings", f"eta {settings.eta:g}, guidance {settings.guidance_scale:g}, start {_start(plan)}"),
@@ -51,14 +50,20 @@ def _queue(layout: QueueLayout) -> str:
     )
 
 
-def _windows(layout: QueueLayout) -> list[str]:
+def _windows(layout: QueueLayout) -> list[tuple[str, str]]:
     """Slots are counted from the head of the queue; context slots are negative."""
+    if layout.banded:
+        return [
+            ("windows", f"none: {layout.size} slots at once, each sees {layout.frames} neighbours, itself among them")
+        ]
 
     def span(slots: range) -> str:
         return f"{slots.start - layout.context} to {slots.stop - 1 - layout.context}"
 
     lines = [f"{span(w.reads)} -> {span(w.writes)}" for w in layout.windows]
-    return lines if len(lines) <= 8 else [*lines[:6], f"... ({len(lines) - 7} more)", lines[-1]]
+    lines = lines if len(lines) <= 8 else [*lines[:6], f"... ({len(lines) - 7} more)", lines[-1]]
+    title = f"{len(layout.windows)} per iteration, of {layout.frames} frames each; slots read -> written:"
+    return [("windows", title), *(("", line) for line in lines)]
 
 
 def _cost(plan: Plan) -> list[tuple[str, str]]:

@@ -12,6 +12,9 @@ OUT_OF_MEMORY = (
 )
 
 
+LOOKAHEAD_OPTIONS = {True: "--lookahead", False: "--no-lookahead", "banded": "--banded-lookahead"}
+
+
 class CliError(Exception):
     """What the user is told, in one line.
 
@@ -60,7 +63,8 @@ def one_line(text: str) -> str:
 def in_shell_words(message: str) -> str:
     """A message that names arguments as in Python, as one that names the options of the shell command."""
     message = re.sub(r" \(in Python: [^)]*\)", "", message)
-    message = message.replace("lookahead=True", "--lookahead").replace("lookahead=False", "--no-lookahead")
+    for typed, option in LOOKAHEAD_OPTIONS.items():
+        message = message.replace(f"lookahead={typed!r}", option).replace(f'lookahead="{typed}"', option)
     message = re.sub(r"\b([a-z]+(?:_[a-z]+)*)=(?=[\w\"'.+-])", lambda m: f"{as_option(m[1])} ", message)
     message = re.sub(r'(--[a-z-]+) ["\'](\w+)["\']', r"\1 \2", message)
     options = "|".join(sorted(_OPTIONS_WITH_UNDERSCORE, key=len, reverse=True))

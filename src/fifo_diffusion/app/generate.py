@@ -169,7 +169,7 @@ class _Run:
         if plan.state is not None:
             length += f", going on from frame {plan.done}"
         steps = f"{settings.num_partitions} x {settings.window} frames, {settings.layout.levels} steps"
-        ahead = ", lookahead" if settings.lookahead else ""
+        ahead = {True: ", lookahead", False: "", "banded": ", banded lookahead"}[settings.lookahead]
         say(
             f"{self.video.output}: {length}, {settings.width}x{settings.height}, seed {self.video.seed}, {steps}{ahead}"
         )

@@ -169,6 +169,14 @@ Lookahead = Annotated[
         "--lookahead/--no-lookahead", panel=METHOD, help="Twice the work for less flicker. [dim]Default: on.[/dim]"
     ),
 ]
+BandedLookahead = Annotated[
+    bool,
+    _option(
+        "--banded-lookahead",
+        panel=METHOD,
+        help="Lookahead by one pass of the whole queue: nearly the work of --no-lookahead.",
+    ),
+]
 FramesPerLevel = Annotated[
     int | None,
     _option(

@@ -6,7 +6,7 @@ from inspect import signature
 from pathlib import Path
 from typing import Any
 
-from fifo_diffusion.app.errors import CliError, as_option, checking, usage
+from fifo_diffusion.app.errors import LOOKAHEAD_OPTIONS, CliError, as_option, checking, usage
 from fifo_diffusion.app.request import DEFAULT_MODEL, STARTS, STREAM_OPTIONS, Prompt, Request, Video
 from fifo_diffusion.video import count_frames, open_writer
 
@@ -240,7 +240,7 @@ def _other(request: Request, what: str) -> CliError:
 def as_typed(name: str, value: Any) -> str:
     """with --seed 3, with --no-lookahead, without --compat"""
     if name == "lookahead":
-        return "with --lookahead" if value else "with --no-lookahead"
+        return f"with {LOOKAHEAD_OPTIONS[value]}"
     if value is None or value is False:
         return f"without {as_option(name)}"
     return f"with {as_option(name)}" + ("" if value is True else f" {value}")

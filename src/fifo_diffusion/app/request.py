@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from fifo_diffusion.app.errors import as_option, usage
+from fifo_diffusion.app.errors import LOOKAHEAD_OPTIONS, as_option, usage
 from fifo_diffusion.app.prompt_files import read_prompts, read_schedule
 
 DEFAULT_MODEL = "toybox"
@@ -66,6 +66,12 @@ class Request:
         given = {name: value for name, value in options.items() if value is not None and value is not False}
         if options.get("lookahead") is False:
             given["lookahead"] = False
+        if given.pop("banded_lookahead", False):
+            if "lookahead" in given:
+                raise usage(
+                    f"{LOOKAHEAD_OPTIONS[given['lookahead']]} and --banded-lookahead exclude each other: give one"
+                )
+            given["lookahead"] = "banded"
         request = cls(given)
         request._check_together()
         state = request.state_file
@@ -179,7 +185,9 @@ class Request:
         for name, value in options.items():
             if name in ("prompt", "debug", "quiet", "dry_run", "overwrite") or value is None:
                 continue
-            if isinstance(value, bool):
+            if name == "lookahead":
+                words.append(LOOKAHEAD_OPTIONS[value])
+            elif isinstance(value, bool):
                 words.append(as_option(name if value else f"no_{name}"))
             else:
                 words += ["-o" if name == "output" else as_option(name), str(value)]

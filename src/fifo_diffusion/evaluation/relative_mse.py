@@ -15,13 +15,14 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from fifo_diffusion.method import NoiseLevels, QueueLayout
+from fifo_diffusion.method import Bands, NoiseLevels, QueueLayout
 
 
 class Predicts(Protocol):
-    """What is needed of a model; `fifo_diffusion.models.VideoModel` has it. Turn guidance off in the condition."""
+    """What is needed of a model; `fifo_diffusion.models.VideoModel` has it. Turn guidance off in the condition. `bands`
+    are only given for banded layouts."""
 
-    def predict(self, latents_BCFHW: Tensor, timestep_BF: Tensor, condition: Any) -> Tensor: ...
+    def predict(self, latents_BCFHW: Tensor, timestep_BF: Tensor, condition: Any, *, bands: Bands = ...) -> Tensor: ...
 
 
 @dataclass(frozen=True)
@@ -31,10 +32,32 @@ class RelativeError:
     diagonal_BS: Tensor
     reference_BS: Tensor
 
+    @classmethod
+    def over_draws(cls, results: Sequence["RelativeError"]) -> "RelativeError":
+        """The mean of results on the same clips with other noise."""
+        return cls(*(torch.stack(values).mean(0) for values in zip(*map(_tensors, results), strict=True)))
+
+    @classmethod
+    def over_clips(cls, results: Sequence["RelativeError"]) -> "RelativeError":
+        """Results on different clips as one."""
+        return cls(*(torch.cat(values) for values in zip(*map(_tensors, results), strict=True)))
+
     def ratio_of_norms(self) -> tuple[float, float]:
         """Eq. 7: mean over slots of the ratio of norms, and its standard error over clips."""
-        per_clip = (self.diagonal_BS / self.reference_BS).sqrt().mean(1)
-        return float(per_clip.mean()), _standard_error(per_clip)
+        return _mean_of(self._norms_B)
+
+    def difference_of_norms(self, other: "RelativeError") -> tuple[float, float]:
+        """How much larger Eq. 7 is than in another setting on the same clips and noise, and the standard error of the
+        difference: it is much smaller than that of either, because clips differ more than settings."""
+        return _mean_of(self._norms_B - other._norms_B)
+
+    def difference_of_errors(self, other: "RelativeError") -> tuple[float, float]:
+        """The same for `ratio_of_errors`."""
+        return _mean_of((self.diagonal_BS - other.diagonal_BS).mean(1) / self.reference_BS.mean())
+
+    @property
+    def _norms_B(self) -> Tensor:
+        return (self.diagonal_BS / self.reference_BS).sqrt().mean(1)
 
     def ratio_of_errors(self) -> tuple[float, float]:
         """Mean squared error of all slots over that of the reference, and its standard error over clips."""
@@ -47,15 +70,23 @@ class RelativeError:
         return (self.diagonal_BS / self.reference_BS).sqrt().mean(0).tolist()
 
 
+def _tensors(result: RelativeError) -> tuple[Tensor, Tensor]:
+    return result.diagonal_BS, result.reference_BS
+
+
+def _mean_of(values: Tensor) -> tuple[float, float]:
+    return float(values.mean()), _standard_error(values)
+
+
 def _standard_error(values: Tensor) -> float:
     return float(values.std() / len(values) ** 0.5) if len(values) > 1 else float("nan")
 
 
 def _noise_error(
-    model: Predicts, levels: NoiseLevels, noisy: Tensor, noise: Tensor, level_BF: Tensor, condition: Any
+    model: Predicts, levels: NoiseLevels, noisy: Tensor, noise: Tensor, level_BF: Tensor, condition: Any, **banding: Any
 ) -> Tensor:
     """Mean squared error of the predicted noise (B, F)."""
-    prediction = model.predict(noisy, levels.timestep[level_BF], condition)
+    prediction = model.predict(noisy, levels.timestep[level_BF], condition, **banding)
     return (levels.split(noisy, prediction, level_BF)[1] - noise).pow(2).mean((1, 3, 4))
 
 
@@ -91,9 +122,10 @@ def diagonal_errors(
     clean, xi = clips[:, :, skip:], noise[:, :, skip:]
     level = torch.tensor(layout.slot_levels).expand(len(clips), -1)
     noisy, result = levels.renoise(clean, xi, level), torch.empty(len(clips), layout.slots)
+    banding = {"bands": layout.bands} if layout.banded else {}
     for window in layout.windows:
         part = slice(window.start, window.stop)
-        error = _noise_error(model, levels, noisy[:, :, part], xi[:, :, part], level[:, part], condition)
+        error = _noise_error(model, levels, noisy[:, :, part], xi[:, :, part], level[:, part], condition, **banding)
         written = slice(window.write_start - layout.context, window.write_stop - layout.context)
         result[:, written] = error[:, window.write_start - window.start : window.write_stop - window.start]
     return result
@@ -107,8 +139,8 @@ def relative_error(
     noise: Tensor,
     condition: Any,
 ) -> list[RelativeError]:
-    """One result per layout. All layouts share frames and partitions (they may differ in lookahead), hence one
-    reference."""
+    """One result per layout. All layouts share frames and partitions (they may differ in lookahead and its band), hence
+    one reference."""
     if len({(layout.frames, layout.partitions, layout.frames_per_level) for layout in layouts}) != 1:
         raise ValueError("the layouts must agree in frames, partitions and frames_per_level")
     reference = reference_errors(model, levels, layouts[0], clips, noise, condition)

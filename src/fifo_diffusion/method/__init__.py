@@ -4,12 +4,14 @@ Legend of tensor names: B videos (or rows of a batch), C latent channels, F fram
 L levels.
 """
 
-from fifo_diffusion.method.layout import QueueLayout, Window
+from fifo_diffusion.method.layout import Bands, Lookahead, QueueLayout, Window
 from fifo_diffusion.method.levels import NoiseLevels
 from fifo_diffusion.method.loop import Queue, complete_clip, diagonal_denoising, sample_clip
 from fifo_diffusion.method.noise import Noise, SeededNoise
 
 __all__ = [
+    "Bands",
+    "Lookahead",
     "Noise",
     "NoiseLevels",
     "Queue",

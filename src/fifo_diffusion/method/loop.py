@@ -15,7 +15,8 @@ HISTORY_GUIDANCE = 2.0
 
 Predict = Callable[[Tensor, Tensor, Sequence[Sequence[int]]], Tensor]
 """`predict(latents_BCFHW, timestep_BF, frames)`: the model after guidance. `frames` has one list of f frame numbers per
-window; rows are window by window, and within a window video by video (B = windows x videos)."""
+window (with banded lookahead there is one, of more than f); rows are window by window, and within a window video by
+video (B = windows x videos)."""
 
 
 @dataclass

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fifo_diffusion.method import NoiseLevels
+from fifo_diffusion.method import Bands, NoiseLevels
 
 
 class VideoModel(ABC):
@@ -72,17 +72,37 @@ class VideoModel(ABC):
         frames, P), whose rows sum to one."""
 
     @abstractmethod
-    def predict(self, latents_BCFHW: Tensor, timestep_BF: Tensor, condition: Any) -> Tensor:
+    def predict(
+        self,
+        latents_BCFHW: Tensor,
+        timestep_BF: Tensor,
+        condition: Any,
+        *,
+        bands: Bands | None = None,
+        pieces: int = 1,
+    ) -> Tensor:
         """The model's prediction after guidance, of the latents' shape, float32.
 
         Args:
             latents_BCFHW: float32, on `device`; B = windows x videos, window by window.
             timestep_BF: one timestep per frame.
             condition: for the same videos; repeated for every window.
+            bands: the f frames that each of the F frames may see, where F is more than a window (`QueueLayout.bands`).
+                Only given to models whose `check_bands` lets it pass.
+            pieces: with bands, into how many pieces the work inside layers is cut, to bound memory. The result depends
+                on it by rounding only (1e-5 relative in norm in float32).
 
         Raises:
             RuntimeError: the denoiser returned another shape than it was given.
         """
+
+    def check_bands(self) -> None:
+        """Whether `predict` takes `bands`.
+
+        Raises:
+            ValueError: it does not, which is so unless a family says otherwise.
+        """
+        raise ValueError(f'{self.family} models cannot do lookahead="banded": use lookahead=True, at twice the cost')
 
     @abstractmethod
     def decoder(self) -> Any:

@@ -3,6 +3,7 @@
 import inspect
 import sys
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,7 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fifo_diffusion.method import NoiseLevels
+from fifo_diffusion.method import Bands, NoiseLevels
+from fifo_diffusion.models.banded import BandedPass
 from fifo_diffusion.models.base import VideoModel
 from fifo_diffusion.models.capture import capture
 from fifo_diffusion.models.per_frame import PerFrameHooks, reset_if_compiled
@@ -117,7 +119,15 @@ class UNet3DModel(VideoModel):
         return TextCondition(mixed, first.guidance_scale, first.arguments)
 
     @torch.no_grad()
-    def predict(self, latents_BCFHW: Tensor, timestep_BF: Tensor, condition: TextCondition) -> Tensor:
+    def predict(
+        self,
+        latents_BCFHW: Tensor,
+        timestep_BF: Tensor,
+        condition: TextCondition,
+        *,
+        bands: Bands | None = None,
+        pieces: int = 1,
+    ) -> Tensor:
         unet, text = self.pipe.unet, condition.text
         if not condition.per_frame:
             text = text.repeat(1, len(latents_BCFHW) // text.shape[1], 1, 1)
@@ -126,7 +136,8 @@ class UNet3DModel(VideoModel):
         timestep = timestep_BF.to(latents.device).repeat(passes, 1)
         text = text.flatten(0, 1)
         per_frame = text if condition.per_frame else None
-        with self._hooks.active(timestep, per_frame):
+        banded = BandedPass(unet, bands, latents.device, pieces) if bands is not None else nullcontext()
+        with self._hooks.active(timestep, per_frame), banded:
             text = text[:, 0] if condition.per_frame else text
             output = unet(latents, timestep[:, 0], encoder_hidden_states=text, **condition.arguments)[0]
         if output.shape != latents.shape:
@@ -139,6 +150,10 @@ class UNet3DModel(VideoModel):
             return output
         without, with_text = output[:rows], output[rows:]
         return without + condition.guidance_scale * (with_text - without)
+
+    def check_bands(self) -> None:
+        """Raises ValueError where the U-Net has temporal layers that cannot be banded."""
+        BandedPass.check(self.pipe.unet)
 
     def decoder(self) -> FrameDecoder:
         return FrameDecoder(self.pipe.vae)
