@@ -33,6 +33,12 @@ UNET = {
     "motion_max_seq_length": PLACES,
     "cross_attention_dim": 24,
 }
+LIGHT = {
+    "block_out_channels": (32,),
+    "down_block_types": ("DownBlockMotion",),
+    "up_block_types": ("UpBlockMotion",),
+}
+"""For tests that run many steps: text only in the middle block."""
 XL = {
     "addition_embed_type": "text_time",
     "addition_time_embed_dim": 8,
@@ -42,8 +48,19 @@ XL = {
 }
 
 
+def motion_adapter():
+    """What motion modules are loaded from; the pipeline keeps it, but does not run it."""
+    return MotionAdapter(
+        block_out_channels=(32, 64),
+        motion_layers_per_block=1,
+        motion_num_attention_heads=2,
+        motion_norm_num_groups=16,
+        motion_max_seq_length=PLACES,
+    )
+
+
 def components(xl=False, **changes):
-    parts = tiny.components() | {"motion_adapter": None}
+    parts = tiny.components() | {"motion_adapter": motion_adapter()}
     parts["unet"] = tiny.randomize(UNetMotionModel(**UNET | (XL if xl else {}) | changes), 0)
     if xl:
         second = {"hidden_size": 16, "intermediate_size": 32, "projection_dim": 12, "num_hidden_layers": 2}
@@ -93,14 +110,9 @@ class TestAnimateDiff(AnimateDiffContract):
         assert distance(found[:, :, 0], right[:, :, 0]) > 100 * contract.TOLERANCE
 
 
-class TestOldAdapter(AnimateDiffContract):
-    """Motion adapters of the first version have no module in the middle block."""
-
-    def make_pipe(self):
-        return pipeline(use_motion_mid_block=False)
-
-
 class TestXL(AnimateDiffContract):
+    """Stable Diffusion XL: two text encoders, a pooled text and sizes."""
+
     def make_pipe(self):
         return pipeline(xl=True)
 
@@ -127,11 +139,8 @@ class TestXL(AnimateDiffContract):
             self.condition(model, self.prompts[:1], guidance_rescale=0.7)
 
 
-class TestToldTheGuidance(TestXL):
+class ToldTheGuidance(TestXL):
     """Distilled U-Nets take the guidance scale as an embedding, in one pass."""
-
-    def make_pipe(self):
-        return pipeline(xl=True, time_cond_proj_dim=16)
 
     def stock(self, pipe, latents, timestep, text, pooled=None, sizes=None):
         scale = torch.full((len(text),), self.guidance_scale - 1)
@@ -143,9 +152,23 @@ class TestToldTheGuidance(TestXL):
         finally:
             del pipe.unet.forward
 
-    @pytest.mark.parametrize("videos", [1, 2])
-    def test_equal_timesteps_are_the_stock_denoiser(self, pipe, model, videos):
-        super().test_equal_timesteps_are_the_stock_denoiser(pipe, model, videos, self.guidance_scale)
+
+@pytest.mark.parametrize(
+    ("kind", "xl", "changes"),
+    [
+        (AnimateDiffContract, False, {"use_motion_mid_block": False}),
+        (ToldTheGuidance, True, {"time_cond_proj_dim": 16}),
+    ],
+    ids=["adapters of the first version", "told the guidance"],
+)
+def test_variants(kind, xl, changes):
+    pipe = pipeline(xl, **changes)
+    model = registry.wrap(pipe)
+    kind().test_without_frame_mixing_every_frame_is_stock_at_its_own_timestep(pipe, model)
+    kind().test_a_batch_of_videos_is_the_videos_one_by_one(model)
+    kind().test_windows_batched_are_windows_one_by_one(model, 2)
+    kind().test_one_text_per_frame(model)
+    kind().test_the_captured_loop_is_the_pipeline(pipe, model)
 
 
 # ---------------------------------------------------------------------- as users have these pipelines
@@ -252,7 +275,7 @@ def test_defaults_and_limits():
     with FIFO(pipeline()) as fifo:
         expected = {"guidance_scale": 7.5, "height": 16, "width": 16, "fps": 8, "eta": 0.0}
         assert (fifo.model.frames, fifo.model.defaults) == (PLACES, expected)
-        with pytest.raises(ValueError, match="window=7 is more frames than .*: use window=6 or less"):
+        with pytest.raises(ValueError, match=r"window=7 is more frames than .*: use window=6 or less"):
             fifo.stream("a cat", **SMALL | {"window": 7})
         with pytest.raises(ValueError, match='AnimateDiff models cannot do lookahead="banded": use lookahead=True'):
             fifo.stream("a cat", lookahead="banded", **SMALL)
@@ -268,14 +291,7 @@ def test_a_unet_joined_with_a_motion_adapter():
     kinds |= {"up_block_types": ("UpBlock2D", "CrossAttnUpBlock2D")}
     names = ("sample_size", "block_out_channels", "norm_num_groups", "layers_per_block", "cross_attention_dim")
     unet = UNet2DConditionModel(attention_head_dim=2, **{name: UNET[name] for name in names}, **kinds)
-    adapter = MotionAdapter(
-        block_out_channels=(32, 64),
-        motion_layers_per_block=1,
-        motion_num_attention_heads=2,
-        motion_norm_num_groups=16,
-        motion_max_seq_length=PLACES,
-    )
-    parts = components() | {"unet": tiny.randomize(unet, 0), "motion_adapter": tiny.randomize(adapter, 1)}
+    parts = components() | {"unet": tiny.randomize(unet, 0), "motion_adapter": tiny.randomize(motion_adapter(), 1)}
     pipe = AnimateDiffPipeline(**parts)
     pipe.set_progress_bar_config(disable=True)
     assert registry.wrap(pipe).frames == PLACES
@@ -285,7 +301,7 @@ def test_a_unet_joined_with_a_motion_adapter():
 @pytest.mark.parametrize("xl", [False, True])
 def test_streams(xl):
     """Batches, windows at once, a start from a picture, a stop in between: all the same frames."""
-    with FIFO(pipeline(xl)) as fifo:
+    with FIFO(pipeline(xl, **LIGHT)) as fifo:
         long = frames(fifo.stream("a cat", seed=4, num_frames=7, **SMALL))
         assert same(long, frames(fifo.stream("a cat", seed=4, num_frames=7, windows_per_batch=4, **SMALL)))
         both = frames(fifo.stream(["a cat", "a dog"], seed=4, num_frames=7, **SMALL))
@@ -305,7 +321,7 @@ def test_streams(xl):
 def test_a_saved_folder_through_the_command_line(xl, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    pipeline(xl).save_pretrained("model")
+    pipeline(xl, **LIGHT).save_pretrained("model")
     run = ["generate", "a red ball", "--model", "model", "--num-partitions", "1", "--seed", "3", "--dtype", "float32"]
     assert main([*run, "--num-frames", "8", "--window", "4", "--device", "cpu", "-o", "out/"]) == 0
     with FIFO.from_pretrained("model", device="cpu") as fifo:

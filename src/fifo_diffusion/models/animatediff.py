@@ -175,6 +175,4 @@ def _refuse_other_methods(pipe: Any) -> None:
     """FreeNoise widens the motion modules' view, FreeInit samples a clip several times over: neither fits a queue."""
     for name, method in (("free_noise", "FreeNoise"), ("free_init", "FreeInit")):
         if getattr(pipe, f"{name}_enabled", False):
-            raise ValueError(
-                f"{method} is enabled on this pipeline and does not go with FIFO: call pipe.disable_{name}()"
-            )
+            raise ValueError(f"{method} is enabled on this pipeline, which FIFO cannot use: call pipe.disable_{name}()")
