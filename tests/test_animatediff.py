@@ -338,6 +338,18 @@ def test_a_saved_folder_through_the_command_line(xl, tmp_path, monkeypatch, caps
         assert error.count("\n") == 1
 
 
+@pytest.mark.parametrize("xl", [False, True])
+def test_half_precision(xl):
+    x = torch.randn(1, 4, 4, 8, 8, generator=torch.Generator().manual_seed(0))
+    found = []
+    for dtype in (torch.float32, torch.float16):
+        model = registry.wrap(pipeline(xl).to(dtype))
+        condition = model.condition(["a red ball"], height=16, width=16, guidance_scale=3.0)
+        found.append(model.predict(x, torch.tensor([[100, 300, 500, 700]]), condition))
+    assert found[1].dtype == torch.float32
+    assert distance(found[1], found[0]) < 0.01
+
+
 def test_xl_autoencoder_works_in_float32():
     """It overflows in float16; the pipeline widens it for decoding, and so do we. Its weights come back unchanged."""
     pipe = pipeline(xl=True)

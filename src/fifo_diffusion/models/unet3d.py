@@ -110,7 +110,8 @@ class UNet3DModel(VideoModel):
                 f"{type(self.pipe).__name__} gave its U-Net {len(sample)} rows for {len(prompts)} prompts"
             )
         # One row of text per video, or as many alike as it has frames.
-        return TextCondition(text.unflatten(0, (1 + guided, len(prompts), -1))[:, :, 0], scale, record)
+        text = text.unflatten(0, (1 + guided, len(prompts), -1))[:, :, 0].contiguous()
+        return TextCondition(text, scale, record)
 
     def mix(self, conditions: Sequence[TextCondition], weight_WFP: Tensor) -> TextCondition:
         return replace(conditions[0], text=mixed([c.text for c in conditions], weight_WFP))
