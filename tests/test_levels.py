@@ -151,7 +151,7 @@ def test_what_cannot_be_stepped_is_refused_with_a_way_out():
     refuse("leave eta=0", flow(), eta=0.5)
     refuse("invert_sigmas", flow(invert_sigmas=True))
     refuse("dynamic shifting", flow(use_dynamic_shifting=True))
-    refuse("LCMScheduler draws all noise anew at every step: leave eta=0", diffusers.LCMScheduler(), eta=0.5)
+    refuse("LCMScheduler draws all noise anew at every step: leave eta out", diffusers.LCMScheduler(), eta=0.5)
     refuse("LCMScheduler at most 50: use frames_per_level", diffusers.LCMScheduler(), 64)
     refuse("set thresholding=False", tiny.scheduler(thresholding=True))
     refuse("set pipe.scheduler to a DDIMScheduler", diffusers.EDMEulerScheduler())

@@ -189,7 +189,7 @@ def _lcm_levels(scheduler: Any, count: int, eta: float) -> NoiseLevels:
     of e beside the fresh noise.
     """
     if eta:
-        raise ValueError("LCMScheduler draws all noise anew at every step: leave eta=0")
+        raise ValueError("LCMScheduler draws all noise anew at every step: leave eta out")
     config = scheduler.config
     if count > config.original_inference_steps:
         raise ValueError(
