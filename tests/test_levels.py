@@ -67,6 +67,24 @@ def test_ddpm(prediction_type, variance_type, clip, monkeypatch):
     torch.testing.assert_close(found, expected, rtol=2e-5, atol=2e-5)
 
 
+@pytest.mark.parametrize("prediction_type", ["epsilon", "v_prediction", "sample"])
+@pytest.mark.parametrize(
+    "config",
+    [{}, {"clip_sample": True, "clip_sample_range": 0.7}, {"set_alpha_to_one": False, "timestep_scaling": 0.001}],
+    ids=str,
+)
+def test_lcm(prediction_type, config, monkeypatch):
+    """The last makes its boundary condition large: c_skip is 0.2 to 0.96 there, and below 1e-5 as models have it."""
+    scheduler = diffusers.LCMScheduler(prediction_type=prediction_type, **config)
+    sample, prediction, noise = frames_at_all_levels()
+    levels = read_levels(scheduler, COUNT)
+    found = levels.step(sample, prediction, torch.arange(COUNT)[None], noise)
+    draws = iter(noise.unbind(2)[1:])  # the last step of a frame draws none
+    monkeypatch.setattr("diffusers.schedulers.scheduling_lcm.randn_tensor", lambda *a, **k: next(draws))
+    expected = one_by_one(scheduler, sample, prediction, noise)
+    torch.testing.assert_close(found, expected, rtol=2e-5, atol=2e-5)
+
+
 @pytest.mark.parametrize("shift", [1.0, 5.0])
 @pytest.mark.parametrize("stochastic", [False, True])
 def test_flow_matching(shift, stochastic, monkeypatch):
@@ -133,6 +151,8 @@ def test_what_cannot_be_stepped_is_refused_with_a_way_out():
     refuse("leave eta=0", flow(), eta=0.5)
     refuse("invert_sigmas", flow(invert_sigmas=True))
     refuse("dynamic shifting", flow(use_dynamic_shifting=True))
+    refuse("LCMScheduler draws all noise anew at every step: leave eta out", diffusers.LCMScheduler(), eta=0.5)
+    refuse("LCMScheduler at most 50: use frames_per_level", diffusers.LCMScheduler(), 64)
     refuse("set thresholding=False", tiny.scheduler(thresholding=True))
     refuse("set pipe.scheduler to a DDIMScheduler", diffusers.EDMEulerScheduler())
     refuse("zero terminal SNR", tiny.scheduler(rescale_betas_zero_snr=True))

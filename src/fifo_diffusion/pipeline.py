@@ -34,6 +34,7 @@ class FIFO:
 
     Raises:
         TypeError: the pipeline's class is not supported.
+        ValueError: something is enabled on it that does not go with FIFO (FreeNoise, say).
     """
 
     def __init__(self, pipe: Any, *, model: VideoModel | None = None) -> None:

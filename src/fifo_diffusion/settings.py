@@ -113,6 +113,11 @@ class RunSettings:
                 raise ValueError(
                     'compat="published" knows no lookahead="banded": use lookahead=True, or leave compat out'
                 )
+        if model.most_frames is not None and settings.window > model.most_frames:
+            raise ValueError(
+                f"window={settings.window} is more frames than this model can take at once: use window="
+                f"{model.most_frames} or less"
+            )
         model.latent_shape(settings.height, settings.width)
         return settings
 

@@ -22,11 +22,13 @@ class VideoModel(ABC):
     Attributes:
         family: name of the base-model family.
         frames: f, the window length that the checkpoint was trained on (latent frames).
+        most_frames: the longest window that `predict` takes; None: any.
         defaults: values for arguments that the caller leaves out: guidance_scale, height, width, fps, eta.
     """
 
     family: str
     frames: int
+    most_frames: int | None = None
     defaults: dict[str, Any]
 
     @property

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from fifo_diffusion import toybox
+from fifo_diffusion.models.animatediff import AnimateDiffModel, AnimateDiffXLModel
 from fifo_diffusion.models.base import VideoModel
 from fifo_diffusion.models.text_to_video import TextToVideoPipeline, VideoCrafterPipeline
 from fifo_diffusion.models.unet3d import UNet3DModel
@@ -81,6 +82,18 @@ _FAMILIES: list[Family] = [
         VideoCrafterModel,
         VideoCrafterPipeline,
         "contract tests on random weights, recorded numbers of every part",
+    ),
+    Family(
+        "AnimateDiff (Stable Diffusion 1.5 with a motion adapter)",
+        ("AnimateDiffPipeline",),
+        AnimateDiffModel,
+        verified="contract tests on random weights; quality not seen by us",
+    ),
+    Family(
+        "AnimateDiff XL (Stable Diffusion XL with a motion adapter)",
+        ("AnimateDiffSDXLPipeline",),
+        AnimateDiffXLModel,
+        verified="contract tests on random weights; quality not seen by us",
     ),
 ]
 

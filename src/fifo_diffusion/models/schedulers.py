@@ -101,7 +101,7 @@ class SignalScaleDDIMScheduler(DDIMScheduler):
 def read_levels(scheduler: Any, count: int, *, eta: float = 0.0, scheduler_exact: bool = False) -> NoiseLevels:
     """Noise levels of `count` sampling steps of a diffusers scheduler.
 
-    DDIM (with eta), DDPM and flow-matching Euler are stepped as they are. Every other scheduler that is defined by
+    DDIM (with eta), DDPM, LCM and flow-matching Euler are stepped as they are. Every other scheduler that is defined by
     diffusion betas (DPM++, UniPC, PNDM, Euler, ...) is stepped by DDIM on its own betas and spacing, with a note in
     the log.
 
@@ -132,6 +132,8 @@ def read_levels(scheduler: Any, count: int, *, eta: float = 0.0, scheduler_exact
         )
     if config.get("thresholding"):
         raise ValueError("dynamic thresholding is not supported: set thresholding=False in the scheduler's config")
+    if name.startswith("LCM"):
+        return _lcm_levels(scheduler, count, eta)
     as_they_are = (
         "DDIMScheduler",
         "DDIMParallelScheduler",
@@ -178,6 +180,42 @@ def _ddpm_details(levels: NoiseLevels, config: Any, abar: Tensor, target: Tensor
     elif variance_type not in ("fixed_small", "learned_range"):
         raise ValueError(f"DDPM variance_type {variance_type!r} is not supported: use fixed_small or fixed_large")
     return levels.with_clipped_direction()
+
+
+def _lcm_levels(scheduler: Any, count: int, eta: float) -> NoiseLevels:
+    """Latent consistency models (arXiv 2310.04378): the clean latent, and all noise fresh at every step.
+
+    Their function of x is c_out x0 + c_skip x. With x = alpha x0 + sigma e that is a step to more of x0, and to a trace
+    of e beside the fresh noise.
+    """
+    if eta:
+        raise ValueError("LCMScheduler draws all noise anew at every step: leave eta out")
+    config = scheduler.config
+    if count > config.original_inference_steps:
+        raise ValueError(
+            f"the queue has {count} levels but LCMScheduler at most {config.original_inference_steps}: use "
+            "frames_per_level, so that num_partitions x window / frames_per_level is what the model was made for "
+            "(4 to 8, say)"
+        )
+    scheduler.set_timesteps(count)
+    timestep = scheduler.timesteps.flip(0).cpu()
+    abar = scheduler.alphas_cumprod.double().cpu()[timestep]
+    target = torch.cat([torch.ones(1, dtype=torch.float64), abar[:-1]])
+    alpha, sigma, fresh = abar.sqrt(), (1 - abar).sqrt(), (1 - target).sqrt()
+    skip, out = scheduler.get_scalings_for_boundary_condition_discrete(timestep.double())
+    kept = target.sqrt() * skip * sigma
+    return NoiseLevels(
+        timestep,
+        alpha,
+        sigma,
+        target.sqrt() * (out + skip * alpha),
+        (fresh**2 + kept**2).sqrt(),
+        fresh,
+        fresh,
+        config.get("prediction_type", "epsilon"),
+        float(config.get("clip_sample_range", 1.0)) if config.get("clip_sample") else None,
+        clip_direction=True,  # e is what is left of x, or c_skip x would not come out
+    )
 
 
 def _flow_levels(scheduler: Any, count: int, eta: float) -> NoiseLevels:

@@ -4,7 +4,7 @@ import inspect
 import sys
 from collections.abc import Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -109,14 +109,12 @@ class UNet3DModel(VideoModel):
             raise RuntimeError(
                 f"{type(self.pipe).__name__} gave its U-Net {len(sample)} rows for {len(prompts)} prompts"
             )
-        return TextCondition(text.unflatten(0, (1 + guided, len(prompts))), scale, record)
+        # One row of text per video, or as many alike as it has frames.
+        text = text.unflatten(0, (1 + guided, len(prompts), -1))[:, :, 0].contiguous()
+        return TextCondition(text, scale, record)
 
     def mix(self, conditions: Sequence[TextCondition], weight_WFP: Tensor) -> TextCondition:
-        first = conditions[0]
-        texts = torch.stack([c.text for c in conditions])  # (P, G, B, tokens, D)
-        weight = weight_WFP.to(texts.device, texts.dtype)
-        mixed = torch.einsum("wfp,pgbtd->gwbftd", weight, texts).flatten(1, 2)
-        return TextCondition(mixed, first.guidance_scale, first.arguments)
+        return replace(conditions[0], text=mixed([c.text for c in conditions], weight_WFP))
 
     @torch.no_grad()
     def predict(
@@ -128,18 +126,11 @@ class UNet3DModel(VideoModel):
         bands: Bands | None = None,
         pieces: int = 1,
     ) -> Tensor:
-        unet, text = self.pipe.unet, condition.text
-        if not condition.per_frame:
-            text = text.repeat(1, len(latents_BCFHW) // text.shape[1], 1, 1)
-        passes, rows = text.shape[:2]
+        unet, passes, rows = self.pipe.unet, len(condition.text), len(latents_BCFHW)
         latents = latents_BCFHW.to(unet.dtype).repeat(passes, 1, 1, 1, 1)
         timestep = timestep_BF.to(latents.device).repeat(passes, 1)
-        text = text.flatten(0, 1)
-        per_frame = text if condition.per_frame else None
-        banded = BandedPass(unet, bands, latents.device, pieces) if bands is not None else nullcontext()
-        with self._hooks.active(timestep, per_frame), banded:
-            text = text[:, 0] if condition.per_frame else text
-            output = unet(latents, timestep[:, 0], encoder_hidden_states=text, **condition.arguments)[0]
+        with BandedPass(unet, bands, latents.device, pieces) if bands is not None else nullcontext():
+            output = self._denoise(latents, timestep, condition)
         if output.shape != latents.shape:
             raise RuntimeError(
                 f"{type(unet).__name__} returned {tuple(output.shape)} for latents {tuple(latents.shape)}: it does not "
@@ -150,6 +141,14 @@ class UNet3DModel(VideoModel):
             return output
         without, with_text = output[:rows], output[rows:]
         return without + condition.guidance_scale * (with_text - without)
+
+    def _denoise(self, latents_RCFHW: Tensor, timestep_RF: Tensor, condition: TextCondition) -> Tensor:
+        """The U-Net on R = passes x windows x videos rows, in this order."""
+        text = rows_of(condition.text, len(latents_RCFHW))
+        with self._hooks.active(timestep_RF, text if condition.per_frame else None):
+            text = text[:, 0] if condition.per_frame else text
+            arguments = {"encoder_hidden_states": text, **condition.arguments}
+            return self.pipe.unet(latents_RCFHW, timestep_RF[:, 0], **arguments)[0]
 
     def check_bands(self) -> None:
         """Raises ValueError where the U-Net has temporal layers that cannot be banded."""
@@ -176,6 +175,19 @@ class UNet3DModel(VideoModel):
     def close(self) -> None:
         self._hooks.remove()
         reset_if_compiled(self.pipe.unet)
+
+
+def rows_of(value_GB: Tensor, rows: int) -> Tensor:
+    """(G, B, ...) for G passes of B videos, repeated for every window: (rows, ...), passes x windows x videos."""
+    repeats = rows // (value_GB.shape[0] * value_GB.shape[1])
+    return value_GB.repeat(1, repeats, *[1] * (value_GB.dim() - 2)).flatten(0, 1)
+
+
+def mixed(texts: Sequence[Tensor], weight_WFP: Tensor) -> Tensor:
+    """P embeddings (G, B, ...) averaged for every frame: (G, windows x videos, F, ...)."""
+    stacked = torch.stack([*texts])
+    weight = weight_WFP.to(stacked.device, stacked.dtype)
+    return torch.einsum("wfp,pgb...->gwbf...", weight, stacked).flatten(1, 2)
 
 
 def _output_class(pipe: Any) -> Any:
