@@ -157,4 +157,13 @@ def test_toybox_is_an_ordinary_diffusers_folder():
 
     pipe = diffusers.DiffusionPipeline.from_pretrained(PIPELINE_FOLDER)
     assert {"vae", "unet", "text_encoder", "tokenizer", "scheduler"} <= set(pipe.components)
-    assert sum(path.stat().st_size for path in PIPELINE_FOLDER.rglob("*") if path.is_file()) < 22e6
+    assert sum(path.stat().st_size for path in PIPELINE_FOLDER.rglob("*") if path.is_file()) < 40e6
+
+
+def test_the_diagonal_sister_differs_in_its_unet_only():
+    toybox, sister = (FIFO.from_pretrained(name) for name in ("toybox", "toybox-diagonal"))
+    assert toybox.model.defaults == sister.model.defaults
+    assert toybox.model.fingerprint() != sister.model.fingerprint()
+    for name in ("unet", "vae", "text_encoder"):
+        pairs = zip(getattr(toybox.pipe, name).parameters(), getattr(sister.pipe, name).parameters(), strict=True)
+        assert all(torch.equal(a, b) for a, b in pairs) == (name != "unet")

@@ -110,6 +110,7 @@ def _toybox() -> Finding:
 
     files = [PIPELINE_FOLDER / "model_index.json"]
     files += [PIPELINE_FOLDER / p / "diffusion_pytorch_model.safetensors" for p in ("unet", "vae")]
+    files += [PIPELINE_FOLDER / "unet" / "diffusion_pytorch_model.diagonal.safetensors"]  # of toybox-diagonal
     missing = [str(file.relative_to(PIPELINE_FOLDER)) for file in files if not file.is_file()]
     if missing:
         fix = f"install fifo-diffusion again: {sys.executable} -m pip install --force-reinstall --no-deps SOURCE_FOLDER"

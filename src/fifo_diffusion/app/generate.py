@@ -226,7 +226,7 @@ def speed_of(plan: Plan) -> float | None:
 
 
 def _unknown_to_toybox(model: str, prompt: str | dict[int, str]) -> list[str]:
-    if model != "toybox":
+    if model not in ("toybox", "toybox-diagonal"):
         return []
     from fifo_diffusion.toybox import describe
 

@@ -87,7 +87,8 @@ Model = Annotated[
         metavar="MODEL",
         panel=MODEL,
         help="A Hugging Face id (owner/name), a folder with a diffusers pipeline, an original VideoCrafter model.ckpt, "
-        "or toybox, the small model that comes with this program. [dim]Default: toybox.[/dim]",
+        "or toybox, the small model that comes with this program; toybox-diagonal is the same, trained for the queue. "
+        "[dim]Default: toybox.[/dim]",
     ),
 ]
 NumFrames = Annotated[

@@ -48,10 +48,14 @@ class Checkpoint:
 
 CHECKPOINT_FILE = "model.ckpt"  # as VideoCrafter's repositories on the hub call it
 
+_TOYBOX = Checkpoint(
+    toybox.NUM_FRAMES, {"guidance_scale": toybox.GUIDANCE_SCALE, "fps": toybox.FPS}, "its videos seen by us"
+)
+# The embedded models: one folder, in which the U-Net is there twice, as a variant in diffusers' sense.
+_EMBEDDED: dict[str, dict[str, str]] = {"toybox": {}, "toybox-diagonal": {"variant": "diagonal"}}
+
 CHECKPOINTS = {
-    "toybox": Checkpoint(
-        toybox.NUM_FRAMES, {"guidance_scale": toybox.GUIDANCE_SCALE, "fps": toybox.FPS}, "its videos seen by us"
-    ),
+    **dict.fromkeys(_EMBEDDED, _TOYBOX),
     "cerspense/zeroscope_v2_576w": Checkpoint(24, {"height": 320, "width": 576, "fps": 8}),
     "damo-vilab/text-to-video-ms-1.7b": Checkpoint(16, {"fps": 8}),
     "ali-vilab/text-to-video-ms-1.7b": Checkpoint(16, {"fps": 8}),
@@ -130,7 +134,7 @@ def find_pipeline(name: str | Path, **kwargs: Any) -> tuple[str, Family, dict[st
     """Where a model lies (folder or hub id), its family and its `model_index.json`; loads nothing else.
 
     Args:
-        name: "toybox", a folder or a hub id.
+        name: "toybox", "toybox-diagonal", a folder or a hub id.
         **kwargs: as for `load_pipeline`; those that concern the hub are used.
 
     Raises:
@@ -139,7 +143,7 @@ def find_pipeline(name: str | Path, **kwargs: Any) -> tuple[str, Family, dict[st
     """
     from diffusers import DiffusionPipeline
 
-    path = PIPELINE_FOLDER if str(name) == "toybox" else Path(name)
+    path = PIPELINE_FOLDER if str(name) in _EMBEDDED else Path(name)
     if path.is_file():
         raise ValueError(f"{name} is a file, not a diffusers folder")
     if path.is_dir() and not (path / "model_index.json").is_file():
@@ -177,7 +181,7 @@ def find_checkpoint(name: str | Path, **kwargs: Any) -> Path | None:
         return path
     if path.suffix in (".ckpt", ".safetensors") and not path.exists():
         raise ValueError(f"there is no file {name}")
-    if path.is_dir() and str(name) != "toybox":
+    if path.is_dir() and str(name) not in _EMBEDDED:
         there = not (path / "model_index.json").exists() and (path / CHECKPOINT_FILE).is_file()
         return path / CHECKPOINT_FILE if there else None
     if path.is_absolute() or str(name).startswith(".") or str(name).count("/") != 1:
@@ -217,6 +221,7 @@ def load_pipeline(name: str | Path, **kwargs: Any) -> Any:
         with warnings.catch_warnings():
             # diffusers renames the argument to `dtype`; the old name is the one that all supported versions know.
             warnings.filterwarnings("ignore", message=".*torch_dtype.*", category=FutureWarning)
+            kwargs = _EMBEDDED.get(str(name), {}) | kwargs
             return (family.loader or DiffusionPipeline).from_pretrained(source, **kwargs)
     except pickle.UnpicklingError as error:
         raise _not_loaded(name, "its pickled weights are damaged, or want to run code, which is refused") from error
@@ -230,7 +235,7 @@ def _family_of(class_names: list[str]) -> Family | None:
 
 def _checkpoint_of(name_or_path: str) -> Checkpoint | None:
     if Path(name_or_path) == PIPELINE_FOLDER:
-        return CHECKPOINTS["toybox"]
+        return _TOYBOX
     if name_or_path in CHECKPOINTS:
         return CHECKPOINTS[name_or_path]
     # A local copy usually keeps the name of its repository.

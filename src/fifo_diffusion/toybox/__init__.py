@@ -1,6 +1,7 @@
 """The embedded text-to-video model: a small diffusers pipeline that ships with the package.
 
-`DiffusionPipeline.from_pretrained(PIPELINE_FOLDER)` loads it; `FIFO.from_pretrained("toybox")` does so for you.
+`DiffusionPipeline.from_pretrained(PIPELINE_FOLDER)` loads it; `FIFO.from_pretrained("toybox")` does so for you. With
+`variant="diagonal"` (`"toybox-diagonal"`) the U-Net is one that was trained further on windows of a queue.
 """
 
 from pathlib import Path
