@@ -3,12 +3,15 @@
     python benchmarks/toybox_relative_mse.py --clips 24
     python benchmarks/toybox_relative_mse.py --clips 24 --bands windows 7 8 9 10 11 13 15 none --name toybox_banded
 
+    python benchmarks/toybox_relative_mse.py --plot                      # docs/images/toybox_relative_mse.png
+
 Writes docs/results/NAME.json. The known clips are rendered by training/world.py from combinations of attributes that
 were never trained on. A band is a number of cleaner frames (a frame sees 16, itself among them), "windows" (those of
 its lookahead window) or, as a control, "none": the whole queue at once and everything sees everything.
 """
 
 import argparse
+import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,7 +19,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from common import write
+from common import RESULTS, write
 from torch import Tensor
 
 from fifo_diffusion import FIFO
@@ -72,6 +75,32 @@ def row(layout: QueueLayout, result: RelativeError, lookahead: RelativeError) ->
     return named | {"curve": [round(value, 4) for value in result.curve()]}
 
 
+def plot() -> None:
+    """The curves over slots of the three models, from their JSON files (wants matplotlib)."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    results = {
+        name: json.loads((RESULTS / f"toybox_relative_mse{suffix}.json").read_text())["settings"]
+        for name, suffix in (("toybox", ""), ("control", "_control"), ("toybox-diagonal", "_diagonal"))
+    }
+    partitions = sorted({row["partitions"] for row in results["toybox"]})
+    figure, axes = plt.subplots(1, len(partitions), figsize=(11, 3.6), sharey=True, squeeze=False)
+    for axis, n in zip(axes[0], partitions, strict=True):
+        for color, (name, rows) in enumerate(results.items()):
+            for row in (row for row in rows if row["partitions"] == n):
+                label = f"{name}{', lookahead' if row['lookahead'] else ''}"
+                axis.plot(row["curve"], f"C{color}", ls="-" if row["lookahead"] else ":", lw=1.2, label=label)
+        axis.axhline(1, color="gray", lw=0.6)
+        axis.set(title=f"n = {n}", xlabel="slot, head to tail")
+    axes[0][0].set(ylabel="ratio of norms (Eq. 7)")
+    axes[0][-1].legend(fontsize=7)
+    figure.tight_layout()
+    figure.savefig(RESULTS.parent / "images" / "toybox_relative_mse.png", dpi=100)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default="toybox")
@@ -81,7 +110,10 @@ def main() -> None:
     parser.add_argument("--bands", type=band, nargs="*", default=())
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--name", default="toybox_relative_mse")
+    parser.add_argument("--plot", action="store_true", help="draw the curves of the files that are there")
     args = parser.parse_args()
+    if args.plot:
+        return plot()
     torch.set_num_threads(1)
     model, generator = FIFO.from_pretrained(args.model).model, torch.Generator().manual_seed(args.seed)
     frames = max(args.partitions) * model.frames + model.frames // 2
