@@ -8,7 +8,6 @@ exchange that another will never come to.
 
 import hashlib
 import json
-import os
 import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -237,19 +236,13 @@ class WindowShare:
                 result_BCFHW[:, :, span.start : span.stop] = part[: len(span)].movedim(0, 2).to(result_BCFHW.device)
 
 
-def torchrun_size() -> int:
-    """Processes that torchrun started together with this one; 1 without torchrun."""
-    names = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
-    return int(os.environ["WORLD_SIZE"]) if all(name in os.environ for name in names) else 1
-
-
-def join_torchrun(device: str) -> Ranks:
-    """Open a process group with the processes that torchrun started: NCCL where the model is on a GPU, and Gloo.
+def join_torchrun() -> Ranks:
+    """Open a process group with the processes that torchrun started: Gloo, and NCCL where there are GPUs.
 
     Raises:
         RankError: the others do not come.
     """
-    backend = "cpu:gloo,cuda:nccl" if device.startswith("cuda") else "gloo"
+    backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() and dist.is_nccl_available() else "gloo"
     with _broken_connections():
         dist.init_process_group(backend, timeout=PATIENCE)
     return Ranks(dist.group.WORLD)
