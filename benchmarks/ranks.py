@@ -3,9 +3,10 @@
     python benchmarks/ranks.py
 
 A stand-in denoiser sleeps for a fixed time per window and computes nothing, so that what is measured is all the rest:
-the exchange over loopback (Gloo), the step, the queue. Latents have the size of VideoCrafter2's (4 x 40 x 64), n = 4
-with lookahead: 8 windows. All sizes take turns (`--repeats`); of each the median over all its iterations counts.
-Writes docs/results/ranks.json.
+the exchange over loopback (Gloo), the step, the queue. n = 4 with lookahead, f = 16: 8 windows. Latents have the size
+of VideoCrafter2's (4 x 40 x 64), and for 8 ranks also that of toybox's (4 x 8 x 8), which tells waiting for each other
+from copying. All settings take turns (`--repeats`); of each the median over all its iterations counts, and the time
+that rank 0's process was computing. Writes docs/results/ranks.json.
 """
 
 import argparse
@@ -20,12 +21,15 @@ from typing import Any
 
 import common
 
-SIZES = (1, 2, 4, 8)
-SHAPE, FRAMES, PARTITIONS = (4, 40, 64), 16, 4
+LARGE, SMALL = (4, 40, 64), (4, 8, 8)
+SETTINGS = ((1, LARGE), (2, LARGE), (4, LARGE), (8, LARGE), (8, SMALL))
+FRAMES, PARTITIONS = 16, 4
 
 
-def rank(index: int, size: int, meeting: str, seconds: float, iterations: int, eta: float) -> None:
-    """One process: prints the seconds of each iteration (rank 0)."""
+def rank(
+    index: int, size: int, shape: tuple[int, ...], meeting: str, seconds: float, iterations: int, eta: float
+) -> None:
+    """One process; rank 0 prints the seconds of each iteration, then those computed per iteration."""
     import torch
     import torch.distributed as dist
 
@@ -34,14 +38,14 @@ def rank(index: int, size: int, meeting: str, seconds: float, iterations: int, e
     from fifo_diffusion.models.schedulers import read_levels
 
     torch.set_num_threads(1)
-    layout, noise = QueueLayout(FRAMES, PARTITIONS), SeededNoise([0], SHAPE)
+    layout, noise = QueueLayout(FRAMES, PARTITIONS), SeededNoise([0], shape)
     levels = read_levels(_scheduler(), layout.levels, eta=eta)
 
     def predict(latents_BCFHW: torch.Tensor, timestep_BF: torch.Tensor, windows: Any) -> torch.Tensor:
         time.sleep(seconds * len(windows))
         return latents_BCFHW
 
-    known = torch.zeros(1, SHAPE[0], FRAMES, *SHAPE[1:])
+    known = torch.zeros(1, shape[0], FRAMES, *shape[1:])
     queue = Queue.from_known(layout, noise, known, 0)
     queue.known_BCFHW = queue.known_BCFHW[:, :, :0]  # every window is computed from the first iteration on
     share = None
@@ -50,13 +54,13 @@ def rank(index: int, size: int, meeting: str, seconds: float, iterations: int, e
         share = Ranks(dist.group.WORLD).share(lambda: queue.iteration)
     loop = diagonal_denoising(queue, layout, levels, predict, noise, share=share)
     next(loop)
-    took = []
+    took, computing = [], time.process_time()
     for _ in range(iterations):
         began = time.perf_counter()
         next(loop)
         took.append(time.perf_counter() - began)
     if index == 0:
-        print(*took)
+        print(*took, (time.process_time() - computing) / iterations)
 
 
 def _scheduler() -> Any:
@@ -71,12 +75,12 @@ def _scheduler() -> Any:
     )
 
 
-def measure(size: int, arguments: argparse.Namespace) -> list[float]:
-    """Seconds of each iteration on so many ranks."""
+def measure(size: int, shape: tuple[int, ...], arguments: argparse.Namespace) -> list[float]:
+    """Seconds of each iteration on so many ranks; last, the seconds that rank 0 computed per iteration."""
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, __file__, "--size", str(size), "--meeting", str(Path(folder) / "meeting")]
         command += ["--seconds", str(arguments.seconds), "--iterations", str(arguments.iterations)]
-        command += ["--eta", str(arguments.eta)]
+        command += ["--eta", str(arguments.eta), "--shape", *map(str, shape)]
         environment = os.environ | {"OMP_NUM_THREADS": "1"}
         ranks = [
             subprocess.Popen([*command, "--rank", str(k)], stdout=subprocess.PIPE, text=True, env=environment)
@@ -95,33 +99,29 @@ def main() -> None:
     parser.add_argument("--note", default="", help="what else the machine was doing")
     for name, kind in (("--rank", int), ("--size", int), ("--meeting", str)):
         parser.add_argument(name, type=kind, help=argparse.SUPPRESS)
-    arguments = parser.parse_args()
-    if arguments.rank is not None:
-        rank(
-            arguments.rank,
-            arguments.size,
-            arguments.meeting,
-            arguments.seconds,
-            arguments.iterations,
-            arguments.eta,
-        )
+    parser.add_argument("--shape", type=int, nargs=3, help=argparse.SUPPRESS)
+    given = parser.parse_args()
+    if given.rank is not None:
+        rank(given.rank, given.size, given.shape, given.meeting, given.seconds, given.iterations, given.eta)
         return
-    took: dict[int, list[list[float]]] = {size: [] for size in SIZES}
-    for _ in range(arguments.repeats):
-        for size in SIZES:
-            took[size].append(measure(size, arguments))
+    took: dict[Any, list[list[float]]] = {setting: [] for setting in SETTINGS}
+    for _ in range(given.repeats):
+        for setting in SETTINGS:
+            took[setting].append(measure(*setting, given))
     windows, rows = 2 * PARTITIONS, []
-    for size in SIZES:
-        every = [seconds for run in took[size] for seconds in run]
-        ideal = -(-windows // size) * arguments.seconds
+    for (size, shape), runs in took.items():
+        every = [seconds for run in runs for seconds in run[:-1]]
+        ideal = -(-windows // size) * given.seconds
         rows.append(
             {
                 "ranks": size,
+                "latents": shape,
                 "median_seconds": round(statistics.median(every), 4),
                 "ideal_seconds": round(ideal, 4),
                 "of_ideal": round(ideal / statistics.median(every), 4),
-                "of_ideal_in_each_repeat": [round(ideal / statistics.median(run), 4) for run in took[size]],
+                "of_ideal_in_each_repeat": [round(ideal / statistics.median(run[:-1]), 4) for run in runs],
                 "slowest_seconds": round(max(every), 4),
+                "rank_0_computes_seconds": round(statistics.median(run[-1] for run in runs), 4),
             }
         )
         print(rows[-1], flush=True)
@@ -129,13 +129,12 @@ def main() -> None:
         "ranks",
         {
             "windows": windows,
-            "seconds_per_window": arguments.seconds,
-            "latents": SHAPE,
-            "eta": arguments.eta,
-            "iterations": arguments.iterations,
-            "repeats": arguments.repeats,
+            "seconds_per_window": given.seconds,
+            "eta": given.eta,
+            "iterations": given.iterations,
+            "repeats": given.repeats,
             "exchange": "Gloo over loopback, all ranks on this machine",
-            "note": arguments.note,
+            "note": given.note,
             "results": rows,
         },
     )

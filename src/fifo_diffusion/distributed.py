@@ -130,10 +130,12 @@ class Ranks:
         with _signals_held():
             self._meet(word)
             sent = self._there(mine.contiguous())
-            parts = [torch.empty_like(sent) for _ in range(self.size)]
             with _broken_connections():
-                dist.all_gather(parts, sent, group=self._group_of(sent))
-        return parts
+                if not sent.is_cuda:
+                    return self._gather_at_once(sent, PATIENCE)
+                parts = [torch.empty_like(sent) for _ in range(self.size)]
+                dist.all_gather(parts, sent, group=self._group)
+                return parts
 
     def leave(self, why: object) -> None:
         """Tell the others that this rank ends the run, so that they do not wait for it. Never fails; once the run is
@@ -165,14 +167,20 @@ class Ranks:
             raise RankError("the run over several ranks has ended: make a new FIFO on a new process group")
         content = (kind + word.encode()[: WORD_BYTES - 1]).ljust(WORD_BYTES, b"\0")
         mine = torch.frombuffer(bytearray(content), dtype=torch.uint8)
-        words = [torch.empty_like(mine) for _ in range(self.size)]
         try:
-            work = dist.all_gather(words, mine, group=self._gloo, async_op=True)
-            work.wait(patience)
+            words = self._gather_at_once(mine, patience)
         except RuntimeError as error:
             self.close()  # so that ranks which wait for this one are told too
             raise RankError(_lost(error)) from error
         return [bytes(word.numpy()).rstrip(b"\0") for word in words]
+
+    def _gather_at_once(self, mine: Tensor, patience: timedelta) -> list[Tensor]:
+        """Every rank's tensor, straight from it: Gloo's own all-gather passes them on from rank to rank, so that each
+        waits for all, one after the other, and hears late of one that is gone."""
+        copies = mine.expand(self.size, *mine.shape).contiguous()
+        parts = torch.empty_like(copies)
+        dist.all_to_all_single(parts, copies, group=self._gloo, async_op=True).wait(patience)
+        return list(parts)
 
     def _check(self, words: Sequence[bytes], expected: str) -> None:
         """That nobody has left, and all words begin as expected."""

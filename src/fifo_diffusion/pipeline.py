@@ -230,7 +230,11 @@ class FIFO:
         """The settings, the same on all ranks; with a random seed, rank 0's."""
         if self.ranks is None:
             return settings
-        facts = settings.to_json() | {"prompt": sorted(keys.items()), "num_frames": num_frames, "start": plan.facts()}
+        facts = settings.to_json() | {
+            "prompt": repr(sorted(keys.items())),
+            "num_frames": num_frames,
+            "start": plan.facts(),
+        }
         facts["model"] = self.model.fingerprint()
         if random_seed:
             facts["seeds"] = "random"
