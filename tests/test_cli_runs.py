@@ -247,7 +247,7 @@ def test_sigterm(when, capsys, monkeypatch):
 
     thread = threading.Thread(target=kill_when_there)
     if when == "while loading":
-        monkeypatch.setattr("fifo_diffusion.app.generate._load", lambda plan: thread.start() or time.sleep(60))
+        monkeypatch.setattr("fifo_diffusion.app.generate._load", lambda *_: thread.start() or time.sleep(60))
     else:
         thread.start()
     assert generate(BALL, "--forever", "-o", "ball.gif") == 143

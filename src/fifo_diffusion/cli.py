@@ -17,6 +17,7 @@ import typer
 from fifo_diffusion import __version__
 from fifo_diffusion.app import options
 from fifo_diffusion.app.errors import USAGE, explain, one_line
+from fifo_diffusion.app.ranks import torchrun_rank
 
 UsageError = typer.BadParameter.__mro__[1]  # the base of all errors that the parser of options raises
 
@@ -181,7 +182,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _complain(message: str, code: int) -> int:
-    print(f"fifo-diffusion: {message}", file=sys.stderr, flush=True)
+    rank = torchrun_rank()
+    print(f"fifo-diffusion{'' if rank is None else f' (rank {rank})'}: {message}", file=sys.stderr, flush=True)
     return code
 
 

@@ -1,8 +1,11 @@
 """`FIFO`: a loaded video diffusion pipeline goes in, an endless iterator of frames comes out."""
 
-from collections.abc import Callable, Mapping, Sequence
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -12,9 +15,14 @@ from fifo_diffusion.models import registry
 from fifo_diffusion.models.base import VideoModel
 from fifo_diffusion.prompts import PromptTrack, parse_prompt
 from fifo_diffusion.settings import RunSettings, default_layout
-from fifo_diffusion.start import prepare_start
+from fifo_diffusion.start import StartPlan, prepare_start
 from fifo_diffusion.state import QueueState
 from fifo_diffusion.stream import FrameStream
+
+if TYPE_CHECKING:
+    from torch.distributed import ProcessGroup
+
+    from fifo_diffusion.distributed import Ranks
 
 Prompt = str | Sequence[str] | Mapping[int, str]
 Start = Any
@@ -31,15 +39,20 @@ class FIFO:
     Args:
         pipe: a loaded pipeline of a supported class (`supported_pipelines()`).
         model: a `VideoModel` to use instead of the registered one; then `pipe` may be None.
+        group: a process group of `torch.distributed` whose ranks make each video together (docs/architecture.md). A
+            group that is there but not given is left alone: its ranks make videos of their own.
 
     Raises:
         TypeError: the pipeline's class is not supported.
         ValueError: something is enabled on it that does not go with FIFO (FreeNoise, say).
     """
 
-    def __init__(self, pipe: Any, *, model: VideoModel | None = None) -> None:
+    def __init__(
+        self, pipe: Any, *, model: VideoModel | None = None, group: "ProcessGroup | Ranks | None" = None
+    ) -> None:
         self.pipe = pipe
         self.model = model or registry.wrap(pipe)
+        self.ranks = None if group is None else _ranks_of(group)
         self._closed = False
 
     @classmethod
@@ -52,15 +65,19 @@ class FIFO:
         Args:
             name: what to load.
             **kwargs: for the pipeline's `from_pretrained`, or for `load_checkpoint`; `device` chooses another device.
+                `group` is that of `FIFO`: then each process takes the GPU that torchrun means for it.
 
         Raises:
             ValueError: no such model.
             TypeError: a pipeline class that is not supported.
         """
         gpu = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+        group = kwargs.pop("group", None)
+        if group is not None and gpu == "cuda":
+            gpu = f"cuda:{os.environ.get('LOCAL_RANK', 0)}"
         device = torch.device(kwargs.pop("device", None) or gpu)
         kwargs.setdefault("torch_dtype", torch.float32 if device.type == "cpu" else torch.float16)
-        return cls(registry.load_pipeline(name, **kwargs).to(device))
+        return cls(registry.load_pipeline(name, **kwargs).to(device), group=group)
 
     def stream(
         self,
@@ -123,6 +140,9 @@ class FIFO:
         With a `QueueState` as start all settings come from it; arguments that say otherwise are refused (those that
         equal their default count as left out).
 
+        With a process group (`group` of `FIFO`) all ranks call this with the same arguments and ask for the same number
+        of frames. Rank 0 gets them, the others get None as often. A random seed is that of rank 0.
+
         Returns:
             A `FrameStream` of uint8 arrays (height, width, 3); for a batch (videos, height, width, 3).
 
@@ -130,47 +150,54 @@ class FIFO:
             ValueError, TypeError: arguments that do not fit; no frame has been computed then.
         """
         self._check_open()
-        state = _state_of(start)
-        if state is None:
-            if prompt is None:
-                raise ValueError("prompt is missing: give a text, a list of texts or a {frame: text} schedule")
-            keys, batch = parse_prompt(prompt)
-        else:
-            keys, batch = PromptTrack.keys_from_json(state.settings["prompts"]), state.settings["batch"]
-            if isinstance(prompt, Mapping):
+        with self._refusals_shared():
+            state = _state_of(start)
+            if state is None:
+                if prompt is None:
+                    raise ValueError("prompt is missing: give a text, a list of texts or a {frame: text} schedule")
+                keys, batch = parse_prompt(prompt)
+            else:
+                keys, batch = PromptTrack.keys_from_json(state.settings["prompts"]), state.settings["batch"]
+                if isinstance(prompt, Mapping):
+                    raise ValueError(
+                        "a continued run has its schedule already: leave prompt out, or give a text for new frames"
+                    )
+            settings = RunSettings.collect(
+                self.model,
+                videos=len(keys[min(keys)]) if state is None else len(state.settings["seeds"]),
+                batch=batch,
+                seed=seed,
+                generator=generator,
+                negative_prompt=negative_prompt,
+                guidance_scale=guidance_scale,
+                height=height,
+                width=width,
+                num_partitions=num_partitions,
+                lookahead=lookahead,
+                frames_per_level=frames_per_level,
+                eta=eta,
+                window=window,
+                num_inference_steps=num_inference_steps,
+                prompt_change=prompt_change,
+                compat=compat,
+                scheduler_exact=scheduler_exact,
+                pipeline_arguments=pipeline_arguments,
+                state=state,
+            )
+            if self.ranks is not None and settings.layout.banded:
                 raise ValueError(
-                    "a continued run has its schedule already: leave prompt out, or give a text for new frames"
+                    'lookahead="banded" is one pass, which cannot be spread over ranks: use lookahead=True'
                 )
-        settings = RunSettings.collect(
-            self.model,
-            videos=len(keys[min(keys)]) if state is None else len(state.settings["seeds"]),
-            batch=batch,
-            seed=seed,
-            generator=generator,
-            negative_prompt=negative_prompt,
-            guidance_scale=guidance_scale,
-            height=height,
-            width=width,
-            num_partitions=num_partitions,
-            lookahead=lookahead,
-            frames_per_level=frames_per_level,
-            eta=eta,
-            window=window,
-            num_inference_steps=num_inference_steps,
-            prompt_change=prompt_change,
-            compat=compat,
-            scheduler_exact=scheduler_exact,
-            pipeline_arguments=pipeline_arguments,
-            state=state,
-        )
-        _check_counts(num_frames, windows_per_batch)
-        levels = self.model.levels(
-            settings.layout.levels,
-            eta=settings.eta,
-            scheduler_exact=settings.scheduler_exact,
-            published=settings.compat == "published",
-        )
-        plan = prepare_start(self.model, settings, start if state is None else state, include_start)
+            _check_counts(num_frames, windows_per_batch)
+            levels = self.model.levels(
+                settings.layout.levels,
+                eta=settings.eta,
+                scheduler_exact=settings.scheduler_exact,
+                published=settings.compat == "published",
+            )
+            plan = prepare_start(self.model, settings, start if state is None else state, include_start)
+        random_seed = seed is None and generator is None and state is None
+        settings = self._agreed(settings, random_seed, keys, plan, num_frames)
         stream = FrameStream(
             self,
             PromptTrack(self.model, keys, settings.prompt_change, settings.call),
@@ -186,13 +213,41 @@ class FIFO:
             stream.prompt = prompt
         return stream
 
+    @contextmanager
+    def _refusals_shared(self) -> Iterator[None]:
+        """Where arguments are refused on this rank, the others refuse them too."""
+        try:
+            yield
+        except Exception as error:
+            if self.ranks is not None:
+                with suppress(Exception):
+                    self.ranks.agree({"error": str(error)})
+            raise
+
+    def _agreed(
+        self, settings: RunSettings, random_seed: bool, keys: Mapping[int, Any], plan: StartPlan, num_frames: int | None
+    ) -> RunSettings:
+        """The settings, the same on all ranks; with a random seed, rank 0's."""
+        if self.ranks is None:
+            return settings
+        facts = settings.to_json() | {
+            "prompt": repr(sorted(keys.items())),
+            "num_frames": num_frames,
+            "start": plan.facts(),
+        }
+        facts["model"] = self.model.fingerprint()
+        if random_seed:
+            facts["seeds"] = "random"
+        self.ranks.agree(facts)
+        return replace(settings, seeds=self.ranks.of_first(settings.seeds)) if random_seed else settings
+
     def __call__(
         self, prompt: Prompt | None = None, *, num_frames: int, output_type: str = "pil", **arguments: Any
     ) -> Any:
         """A whole video at once, returned as the wrapped pipeline returns its clips: `.frames[0]` is the first video.
 
         Args:
-            prompt, num_frames, **arguments: as in `stream`.
+            prompt, num_frames, **arguments: as in `stream`. With a process group every rank gets the video.
             output_type: "pil", "np", "pt" or "latent", as in the pipeline.
         """
         with self.stream(prompt, num_frames=num_frames, **arguments) as stream:
@@ -224,6 +279,13 @@ class FIFO:
     def _check_open(self) -> None:
         if self._closed:
             raise RuntimeError("this FIFO is closed: make a new one with FIFO(pipe)")
+
+
+def _ranks_of(group: Any) -> "Ranks | None":
+    from fifo_diffusion.distributed import Ranks
+
+    ranks = group if isinstance(group, Ranks) else Ranks(group)
+    return ranks if ranks.size > 1 else None
 
 
 def _state_of(start: Start) -> QueueState | None:

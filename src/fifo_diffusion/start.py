@@ -56,6 +56,15 @@ class StartPlan:
     shown: Shown | None = None
     state: QueueState | None = None
 
+    def facts(self) -> list[Any]:
+        """What must be the same on all ranks, as plain values; the latents themselves are rank 0's."""
+        return [
+            self.kind,
+            None if self.known_BCFHW is None else list(self.known_BCFHW.shape),
+            None if self.shown is None else self.shown.count,
+            None if self.state is None else self.state.counters,
+        ]
+
 
 def prepare_start(model: VideoModel, settings: RunSettings, start: Any, include_start: bool) -> StartPlan:
     """Read and encode what the caller gave as start.

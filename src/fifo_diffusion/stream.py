@@ -2,6 +2,7 @@
 
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -9,21 +10,37 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fifo_diffusion.method import Noise, NoiseLevels, Queue, SeededNoise, complete_clip, diagonal_denoising, sample_clip
+from fifo_diffusion.method import (
+    Noise,
+    NoiseLevels,
+    Queue,
+    SeededNoise,
+    Share,
+    complete_clip,
+    diagonal_denoising,
+    sample_clip,
+)
 from fifo_diffusion.prompts import PromptTrack
 from fifo_diffusion.settings import RunSettings
 from fifo_diffusion.start import Shown, StartPlan
 from fifo_diffusion.state import QueueState
-from fifo_diffusion.video.decoder import to_uint8
+from fifo_diffusion.video.decoder import FrameDecoder, to_uint8
 
 if TYPE_CHECKING:
     from fifo_diffusion.pipeline import FIFO
+
+
+_UNSEEN = torch.empty(0)
+"""In place of a frame on ranks that do not show it."""
 
 
 class FrameStream(Iterator[np.ndarray]):
     """Frames of one video (or of a batch), made by `FIFO.stream`. An iterator and a context manager.
 
     Streams of one `FIFO` may be used in turns, and with the pipeline itself.
+
+    Over several ranks all iterate, assign prompts and take states in the same order. Rank 0 gets the frames, the others
+    None; it is also the one to save states from.
 
     Attributes:
         frame_index: frames handed out so far; the number of the next one.
@@ -45,7 +62,8 @@ class FrameStream(Iterator[np.ndarray]):
         windows_per_batch: int | None,
         callback_on_frame: Callable[[int, np.ndarray], None] | None,
     ) -> None:
-        self._fifo, self._model = fifo, fifo.model
+        self._fifo, self._model, self._ranks = fifo, fifo.model, fifo.ranks
+        self._shows = self._ranks is None or self._ranks.rank == 0
         self._prompts, self.settings, self._levels, self._plan = prompts, settings, levels, plan
         self._layout = settings.layout
         shape = self._model.latent_shape(settings.height, settings.width)
@@ -79,10 +97,15 @@ class FrameStream(Iterator[np.ndarray]):
         return self
 
     def __next__(self) -> np.ndarray:
-        """The next frame: uint8 (height, width, 3), or (videos, height, width, 3) for a batch of prompts."""
+        """The next frame: uint8 (height, width, 3), or (videos, height, width, 3) for a batch of prompts. None on other
+        ranks than 0."""
         if self._closed or self.frame_index == self._num_frames:
             raise StopIteration
-        frame = self._picture(self._next_frame())
+        with self._failures_told():
+            tensor = self._next_frame()
+        if not self._shows:
+            return None  # type: ignore[return-value]
+        frame = self._picture(tensor)
         if self._callback is not None:
             self._callback(self.frame_index - 1, frame)
         return frame
@@ -99,9 +122,10 @@ class FrameStream(Iterator[np.ndarray]):
             raise ValueError(f'output_type {output_type!r} is not one of "pil", "np", "pt", "latent"')
         if self.frame_index >= self._num_frames:
             raise ValueError(f"all {self._num_frames} frames were handed out already: give a larger num_frames")
-        items = []
+        items, self._shows = [], True
         while self.frame_index < self._num_frames:
-            item = self._next_latent() if output_type == "latent" else self._next_frame()
+            with self._failures_told():
+                item = self._next_latent() if output_type == "latent" else self._next_frame()
             items.append(item if output_type in ("latent", "pt") else item.cpu())
             if self._callback is not None and output_type != "latent":
                 self._callback(self.frame_index - 1, self._picture(item))
@@ -151,7 +175,8 @@ class FrameStream(Iterator[np.ndarray]):
         """Everything needed to go on from here, bit for bit; save it with `.save(path)`."""
         if self._closed:
             raise RuntimeError("the stream is closed: take its state before closing it")
-        self._begin()
+        with self._failures_told():
+            self._begin()
         queue = self._queue
         assert queue is not None
         self._fingerprint = self._fingerprint or self._model.fingerprint()
@@ -209,6 +234,16 @@ class FrameStream(Iterator[np.ndarray]):
 
     # ------------------------------------------------------------------ inside
 
+    @contextmanager
+    def _failures_told(self) -> Iterator[None]:
+        """Where this rank fails, or is interrupted, the others do not wait for it."""
+        try:
+            yield
+        except BaseException as error:
+            if self._ranks is not None:
+                self._ranks.leave(str(error) or type(error).__name__)
+            raise
+
     def _next_frame(self) -> Tensor:
         """(B, 3, H, W) in [0, 1]."""
         shown = self._plan.shown
@@ -218,13 +253,22 @@ class FrameStream(Iterator[np.ndarray]):
             self._fill_while_showing()
         if showing:
             assert shown is not None
-            self._shown = self._shown or shown.frames_from(self.frame_index)
-            picture = torch.tensor(next(self._shown)).permute(2, 0, 1)
-            self._ready.append((picture.float() / 255).expand(len(self.settings.seeds), -1, -1, -1))
+            self._ready.append(self._given_frame(shown) if self._shows else _UNSEEN)
         while not self._ready:
-            self._ready.extend(self._decoder.push(self._wait_for_latent()).unbind(1))
+            self._ready.extend(self._decoded(self._wait_for_latent()))
         self.frame_index += 1
         return self._ready.popleft()
+
+    def _given_frame(self, shown: Shown) -> Tensor:
+        self._shown = self._shown or shown.frames_from(self.frame_index)
+        picture = torch.tensor(next(self._shown)).permute(2, 0, 1)
+        return (picture.float() / 255).expand(len(self.settings.seeds), -1, -1, -1)
+
+    def _decoded(self, latent: Tensor) -> Sequence[Tensor]:
+        # Nobody sees another rank's frames. A decoder that remembers must be given them all the same.
+        if not self._shows and isinstance(self._decoder, FrameDecoder):
+            return [_UNSEEN]
+        return self._decoder.push(latent).unbind(1)
 
     def _next_latent(self) -> Tensor:
         """(B, C, 1, H, W), instead of a frame."""
@@ -302,13 +346,27 @@ class FrameStream(Iterator[np.ndarray]):
         assert queue is not None
         if self._loop is None:
             self._loop = diagonal_denoising(
-                queue, self._layout, self._levels, self._predict, self._noise, windows_per_batch=lambda: self._windows
+                queue,
+                self._layout,
+                self._levels,
+                self._predict,
+                self._noise,
+                windows_per_batch=lambda: self._windows,
+                share=self._share(queue),
             )
         first, latents = next(self._loop)
         for offset, latent in enumerate(latents.split(1, 2)):
             if first + offset >= max(0, queue.first_new):
                 self._latents.append(latent)
         self._prompts.forget_before(queue.frames(self._layout).start)
+
+    def _share(self, queue: Queue) -> Share | None:
+        """This rank's part in the windows, and from here on the same queue on all ranks: rank 0's."""
+        if self._ranks is None:
+            return None
+        queue.latents_BCFHW = self._ranks.replicate(queue.latents_BCFHW, "queue")
+        queue.known_BCFHW = self._ranks.replicate(queue.known_BCFHW, "known frames")
+        return self._ranks.share(lambda: [queue.iteration, self._prompts.to_json()])
 
     def _predict(self, latents_BCFHW: Tensor, timestep_BF: Tensor, windows: Sequence[Sequence[int]]) -> Tensor:
         head = self._queue.frames(self._layout)[self._layout.context] if self._queue else 0

@@ -50,7 +50,7 @@ def explain(error: Exception) -> CliError:
     text = in_shell_words(str(error))
     if type(error).__name__ == "OutOfMemoryError" or "out of memory" in text.lower():
         return CliError(OUT_OF_MEMORY)
-    if isinstance(error, VideoFileError | OSError):
+    if isinstance(error, VideoFileError | OSError) or type(error).__name__ == "RankError":
         return CliError(text)
     return CliError(f"unexpected {type(error).__name__}: {text} (add --debug to see where)")
 

@@ -4,7 +4,7 @@ import json
 import re
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fifo_diffusion import __version__
 from fifo_diffusion.app.cost import Cost
@@ -13,14 +13,26 @@ from fifo_diffusion.app.interrupts import Interrupts, Stopped
 from fifo_diffusion.app.keeper import StateKeeper
 from fifo_diffusion.app.plan import Plan, check_outputs, make_plan, stream_arguments
 from fifo_diffusion.app.progress import Progress, duration, say
+from fifo_diffusion.app.ranks import joined, torchrun_rank
 from fifo_diffusion.app.request import DEFAULT_STATE_EVERY, Request, Video
 from fifo_diffusion.app.speed import key, known_speed, remember_speed
 from fifo_diffusion.video import VideoFileError, open_writer
 
+if TYPE_CHECKING:
+    from fifo_diffusion.distributed import Ranks
+
 
 def run(request: Request) -> int:
     """Do what was asked; the exit code."""
-    check_outputs(request)
+    if torchrun_rank() and "dry_run" in request.given:
+        return 0  # rank 0 says it
+    with joined(request) as ranks:
+        if not torchrun_rank():
+            check_outputs(request)
+        return _generate(request, ranks)
+
+
+def _generate(request: Request, ranks: "Ranks | None") -> int:
     with Interrupts() as interrupts:
         try:
             with interrupts.at_once():
@@ -31,19 +43,29 @@ def run(request: Request) -> int:
                     print(describe(plan))
                     return 0
                 if plan.num_frames is not None and plan.done >= plan.num_frames:
-                    say(f"{plan.videos[0].output} has its {plan.done} frames: give a larger --num-frames to go on")
-                    print(plan.videos[0].output)
+                    if not torchrun_rank():
+                        say(f"{plan.videos[0].output} has its {plan.done} frames: give a larger --num-frames to go on")
+                        print(plan.videos[0].output)
                     return 0
-                fifo = _load(plan)
-        except Stopped:
-            say(f"\nstopped by {interrupts.name} before the first frame")
+                fifo = _load(plan, ranks)
+        except Stopped as stopped:
+            if ranks is not None:
+                ranks.leave(stopped)
+            say(f"\nstopped by {interrupts.name} before the first frame", quiet=bool(torchrun_rank()))
             return interrupts.exit_code
         with fifo:
             for video in plan.videos:
-                _Run(plan, fifo, video, interrupts).write()
+                if torchrun_rank():
+                    _compute_along(plan, fifo, video, interrupts)
+                else:
+                    _Run(plan, fifo, video, interrupts).write()
                 if interrupts.stop:
+                    if ranks is not None:
+                        ranks.leave(f"stopped by {interrupts.name}")
+                    if torchrun_rank():
+                        say(f"fifo-diffusion (rank {torchrun_rank()}): stopped by {interrupts.name}")
                     return interrupts.exit_code
-                if video.output != "-":
+                if video.output != "-" and not torchrun_rank():
                     print(video.output, flush=True)
     return 0
 
@@ -56,18 +78,47 @@ def _prepare(request: Request) -> Plan:
     return make_plan(request)
 
 
-def _load(plan: Plan) -> Any:
+def _load(plan: Plan, ranks: "Ranks | None" = None) -> Any:
     import torch
 
     from fifo_diffusion.pipeline import FIFO
 
     say(f"loading {plan.model_name} ({plan.dtype} on {plan.device})", quiet=plan.request.quiet)
     with checking():
-        fifo = FIFO.from_pretrained(plan.model_name, device=plan.device, torch_dtype=getattr(torch, plan.dtype))
+        fifo = FIFO.from_pretrained(
+            plan.model_name, device=plan.device, torch_dtype=getattr(torch, plan.dtype), group=ranks
+        )
     told = plan.request.get("fps_condition") or (plan.state and plan.state.notes["fps_condition"])
     if told:
         fifo.model.fps_condition = told
     return fifo
+
+
+def _open_stream(plan: Plan, fifo: Any, video: Video) -> Any:
+    windows = plan.request.get("windows_per_batch")
+    with checking():
+        if plan.state is not None:
+            return fifo.stream(start=plan.state, num_frames=plan.num_frames, windows_per_batch=windows)
+        return fifo.stream(
+            video.prompt,
+            seed=video.seed,
+            num_frames=plan.num_frames,
+            windows_per_batch=windows,
+            **stream_arguments(plan.request),
+        )
+
+
+def _compute_along(plan: Plan, fifo: Any, video: Video, interrupts: Interrupts) -> None:
+    """What the ranks do that do not write."""
+    try:
+        with interrupts.at_once(), _open_stream(plan, fifo, video) as stream:
+            for _ in stream:
+                pass
+    except Stopped:
+        pass
+    except Exception as error:
+        if not interrupts.stop:  # else the others have been told to stop too, and were faster
+            raise explain(error) from error
 
 
 class _Run:
@@ -81,24 +132,30 @@ class _Run:
 
     def write(self) -> None:
         """Make the video, or as much of it as there is time for; then `interrupts.stop` is set."""
+        from fifo_diffusion.distributed import RankError
+
         self._introduce()
         writer = None
         try:
             with self.interrupts.at_once():
-                stream = self._stream()
+                stream = _open_stream(self.plan, self.fifo, self.video)
                 began = time.monotonic()
                 if self.plan.state is None:
                     self.keeper.begin(stream)
                 writer = self._open()
             with writer, stream:
-                progress = Progress(self.plan.num_frames, self.plan.done, quiet=self.request.quiet)
+                progress, lost = Progress(self.plan.num_frames, self.plan.done, quiet=self.request.quiet), None
                 try:
                     self._frames(stream, writer, progress)
+                except RankError as error:  # the queue is whole: what this run has is worth keeping
+                    lost = error
                 finally:
                     progress.close()
                 writer.close()
                 if writer.frames:
                     self.keeper.end(stream, writer)
+                if lost is not None and not self.interrupts.stop:
+                    raise lost
             self._remember_speed(time.monotonic() - began, writer.frames)
         except Stopped:
             pass
@@ -122,19 +179,6 @@ class _Run:
             writer.write(frame)
             progress.advance()
             self.keeper.after_frame(stream, writer)
-
-    def _stream(self) -> Any:
-        plan, windows = self.plan, self.request.get("windows_per_batch")
-        with checking():
-            if plan.state is not None:
-                return self.fifo.stream(start=plan.state, num_frames=plan.num_frames, windows_per_batch=windows)
-            return self.fifo.stream(
-                self.video.prompt,
-                seed=self.video.seed,
-                num_frames=plan.num_frames,
-                windows_per_batch=windows,
-                **stream_arguments(self.request),
-            )
 
     def _open(self) -> Any:
         if "prompts" in self.request.given:
@@ -183,7 +227,7 @@ class _Run:
     def _remember_speed(self, seconds: float, frames: int) -> None:
         cost, done = cost_of(self.plan), self.plan.done
         forwards = cost.until(frames) - cost.until(done)
-        if frames > done and forwards > 0:
+        if frames > done and forwards > 0 and self.fifo.ranks is None:
             remember_speed(_speed_key(self.plan), seconds / forwards)
 
     def _say_goodbye(self, frames: int) -> None:

@@ -42,7 +42,7 @@ class Interrupts:
         self._at_once = yes
         try:
             if yes and self.stop:
-                raise Stopped
+                raise Stopped(f"stopped by {self.name}")
             yield
         finally:
             self._at_once = False
@@ -64,5 +64,5 @@ class Interrupts:
             os._exit(128 + number)
         self.stop = signal.Signals(number)
         if self._at_once:
-            raise Stopped
+            raise Stopped(f"stopped by {self.name}")
         os.write(2, b"\nfinishing this frame; once more to stop at once\n")

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from fifo_diffusion.app.errors import LOOKAHEAD_OPTIONS, CliError, as_option, checking, usage
+from fifo_diffusion.app.ranks import local_gpu
 from fifo_diffusion.app.request import DEFAULT_MODEL, STARTS, STREAM_OPTIONS, Prompt, Request, Video
 from fifo_diffusion.video import count_frames, open_writer
 
@@ -151,6 +152,7 @@ def _device(request: Request) -> str:
 
     gpu = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     name = request.get("device", gpu)
+    name = local_gpu() if name == "cuda" else name
     try:
         device = torch.device(name)
         torch.empty(1, device=device)

@@ -6,7 +6,7 @@ L levels.
 
 from fifo_diffusion.method.layout import Bands, Lookahead, QueueLayout, Window
 from fifo_diffusion.method.levels import NoiseLevels
-from fifo_diffusion.method.loop import Queue, complete_clip, diagonal_denoising, sample_clip
+from fifo_diffusion.method.loop import Queue, Share, complete_clip, diagonal_denoising, sample_clip
 from fifo_diffusion.method.noise import Noise, SeededNoise
 
 __all__ = [
@@ -17,6 +17,7 @@ __all__ = [
     "Queue",
     "QueueLayout",
     "SeededNoise",
+    "Share",
     "Window",
     "complete_clip",
     "diagonal_denoising",

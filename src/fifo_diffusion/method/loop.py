@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -17,6 +18,18 @@ Predict = Callable[[Tensor, Tensor, Sequence[Sequence[int]]], Tensor]
 """`predict(latents_BCFHW, timestep_BF, frames)`: the model after guidance. `frames` has one list of f frame numbers per
 window (with banded lookahead there is one, of more than f); rows are window by window, and within a window video by
 video (B = windows x videos)."""
+
+
+class Share(Protocol):
+    """One process's part in the windows of an iteration, where several make one video together."""
+
+    def mine(self, windows: Sequence[Window]) -> Sequence[Window]:
+        """The windows that are computed here; may be none."""
+        ...
+
+    def exchange(self, result_BCFHW: Tensor, written: Sequence[slice]) -> None:
+        """Fill in what the others computed, in place: the padded slots that each window of the iteration writes."""
+        ...
 
 
 @dataclass
@@ -111,6 +124,7 @@ def diagonal_denoising(
     noise: Noise,
     *,
     windows_per_batch: Callable[[], int] = lambda: 1,
+    share: Share | None = None,
 ) -> Iterator[tuple[int, Tensor]]:
     """The loop: denoise every window from one snapshot of the queue, step, hand out the head, shift, enqueue noise.
 
@@ -121,6 +135,7 @@ def diagonal_denoising(
             can be saved there and continued later.
         predict: see `Predict`.
         windows_per_batch: asked once per iteration, so that it may change while running.
+        share: compute only a part of the windows here and get the others' results; None: compute them all.
 
     Yields:
         (number of the first frame, (B, C, b, H, W) latents that went through their last step), once per iteration,
@@ -131,15 +146,17 @@ def diagonal_denoising(
         frames, level = queue.frames(layout), torch.tensor(queue.levels(layout))
         snapshot = _with_known_frames(queue, layout, levels, noise)
         result = snapshot.clone()
-        for windows in _chunks(layout.windows_from(queue.front(layout)), windows_per_batch()):
-            inputs = torch.cat([snapshot[:, :, w.start : w.stop] for w in windows])
-            rows = torch.stack([level[w.start : w.stop] for w in windows]).repeat_interleave(len(snapshot), 0)
-            output = predict(inputs, levels.timestep[rows], [frames[w.start : w.stop] for w in windows])
-            for w, prediction in zip(windows, output.chunk(len(windows)), strict=True):
-                # The context of a start from noise comes down with the queue: window 0 takes it along.
-                kept = slice(0 if w.start == 0 and queue.warming_up(layout) else w.write_start, w.write_stop)
+        windows = layout.windows_from(queue.front(layout))
+        for some in _chunks(windows if share is None else share.mine(windows), windows_per_batch()):
+            inputs = torch.cat([snapshot[:, :, w.start : w.stop] for w in some])
+            rows = torch.stack([level[w.start : w.stop] for w in some]).repeat_interleave(len(snapshot), 0)
+            output = predict(inputs, levels.timestep[rows], [frames[w.start : w.stop] for w in some])
+            for w, prediction in zip(some, output.chunk(len(some)), strict=True):
+                kept = _written(w, queue.warming_up(layout))
                 prediction = prediction[:, :, kept.start - w.start :]
                 result[:, :, kept] = _step(levels, snapshot[:, :, kept], prediction, level[kept], frames[kept], noise)
+        if share is not None:
+            share.exchange(result, [_written(w, queue.warming_up(layout)) for w in windows])
         head = result[:, :, context : context + b]
         # Algorithm 4 keeps the head as it was *before* its last step: the context is labelled with the lowest level.
         past = (result if queue.warming_up(layout) else snapshot)[:, :, b : context + b]
@@ -219,6 +236,12 @@ def complete_clip(
 
 def _later(noise: Noise, by: int) -> Noise:
     return lambda frame, level: noise(frame, level + by)
+
+
+def _written(window: Window, warming_up: bool) -> slice:
+    """Padded slots that take the window's result. The context of a start from noise comes down with the queue: window 0
+    takes it along."""
+    return slice(0 if window.start == 0 and warming_up else window.write_start, window.write_stop)
 
 
 def _chunks(windows: Sequence[Window], size: int) -> Iterator[Sequence[Window]]:

@@ -1,0 +1,49 @@
+"""`generate` under torchrun: rank 0 writes and talks, the others compute with it."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING
+
+from fifo_diffusion.app.request import Request
+
+if TYPE_CHECKING:
+    from fifo_diffusion.distributed import Ranks
+
+TORCHRUN = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
+
+
+def torchrun_rank() -> int | None:
+    """This process's rank among those that torchrun started together; None without torchrun, or alone."""
+    started = all(name in os.environ for name in TORCHRUN)
+    return int(os.environ["RANK"]) if started and int(os.environ["WORLD_SIZE"]) > 1 else None
+
+
+def local_gpu() -> str:
+    """The GPU that torchrun means for this process."""
+    return "cuda" if torchrun_rank() is None else f"cuda:{os.environ['LOCAL_RANK']}"
+
+
+@contextmanager
+def joined(request: Request) -> Iterator["Ranks | None"]:
+    """The processes that make this video together, or None. All get rank 0's outputs and seeds; all but rank 0 are
+    quiet. Where one fails, the others are told."""
+    if torchrun_rank() is None or "dry_run" in request.given:
+        yield None
+        return
+    from fifo_diffusion.distributed import join_torchrun
+
+    ranks = join_torchrun()
+    try:
+        request.videos = ranks.of_first(request.videos)
+        if ranks.rank:
+            request.given["quiet"] = True
+        yield ranks
+    except BaseException as error:
+        ranks.leave(str(error) or type(error).__name__)
+        raise
+    ranks.close()
+    import torch.distributed as dist
+
+    with suppress(Exception):
+        dist.destroy_process_group()
