@@ -3,14 +3,19 @@
     python benchmarks/toybox_relative_mse.py --clips 24
     python benchmarks/toybox_relative_mse.py --clips 24 --bands windows 7 8 9 10 11 13 15 none --name toybox_banded
 
+    python benchmarks/toybox_relative_mse.py --clips 64 --draws 4 ... --share 0 2        # and --share 1 2 beside it
+
     python benchmarks/toybox_relative_mse.py --plot                      # docs/images/toybox_relative_mse.png
 
-Writes docs/results/NAME.json. The known clips are rendered by training/world.py from combinations of attributes that
-were never trained on. A band is a number of cleaner frames (a frame sees 16, itself among them), "windows" (those of
-its lookahead window) or, as a control, "none": the whole queue at once and everything sees everything.
+Writes docs/results/NAME.json. Eight clips at a time are kept in --parts as they are done; the same command goes on
+where it was stopped. With --share only some are made, and nothing is written until a call without it finds them all.
+The known clips are rendered by training/world.py from combinations of attributes that were never trained on. A band is
+a number of cleaner frames (a frame sees 16, itself among them), "windows" (those of its lookahead window) or, as a
+control, "none": the whole queue at once and everything sees everything.
 """
 
 import argparse
+import hashlib
 import json
 import sys
 from collections.abc import Iterator
@@ -20,6 +25,7 @@ from typing import Any
 import numpy as np
 import torch
 from common import RESULTS, write
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from fifo_diffusion import FIFO
@@ -57,11 +63,29 @@ def draw_clips(count: int, frames: int, seed: int) -> Iterator[tuple[Tensor, lis
         yield torch.from_numpy(latents).permute(0, 4, 1, 2, 3).contiguous(), [text for _, text, _ in drawn]
 
 
+def save(results: list[RelativeError], file: Path) -> None:
+    """Write the results of some clips, one per layout."""
+    stacked = {name: torch.stack([getattr(r, name) for r in results]) for name in ("diagonal_BS", "reference_BS")}
+    save_file(stacked, file.with_suffix(".part"))
+    file.with_suffix(".part").rename(file)
+
+
+def load_parts(file: Path) -> list[RelativeError]:
+    """What `save` has written."""
+    stacked = load_file(file)
+    return [RelativeError(*pair) for pair in zip(stacked["diagonal_BS"], stacked["reference_BS"], strict=True)]
+
+
+def row_name(layout: QueueLayout) -> dict[str, Any]:
+    """What tells a layout from others of the same partitions."""
+    band = "none" if isinstance(layout, Unbanded) else layout.band
+    named = {"partitions": layout.partitions, "lookahead": layout.lookahead}
+    return named | ({"band": band} if layout.banded else {})
+
+
 def row(layout: QueueLayout, result: RelativeError, lookahead: RelativeError) -> dict[str, Any]:
     """What is written of one setting."""
-    band = "none" if isinstance(layout, Unbanded) else layout.band
-    named = {"partitions": layout.partitions, "lookahead": layout.lookahead} | ({"band": band} if layout.banded else {})
-    named["frame_forwards_per_frame"] = layout.frame_forwards_per_frame
+    named = row_name(layout) | {"frame_forwards_per_frame": layout.frame_forwards_per_frame}
     pairs = {
         "ratio_of_norms": result.ratio_of_norms(),
         "ratio_of_errors": result.ratio_of_errors(),
@@ -109,6 +133,8 @@ def main() -> None:
     parser.add_argument("--partitions", type=int, nargs="*", default=(1, 2, 4))
     parser.add_argument("--bands", type=band, nargs="*", default=())
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--share", type=int, nargs=2, default=(0, 1), metavar=("K", "OF"), help="which clips")
+    parser.add_argument("--parts", type=Path, default=Path("work/mse"), help="where parts are kept")
     parser.add_argument("--name", default="toybox_relative_mse")
     parser.add_argument("--plot", action="store_true", help="draw the curves of the files that are there")
     args = parser.parse_args()
@@ -124,18 +150,29 @@ def main() -> None:
                 Unbanded(model.frames, n, "banded") if b == "none" else QueueLayout(model.frames, n, "banded", band=b)
             )
     found: dict[int, list[list[RelativeError]]] = {n: [] for n in args.partitions}
-    for clips, texts in draw_clips(args.clips, frames, args.seed):
-        condition = model.condition(texts, height=64, width=64, guidance_scale=1.0)
+    folder = args.parts / args.name
+    folder.mkdir(parents=True, exist_ok=True)
+    for number, (clips, texts) in enumerate(draw_clips(args.clips, frames, args.seed)):
         noises = [torch.randn(clips.shape, generator=generator) for _ in range(args.draws)]
+        if number % args.share[1] != args.share[0]:
+            continue
+        condition = model.condition(texts, height=64, width=64, guidance_scale=1.0)
         for n, chosen in layouts.items():
             first = frames - n * model.frames - model.frames // 2  # the same last frames for every n
             levels = model.levels(n * model.frames)
-            draws = [
-                relative_error(model, levels, chosen, clips[:, :, first:], noise[:, :, first:], condition)
-                for noise in noises
-            ]
-            found[n].append([RelativeError.over_draws(same) for same in zip(*draws, strict=True)])
-            print(f"n {n}: {sum(len(part[0].reference_BS) for part in found[n])} clips", file=sys.stderr, flush=True)
+            facts = [args.model, args.seed, args.draws, texts, [row_name(layout) for layout in chosen]]
+            file = folder / f"{number}-{n}-{hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:8]}.safetensors"
+            if not file.exists():
+                draws = [
+                    relative_error(model, levels, chosen, clips[:, :, first:], noise[:, :, first:], condition)
+                    for noise in noises
+                ]
+                results = [RelativeError.over_draws(same) for same in zip(*draws, strict=True)]
+                save(results, file)
+                print(f"n {n}: clips {number * CLIPS_AT_ONCE} and on", file=sys.stderr, flush=True)
+            found[n].append(load_parts(file))
+    if args.share[1] > 1:
+        return None
     rows = []
     for n, chosen in layouts.items():
         results = [RelativeError.over_clips(parts) for parts in zip(*found[n], strict=True)]
