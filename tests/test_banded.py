@@ -11,6 +11,8 @@ from diffusers.models.embeddings import TimestepEmbedding
 from diffusers.models.resnet import ResnetBlock2D, TemporalConvLayer
 from diffusers.models.transformers.transformer_temporal import TransformerTemporalModel
 
+import test_animatediff
+import test_videocrafter
 import tiny
 from contract import TOLERANCE
 from fifo_diffusion import FIFO
@@ -78,20 +80,63 @@ def window_by_window(model, layout, x, t, given):
 @pytest.mark.parametrize("layout", LAYOUTS, ids=str)
 def test_a_frame_attends_to_its_band_only(layout, pipe):
     """Against the stock processor on the frames of the band, one frame after the other."""
-    layer = next(m for m in pipe.unet.modules() if isinstance(m, TransformerTemporalModel)).transformer_blocks[0].attn1
-    hidden = random(6, layout.size, layer.to_q.in_features)
+    layer = temporal_block(pipe).attn1
+    assert_each_sees_its_band(layout, layer, lambda bands, x: banded.BandedAttention(BandTable(bands, CPU))(layer, x))
+
+
+@pytest.mark.parametrize("layout", LAYOUTS, ids=str)
+def test_a_frame_has_the_place_of_its_window_in_every_band(layout):
+    """AnimateDiff's layers are given frames with their places in the window added: of every band, as if it were one."""
+    block = temporal_block(test_animatediff.pipeline())
+    places = block.pos_embed.pe[0, : layout.frames]
+
+    def found(bands, hidden):
+        return banded.PlacedBandedAttention(BandTable(bands, CPU), places)(block.attn1, hidden)
+
+    assert_each_sees_its_band(layout, lambda x: block.attn1(block.pos_embed(x)), found, block.attn1.query_dim)
+    hidden = random(6, layout.size, block.attn1.query_dim)
     with torch.no_grad():
-        found = banded.BandedAttention(BandTable(layout.bands, CPU))(layer, hidden)
+        unplaced = banded.BandedAttention(BandTable(layout.bands, CPU))(block.attn1, hidden)
+        assert distance(unplaced, found(layout.bands, hidden)) > 1e-2
+
+
+@pytest.mark.parametrize("layout", LAYOUTS, ids=str)
+def test_distances_between_frames_are_what_they_are(layout):
+    """VideoCrafter1's layers know how far frames are apart; here up to two, so that farther ones are there too."""
+    layer = temporal_block(test_videocrafter.light("vc1_512")).attn1
+
+    def found(bands, hidden):
+        return banded.RelativeBandedAttention(BandTable(bands, CPU), layer)(hidden)
+
+    assert_each_sees_its_band(layout, layer, found, layer.query_dim)
+
+
+def temporal_block(pipe):
+    return next(m for m in pipe.unet.modules() if isinstance(m, banded.TEMPORAL)).transformer_blocks[0]
+
+
+def assert_each_sees_its_band(layout, layer, found, width=None):
+    """`found(bands, hidden)` against the layer on the frames of one band after the other."""
+    hidden = random(6, layout.size, width or layer.to_q.in_features)
+    with torch.no_grad():
+        right = found(layout.bands, hidden)
         for p, band in enumerate(layout.bands):
             expected = layer(hidden[:, band.start : band.stop])[:, p - band.start]
-            assert distance(found[:, p], expected) < TOLERANCE
-        shifted = tuple(range(b.start - 1, b.stop - 1) if b.start else b for b in layout.bands)
-        wrong = banded.BandedAttention(BandTable(shifted, CPU))(layer, hidden)
-    assert distance(wrong, found) > 1e-2
+            assert distance(right[:, p], expected) < TOLERANCE
+        assert distance(found(shifted(layout), hidden), right) > 1e-2
+
+
+def shifted(layout):
+    """Bands moved by one frame where that leaves them in the queue, and the frame in its band."""
+    bands = []
+    for p, band in enumerate(layout.bands):
+        moved = (range(band.start + by, band.stop + by) for by in (-1, 1))
+        bands.append(next((b for b in moved if p in b and b.start >= 0 and b.stop <= layout.size), band))
+    return tuple(bands)
 
 
 def test_rows_beyond_what_a_kernel_takes(pipe, monkeypatch):
-    layer = next(m for m in pipe.unet.modules() if isinstance(m, TransformerTemporalModel)).transformer_blocks[0].attn1
+    layer = temporal_block(pipe).attn1
     table, hidden = BandTable(LAYOUTS[2].bands, CPU), random(7, LAYOUTS[2].size, layer.to_q.in_features)
     with torch.no_grad():
         expected = banded.BandedAttention(table)(layer, hidden)
@@ -141,17 +186,33 @@ def videocrafter():
     return pipe
 
 
-@pytest.mark.parametrize(("make", "f", "n"), [(tiny.pipeline, 4, 3), (videocrafter, 5, 2)])
-def test_bands_that_are_disjoint_windows_are_partitions(make, f, n, monkeypatch):
+def videocrafter1():
+    return test_videocrafter.pipeline("vc1_1024")
+
+
+def animatediff_xl():
+    return test_animatediff.pipeline(xl=True)
+
+
+FAMILIES = {
+    tiny.pipeline: (4, 3),
+    videocrafter: (5, 2),
+    videocrafter1: (4, 3),
+    test_animatediff.pipeline: (5, 2),
+    animatediff_xl: (4, 2),
+}
+
+
+@pytest.mark.parametrize(("make", "size"), FAMILIES.items(), ids=lambda value: getattr(value, "__name__", ""))
+def test_bands_that_are_disjoint_windows_are_partitions(make, size, monkeypatch):
     """And every part of it counts: without one of them the result is far off."""
-    model, layout = wrap(make()), QueueLayout(f, n, False)
+    model, layout = wrap(make()), QueueLayout(*size, False)
     given = condition(model, PROMPTS)
     x, t = queue(model, layout, 2)
     expected = window_by_window(model, layout, x, t, given)
     assert distance(model.predict(x, t, given, bands=layout.bands), expected) < TOLERANCE
 
-    shifted = tuple(range(b.start - 1, b.stop - 1) if b.start else b for b in layout.bands)
-    wrong = {"band shifted by a frame": model.predict(x, t, given, bands=shifted)}
+    wrong = {"band shifted by a frame": model.predict(x, t, given, bands=shifted(layout))}
 
     class AllSeen(BandTable):
         seen = property(lambda self: torch.arange(layout.size).expand(layout.size, -1), lambda self, value: None)
@@ -162,8 +223,10 @@ def test_bands_that_are_disjoint_windows_are_partitions(make, f, n, monkeypatch)
     mutations = {
         "norms over the queue": ("BandTable", AllSeen),
         "convolutions not cut": ("BandTable", Uncut),
-        "stock attention": ("_temporal_attention", lambda unet: []),
+        "stock attention": ("_attention_of", lambda block: []),
     }
+    if not any(isinstance(m, TemporalConvLayer) for m in model.pipe.unet.modules()):
+        del mutations["convolutions not cut"]
     for name, (attribute, value) in mutations.items():
         with monkeypatch.context() as patch:
             patch.setattr(banded, attribute, value)
@@ -317,9 +380,7 @@ def test_models_that_cannot_be_banded_say_what_to_use_instead(fifo, monkeypatch)
     call = {"prompt": "a cat", "lookahead": "banded"}
     with pytest.raises(ValueError, match=r"^Linear cannot do lookahead=\"banded\": use lookahead=True"):
         BandedPass.check(torch.nn.Linear(1, 1))
-    block = next(
-        m for m in fifo.model.pipe.unet.modules() if isinstance(m, TransformerTemporalModel)
-    ).transformer_blocks[0]
+    block = temporal_block(fifo.model.pipe)
     with monkeypatch.context() as patch:
         patch.setattr(block, "pos_embed", torch.nn.Identity())
         with pytest.raises(ValueError, match="temporal positions cannot do"):

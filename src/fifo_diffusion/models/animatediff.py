@@ -19,7 +19,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from fifo_diffusion.models.base import VideoModel
 from fifo_diffusion.models.unet3d import TextCondition, UNet3DModel, mixed, rows_of
 from fifo_diffusion.video.decoder import FrameDecoder
 
@@ -62,8 +61,6 @@ class AnimateDiffModel(UNet3DModel):
         _refuse_other_methods(pipe)
         self.most_frames = pipe.unet.config.motion_max_seq_length
         super().__init__(pipe, frames=min(frames, self.most_frames), defaults=defaults)
-
-    check_bands = VideoModel.check_bands
 
     def condition(self, prompts: Sequence[str], **call: Any) -> MotionCondition:
         _refuse_other_methods(self.pipe)

@@ -1,10 +1,14 @@
 """One pass of a 3D U-Net over more frames than a window, in which every frame sees only its band of f frames.
 
-In `UNet3DConditionModel` all but three kinds of layers look at one frame at a time. Those three are told who may see
-whom: temporal attention, convolutions over time, and the group norms that pool over time.
+In `UNet3DConditionModel` and `UNetMotionModel` all but three kinds of layers look at one frame at a time. Those three
+are told who may see whom: temporal attention, convolutions over time, and the group norms that pool over time.
+
+Attention that knows places keeps to those of a window: where a frame's place in the window is added to what attends
+(AnimateDiff), each frame sees its band as if that were a window; distances between frames (VideoCrafter1) are what
+they are. Both come down to one table of places that a score and a value have besides the frame's own.
 
 Legend: R rows (videos, or videos x pixels), F frames, f frames of a band, C channels, D inner width, G norm groups,
-H and W height and width.
+H and W height and width, N blocks of q queries and k keys, M places.
 """
 
 from collections.abc import Callable, Sequence
@@ -14,16 +18,20 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from diffusers import UNet3DConditionModel
+from diffusers import UNet3DConditionModel, UNetMotionModel
 from diffusers.models.attention import BasicTransformerBlock
 from diffusers.models.attention_processor import Attention
+from diffusers.models.embeddings import SinusoidalPositionalEmbedding
 from diffusers.models.resnet import ResnetBlock2D
 from diffusers.models.transformers.transformer_temporal import TransformerTemporalModel
+from diffusers.models.unets.unet_motion_model import AnimateDiffTransformer3D
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from fifo_diffusion.method import Bands
+from fifo_diffusion.models.videocrafter_unet import RelativeAttention
 
+TEMPORAL = (TransformerTemporalModel, AnimateDiffTransformer3D)
 MOST_ROWS = 65_535
 """Sequences given to an attention kernel at once: the limit of a CUDA grid in its second and third dimension."""
 
@@ -35,6 +43,8 @@ class BandTable:
         bands: for each of F frames the f frames that it may see, in ascending order of their starts.
 
     Attributes:
+        frames: f.
+        starts: (F,) the first frame that each frame may see.
         seen: (F, f) the frames that each frame may see.
         runs: lengths of the stretches between which no frame sees across: convolutions are cut there.
         queries, keys, mask: attention in blocks of neighbouring frames, so that nothing far outside the bands is
@@ -44,12 +54,29 @@ class BandTable:
 
     def __init__(self, bands: Bands, device: torch.device) -> None:
         self._bands = bands
+        self.frames = len(bands[0])
+        self.starts = torch.tensor([band.start for band in bands], device=device)
         self.seen = torch.tensor([list(band) for band in bands], device=device)
         cuts = [k for k, (before, after) in enumerate(pairwise(bands), 1) if after.start >= before.stop]
         self.runs = [after - before for before, after in pairwise([0, *cuts, len(bands)])]
         self.queries, self.keys, self.mask = (
             x if x is None else torch.tensor([*map(list, x)], device=device) for x in self._blocks()
         )
+
+    @property
+    def in_band(self) -> Tensor:
+        """(N, q, k) at which place of a query's band a key stands; 0 for those that it does not see."""
+        return (self.keys[:, None] - self.starts[self.queries][..., None]).clamp(0, self.frames - 1)
+
+    @property
+    def own_place(self) -> Tensor:
+        """(F,) at which place of its own band each frame stands."""
+        return torch.arange(len(self.starts), device=self.starts.device) - self.starts
+
+    @property
+    def distance(self) -> Tensor:
+        """(N, q, k) by how many frames a key comes after a query."""
+        return self.keys[:, None] - self.queries[..., None]
 
     def _blocks(self) -> tuple[list[list[int]], list[range], list[list[list[bool]]] | None]:
         last = len(self._bands) - 1
@@ -72,7 +99,7 @@ class BandedPass(ExitStack):
     adapters, offloading hooks and so on) are called as usual.
 
     Args:
-        unet: `UNet3DConditionModel`, or a class derived from it that `check` lets pass.
+        unet: `UNet3DConditionModel` or `UNetMotionModel`, or a class derived from them, that `check` lets pass.
         bands: for each frame the frames that it may see.
         device: of the latents.
         pieces: how many pieces the rows of residual and transformer blocks are taken in. These layers do not look
@@ -85,9 +112,18 @@ class BandedPass(ExitStack):
 
     def __enter__(self) -> "BandedPass":
         super().__enter__()
-        attention = BandedAttention(self._table)
-        for layer in _temporal_attention(self._unet):
-            self._replace(layer, "processor", attention)
+        attention, device = BandedAttention(self._table), self._table.starts.device
+        for block in _temporal_blocks(self._unet):
+            for layer in _attention_of(block):
+                if isinstance(layer, RelativeAttention):
+                    self._replace(layer, "forward", RelativeBandedAttention(self._table, layer))
+                elif block.pos_embed is None:
+                    self._replace(layer, "processor", attention)
+                else:
+                    places = block.pos_embed(torch.zeros(1, self._table.frames, layer.query_dim, device=device))
+                    self._replace(layer, "processor", PlacedBandedAttention(self._table, places[0]))
+            if block.pos_embed is not None:
+                self._replace(block.pos_embed, "forward", lambda hidden_states: hidden_states)
         if self._pieces > 1:
             for block in self._unet.modules():
                 if isinstance(block, ResnetBlock2D | BasicTransformerBlock):
@@ -118,15 +154,12 @@ class BandedPass(ExitStack):
         """
         instead = 'cannot do lookahead="banded": use lookahead=True, at twice the cost'
         unet = getattr(unet, "_orig_mod", unet)
-        if not isinstance(unet, UNet3DConditionModel):
+        if not isinstance(unet, UNet3DConditionModel | UNetMotionModel):
             raise ValueError(f"{type(unet).__name__} {instead}")
-        for transformer in unet.modules():
-            if not isinstance(transformer, TransformerTemporalModel):
-                continue
-            if any(block.pos_embed is not None for block in transformer.transformer_blocks):
-                raise ValueError(f"a U-Net with temporal positions {instead}")
-        for layer in _temporal_attention(unet):
-            if not _is_plain(layer):
+        for block in _temporal_blocks(unet):
+            if not isinstance(block.pos_embed, SinusoidalPositionalEmbedding | None):
+                raise ValueError(f"a U-Net with this kind of temporal positions {instead}")
+            if not all(map(_is_plain, _attention_of(block))):
                 raise ValueError(f"a U-Net with this kind of temporal attention {instead}")
 
 
@@ -143,13 +176,97 @@ class BandedAttention:
 
     def _attend(self, attn: Attention, hidden_RFD: Tensor) -> Tensor:
         table, (rows, frames, _) = self._table, hidden_RFD.shape
-        query = _blocks(attn.to_q(hidden_RFD), table.queries, attn.heads)
+        query = _blocks(attn.to_q(self._asking(hidden_RFD)), table.queries, attn.heads)
         key, value = (_blocks(layer(hidden_RFD), table.keys, attn.heads) for layer in (attn.to_k, attn.to_v))
         mask = table.mask
         if mask is not None:  # the same for all pixels and heads
             mask = mask[:, None].repeat(rows, 1, 1, 1)
-        mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=mask).transpose(1, 2).flatten(2)
+        mixed = self._mix(attn, query, key, value, mask).transpose(1, 2).flatten(2)
         return mixed.reshape(rows, table.queries.numel(), -1)[:, :frames]
+
+    def _asking(self, hidden_RFD: Tensor) -> Tensor:
+        """What queries are made of."""
+        return hidden_RFD
+
+    def _mix(self, attn: Attention, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> Tensor:
+        """Queries (R N, heads, q, D / heads), keys and values (R N, heads, k, D / heads) to the shape of `query`."""
+        return F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
+
+
+class PlacedBandedAttention(BandedAttention):
+    """The same where the layer was to be given each frame with its place in the window added to it.
+
+    A frame then has another place in the band of each frame that sees it. Keys and values are linear in what they are
+    made of: so they are made of the frames alone and of the places alone, and added up where they meet.
+
+    Args:
+        table: the bands.
+        places: (f, D) what the places of a window would have added.
+    """
+
+    def __init__(self, table: BandTable, places: Tensor) -> None:
+        super().__init__(table)
+        self._places = places
+
+    def _asking(self, hidden_RFD: Tensor) -> Tensor:
+        return hidden_RFD + self._places[self._table.own_place].to(hidden_RFD.dtype)
+
+    def _mix(self, attn: Attention, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> Tensor:
+        places = self._places[None].to(query.dtype)
+        tables = (
+            (layer(places) - layer(torch.zeros_like(places)))[0].unflatten(1, (attn.heads, -1)).transpose(0, 1)
+            for layer in (attn.to_k, attn.to_v)
+        )
+        return attend_with_places(query, key, value, mask, attn.scale, self._table.in_band, *tables)
+
+
+class RelativeBandedAttention(BandedAttention):
+    """Stands for the forward of a `RelativeAttention`."""
+
+    def __init__(self, table: BandTable, attn: RelativeAttention) -> None:
+        super().__init__(table)
+        self._attn = attn
+
+    def __call__(self, hidden_states: Tensor, *_: Any, **__: Any) -> Tensor:
+        return super().__call__(self._attn, hidden_states)
+
+    def _mix(self, attn: RelativeAttention, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> Tensor:
+        most = attn.relative_position_k.most
+        index = self._table.distance.clamp(-most, most) + most
+        # The same for all heads.
+        tables = (x.all_distances()[None] for x in (attn.relative_position_k, attn.relative_position_v))
+        return attend_with_places(query, key, value, mask, attn.scale, index, *tables)
+
+
+def attend_with_places(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    mask: Tensor | None,
+    scale: float,
+    index: Tensor,
+    key_of_place: Tensor,
+    value_of_place: Tensor,
+) -> Tensor:
+    """Attention in which each pair of query and key also has a place, with a key and a value of its own.
+
+    Args:
+        query, key, value: (R N, heads, q or k, D / heads).
+        mask: (R N, 1, q, k), or None.
+        scale: of the scores.
+        index: (N, q, k) places.
+        key_of_place, value_of_place: (heads or 1, M, D / heads).
+
+    Returns:
+        a tensor like `query`.
+    """
+    near = query @ key_of_place.mT  # (R N, heads, q, M)
+    index = index[:, None].repeat(len(query) // len(index), 1, 1, 1).expand(-1, query.shape[1], -1, -1)
+    scores = (query @ key.mT + near.gather(-1, index)).float() * scale
+    if mask is not None:
+        scores = scores.masked_fill_(~mask, float("-inf"))
+    weights = scores.softmax(-1).to(value.dtype)
+    return weights @ value + torch.zeros_like(near).scatter_add_(-1, index, weights) @ value_of_place
 
 
 class BandedNormsAndConvolutions(TorchFunctionMode):
@@ -243,13 +360,19 @@ class _InPieces:
         return torch.cat(results)
 
 
-def _temporal_attention(unet: nn.Module) -> list[Attention]:
-    transformers = [m for m in unet.modules() if isinstance(m, TransformerTemporalModel)]
-    return [m for transformer in transformers for m in transformer.modules() if isinstance(m, Attention)]
+def _temporal_blocks(unet: nn.Module) -> list[BasicTransformerBlock]:
+    return [block for m in unet.modules() if isinstance(m, TEMPORAL) for block in m.transformer_blocks]
+
+
+def _attention_of(block: BasicTransformerBlock) -> list[Attention]:
+    return [m for m in block.modules() if isinstance(m, Attention)]
 
 
 def _is_plain(attention: Attention) -> bool:
-    """Whether it does no more than a stock processor does in `UNet3DConditionModel`, which is what is replaced."""
+    """Whether it does no more than a stock processor does in `UNet3DConditionModel`, which is what is replaced, or is
+    one whose own way is known here."""
+    if type(attention) is RelativeAttention:
+        return True
     stock = type(attention) is Attention and type(attention.processor).__module__.startswith("diffusers.")
     extras = (attention.group_norm, attention.spatial_norm, attention.norm_q, attention.norm_k)
     plain = stock and not attention.is_cross_attention and all(extra is None for extra in extras)

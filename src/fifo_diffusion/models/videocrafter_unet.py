@@ -138,6 +138,11 @@ class RelativePositions(nn.Module):
         place = torch.arange(frames, device=self.embeddings_table.device)
         return self.embeddings_table[(place - place[:, None]).clamp(-self.most, self.most) + self.most]
 
+    def all_distances(self) -> Tensor:
+        """(2 most + 1, D): the vectors of -most ... most. By a call of the module, which offloading needs."""
+        vectors = self(self.most + 1)
+        return torch.cat([vectors[-1], vectors[0, 1:]])
+
 
 class RelativeAttention(Attention):
     """Self-attention that knows how far apart two frames are: in its scores and in its values.
