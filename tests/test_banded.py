@@ -289,8 +289,25 @@ def test_one_text_per_frame(model, monkeypatch):
     assert distance(first, second) > 100 * TOLERANCE
 
 
-def test_nothing_stays_behind(monkeypatch):
-    pipe = tiny.pipeline()
+@pytest.mark.parametrize("make", [animatediff_xl, videocrafter1])
+def test_other_families_in_pieces_with_texts_per_frame(make):
+    model, layout = wrap(make()), QueueLayout(4, 3, "banded")
+    x, t = queue(model, layout)
+    conditions = [condition(model, (prompt,)) for prompt in PROMPTS]
+    expected = model.predict(x, t, conditions[1], bands=layout.bands)
+    same = model.mix(conditions, torch.tensor([0.0, 1.0]).expand(1, layout.size, 2))
+    assert distance(model.predict(x, t, same, bands=layout.bands, pieces=3), expected) < TOLERANCE
+    for name, found in {
+        "another text": model.predict(x, t, conditions[0], bands=layout.bands),
+        "timesteps shifted by one slot": model.predict(x, t.roll(1, 1), conditions[1], bands=layout.bands),
+        "another band": model.predict(x, t, conditions[1], bands=QueueLayout(4, 3, "banded", band=1).bands),
+    }.items():
+        assert distance(found, expected) > 100 * TOLERANCE, name
+
+
+@pytest.mark.parametrize("make", [tiny.pipeline, test_animatediff.pipeline, videocrafter1])
+def test_nothing_stays_behind(make, monkeypatch):
+    pipe = make()
     own = AttnProcessor2_0()
     pipe.unet.set_attn_processor(own)
     model, layout = wrap(pipe), QueueLayout(4, 2, "banded")
@@ -383,7 +400,7 @@ def test_models_that_cannot_be_banded_say_what_to_use_instead(fifo, monkeypatch)
     block = temporal_block(fifo.model.pipe)
     with monkeypatch.context() as patch:
         patch.setattr(block, "pos_embed", torch.nn.Identity())
-        with pytest.raises(ValueError, match="temporal positions cannot do"):
+        with pytest.raises(ValueError, match="this kind of temporal positions cannot do"):
             fifo.stream(**call)
     with monkeypatch.context() as patch:
         patch.setattr(block.attn2, "is_cross_attention", True)

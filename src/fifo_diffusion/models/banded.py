@@ -341,8 +341,8 @@ class _InPieces:
     def __init__(self, forward: Callable[..., Tensor], pieces: int) -> None:
         self._forward, self._pieces = forward, pieces
 
-    def __call__(self, hidden_states: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-        rows = len(hidden_states)
+    def __call__(self, *args: Any, **kwargs: Any) -> Tensor:
+        rows = len(args[0] if args else kwargs.get("hidden_states", kwargs.get("input_tensor")))
         size = -(-rows // self._pieces)
 
         def piece(value: Any, start: int) -> Any:
@@ -351,7 +351,6 @@ class _InPieces:
 
         results = [
             self._forward(
-                hidden_states[start : start + size],
                 *(piece(value, start) for value in args),
                 **{name: piece(value, start) for name, value in kwargs.items()},
             )
