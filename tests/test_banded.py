@@ -1,6 +1,8 @@
 """One pass of the whole queue: who sees whom in each kind of layer, in the U-Net, and in a running stream."""
 
+from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
+from threading import Barrier
 
 import numpy as np
 import pytest
@@ -17,8 +19,9 @@ import tiny
 from contract import TOLERANCE
 from fifo_diffusion import FIFO
 from fifo_diffusion.method import QueueLayout
-from fifo_diffusion.models import banded, registry
-from fifo_diffusion.models.banded import BandedPass, BandTable
+from fifo_diffusion.models import banded, banded_layers, registry, unet3d
+from fifo_diffusion.models.band_table import BandTable, OwnFrames
+from fifo_diffusion.models.banded import BandedPass
 from fifo_diffusion.models.base import VideoModel
 from fifo_diffusion.models.videocrafter import add_fps
 from golden import distance
@@ -81,7 +84,9 @@ def window_by_window(model, layout, x, t, given):
 def test_a_frame_attends_to_its_band_only(layout, pipe):
     """Against the stock processor on the frames of the band, one frame after the other."""
     layer = temporal_block(pipe).attn1
-    assert_each_sees_its_band(layout, layer, lambda bands, x: banded.BandedAttention(BandTable(bands, CPU))(layer, x))
+    assert_each_sees_its_band(
+        layout, layer, lambda bands, x: banded_layers.BandedAttention(BandTable(bands, CPU))(layer, x)
+    )
 
 
 @pytest.mark.parametrize("layout", LAYOUTS, ids=str)
@@ -91,12 +96,12 @@ def test_a_frame_has_the_place_of_its_window_in_every_band(layout):
     places = block.pos_embed.pe[0, : layout.frames]
 
     def found(bands, hidden):
-        return banded.PlacedBandedAttention(BandTable(bands, CPU), places)(block.attn1, hidden)
+        return banded_layers.PlacedBandedAttention(BandTable(bands, CPU), places)(block.attn1, hidden)
 
     assert_each_sees_its_band(layout, lambda x: block.attn1(block.pos_embed(x)), found, block.attn1.query_dim)
     hidden = random(6, layout.size, block.attn1.query_dim)
     with torch.no_grad():
-        unplaced = banded.BandedAttention(BandTable(layout.bands, CPU))(block.attn1, hidden)
+        unplaced = banded_layers.BandedAttention(BandTable(layout.bands, CPU))(block.attn1, hidden)
         assert distance(unplaced, found(layout.bands, hidden)) > 1e-2
 
 
@@ -106,7 +111,7 @@ def test_distances_between_frames_are_what_they_are(layout):
     layer = temporal_block(test_videocrafter.light("vc1_512")).attn1
 
     def found(bands, hidden):
-        return banded.RelativeBandedAttention(BandTable(bands, CPU), layer)(hidden)
+        return banded_layers.RelativeBandedAttention(BandTable(bands, CPU), layer)(hidden)
 
     assert_each_sees_its_band(layout, layer, found, layer.query_dim)
 
@@ -139,9 +144,9 @@ def test_rows_beyond_what_a_kernel_takes(pipe, monkeypatch):
     layer = temporal_block(pipe).attn1
     table, hidden = BandTable(LAYOUTS[2].bands, CPU), random(7, LAYOUTS[2].size, layer.to_q.in_features)
     with torch.no_grad():
-        expected = banded.BandedAttention(table)(layer, hidden)
-        monkeypatch.setattr(banded, "MOST_ROWS", 16)
-        assert distance(banded.BandedAttention(table)(layer, hidden), expected) < 1e-6
+        expected = banded_layers.BandedAttention(table)(layer, hidden)
+        monkeypatch.setattr(banded_layers, "MOST_ROWS", 16)
+        assert distance(banded_layers.BandedAttention(table)(layer, hidden), expected) < 1e-6
 
 
 @pytest.mark.parametrize("affine", [True, False])
@@ -150,7 +155,7 @@ def test_rows_beyond_what_a_kernel_takes(pipe, monkeypatch):
 def test_a_norm_pools_over_the_band(layout, dtype, affine):
     hidden = random(2, 8, layout.size, 3, 5).add(3).mul(random(1, 1, layout.size, 1, 1, seed=1)).to(dtype)
     weight = random(2, 8, seed=2).to(dtype) if affine else (None, None)
-    found = banded.banded_group_norm(BandTable(layout.bands, CPU).seen, hidden, 4, *weight, eps=1e-5)
+    found = banded_layers.banded_group_norm(BandTable(layout.bands, CPU), hidden, 4, *weight, eps=1e-5)
     assert (found.dtype, found.shape) == (dtype, hidden.shape)
     for p, band in enumerate(layout.bands):
         expected = F.group_norm(hidden[:, :, band.start : band.stop], 4, *weight, eps=1e-5)[:, :, p - band.start]
@@ -221,15 +226,15 @@ def test_bands_that_are_disjoint_windows_are_partitions(make, size, monkeypatch)
         runs = property(lambda self: [layout.size], lambda self, value: None)
 
     mutations = {
-        "norms over the queue": ("BandTable", AllSeen),
-        "convolutions not cut": ("BandTable", Uncut),
-        "stock attention": ("_attention_of", lambda block: []),
+        "norms over the queue": (unet3d, "BandTable", AllSeen),
+        "convolutions not cut": (unet3d, "BandTable", Uncut),
+        "stock attention": (banded, "_attention_of", lambda block: []),
     }
     if not any(isinstance(m, TemporalConvLayer) for m in model.pipe.unet.modules()):
         del mutations["convolutions not cut"]
-    for name, (attribute, value) in mutations.items():
+    for name, change in mutations.items():
         with monkeypatch.context() as patch:
-            patch.setattr(banded, attribute, value)
+            patch.setattr(*change)
             wrong[name] = model.predict(x, t, given, bands=layout.bands)
     for name, found in wrong.items():
         assert distance(found, expected) > 100 * TOLERANCE, name
@@ -388,6 +393,90 @@ def test_compiled():
             results.append(model.predict(x, t, given, bands=layout.bands, pieces=2))
     for right, found in zip(results[:6], results[6:], strict=True):
         assert distance(found, right) < TOLERANCE
+
+
+# ---------------------------------------------------------------------------- several processes
+
+
+class Thread:
+    """One of several processes, as a thread."""
+
+    def __init__(self, rank, size, tables, barrier):
+        self.rank, self.size, self._tables, self._barrier = rank, size, tables, barrier
+
+    def gather_parts(self, mine):
+        self._tables[self.rank] = mine
+        self._barrier.wait(60)
+        found = list(self._tables)
+        self._barrier.wait(60)
+        assert all(part.shape == mine.shape for part in found)
+        return found
+
+
+def side_by_side(size, work):
+    """`work(together)` on every one of so many ranks."""
+    tables, barrier = [None] * size, Barrier(size)
+
+    def run(rank):
+        try:
+            return work(Thread(rank, size, tables, barrier))
+        except BaseException:
+            barrier.abort()
+            raise
+
+    with ThreadPoolExecutor(size) as pool:
+        return list(pool.map(run, range(size)))
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 5, 12])
+@pytest.mark.parametrize("frames", [4, 9, 12])
+def test_parts_cover_the_queue_once(size, frames):
+    values = torch.arange(frames)[None]
+
+    def work(together):
+        own = OwnFrames(frames, together)
+        mine = values[:, own.range.start : own.range.stop]
+        assert torch.equal(own.whole(mine, 1), values)
+        before, after = own.around(mine, 1, 1)
+        assert before.flatten().tolist() == [own.range.start - 1] * (own.range.start > 0)
+        assert after.flatten().tolist() == [own.range.stop] * (own.range.stop < frames)
+        return own.range
+
+    parts = side_by_side(size, work)
+    assert [p for part in parts[:frames] for p in part] == [*range(frames)]
+    assert max(map(len, parts)) - min(map(len, parts)) <= 1
+
+
+@pytest.mark.parametrize(
+    ("make", "layout"),
+    [
+        (tiny.pipeline, QueueLayout(4, 3, "banded")),
+        (tiny.pipeline, QueueLayout(5, 2, False)),
+        (videocrafter1, QueueLayout(4, 3, "banded")),
+        (animatediff_xl, QueueLayout(4, 2, "banded")),
+    ],
+)
+def test_several_processes_share_the_queue(make, layout, monkeypatch):
+    """With one text per frame; and what they tell each other counts."""
+
+    def predict(together=None, **more):
+        model = wrap(make())
+        x, t = queue(model, layout, 2)
+        conditions = [condition(model, (prompt,) * 2) for prompt in PROMPTS]
+        weight = torch.linspace(0, 1, layout.size)[:, None] * torch.tensor([1.0, -1]) + torch.tensor([0.0, 1])
+        given = model.mix(conditions, weight.expand(1, -1, -1))
+        found = model.predict(x, t, given, bands=layout.bands, together=together, **more)
+        model.close()
+        return found
+
+    whole = predict()
+    for size, pieces in ((3, 1), (2, 3)):
+        for found in side_by_side(size, lambda together, pieces=pieces: predict(together, pieces=pieces)):
+            assert found.shape == whole.shape
+            assert distance(found, whole) < TOLERANCE
+    monkeypatch.setattr(Thread, "gather_parts", lambda self, mine: [mine] * self.size)
+    deaf, part = side_by_side(3, predict)[1], OwnFrames(layout.size, Thread(1, 3, [], None)).range
+    assert distance(deaf[:, :, part], whole[:, :, part]) > 100 * TOLERANCE
 
 
 # ---------------------------------------------------------------------------- what cannot be banded

@@ -40,6 +40,11 @@ class MotionCondition(TextCondition):
     guidance: Tensor | None = None
     pictures: tuple[Tensor, ...] = ()
 
+    def of_frames(self, part: slice) -> "MotionCondition":
+        found = super().of_frames(part)
+        pooled = self.pooled[:, :, part] if self.per_frame and self.pooled is not None else self.pooled
+        return replace(found, pooled=pooled)
+
 
 class AnimateDiffModel(UNet3DModel):
     """`AnimateDiffPipeline`.

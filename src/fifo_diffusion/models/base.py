@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from fifo_diffusion.method import Bands, NoiseLevels
+from fifo_diffusion.models.band_table import Together
 
 
 class VideoModel(ABC):
@@ -82,6 +83,7 @@ class VideoModel(ABC):
         *,
         bands: Bands | None = None,
         pieces: int = 1,
+        together: Together | None = None,
     ) -> Tensor:
         """The model's prediction after guidance, of the latents' shape, float32.
 
@@ -93,6 +95,8 @@ class VideoModel(ABC):
                 Only given to models whose `check_bands` lets it pass.
             pieces: with bands, into how many pieces the work inside layers is cut, to bound memory. The result depends
                 on it by rounding only (1e-5 relative in norm in float32).
+            together: with bands, the processes that share the frames among them. All make the same call, and all get
+                the whole prediction, which depends on their number by rounding only.
 
         Raises:
             RuntimeError: the denoiser returned another shape than it was given.

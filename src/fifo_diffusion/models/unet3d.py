@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from fifo_diffusion.method import Bands, NoiseLevels
+from fifo_diffusion.models.band_table import BandTable, OwnFrames, Together
 from fifo_diffusion.models.banded import BandedPass
 from fifo_diffusion.models.base import VideoModel
 from fifo_diffusion.models.capture import capture
@@ -38,6 +39,10 @@ class TextCondition:
     @property
     def per_frame(self) -> bool:
         return self.text.dim() == 5
+
+    def of_frames(self, part: slice) -> "TextCondition":
+        """The condition of a part of the frames."""
+        return replace(self, text=self.text[:, :, part]) if self.per_frame else self
 
 
 class UNet3DModel(VideoModel):
@@ -125,11 +130,18 @@ class UNet3DModel(VideoModel):
         *,
         bands: Bands | None = None,
         pieces: int = 1,
+        together: Together | None = None,
     ) -> Tensor:
         unet, passes, rows = self.pipe.unet, len(condition.text), len(latents_BCFHW)
+        own = OwnFrames(latents_BCFHW.shape[2], together)
+        if together is not None:
+            part = slice(own.range.start, own.range.stop)
+            latents_BCFHW, timestep_BF = latents_BCFHW[:, :, part], timestep_BF[:, part]
+            condition = condition.of_frames(part)
         latents = latents_BCFHW.to(unet.dtype).repeat(passes, 1, 1, 1, 1)
         timestep = timestep_BF.to(latents.device).repeat(passes, 1)
-        with BandedPass(unet, bands, latents.device, pieces) if bands is not None else nullcontext():
+        table = None if bands is None else BandTable(bands, latents.device, own)
+        with nullcontext() if table is None else BandedPass(unet, table, pieces):
             output = self._denoise(latents, timestep, condition)
         if output.shape != latents.shape:
             raise RuntimeError(
@@ -137,10 +149,10 @@ class UNet3DModel(VideoModel):
                 "take one timestep per frame"
             )
         output = output.float()
-        if passes == 1:
-            return output
-        without, with_text = output[:rows], output[rows:]
-        return without + condition.guidance_scale * (with_text - without)
+        if passes > 1:
+            without, with_text = output[:rows], output[rows:]
+            output = without + condition.guidance_scale * (with_text - without)
+        return own.whole(output, 2)
 
     def _denoise(self, latents_RCFHW: Tensor, timestep_RF: Tensor, condition: TextCondition) -> Tensor:
         """The U-Net on R = passes x windows x videos rows, in this order."""
