@@ -25,6 +25,7 @@ class VideoModelContract:
     height = width = 16
     prompts = ("a red ball", "a dog on the sea by night")
     guidance_scale = 3.0
+    frames_argument = "num_frames"  # as the pipeline calls it
 
     def make_pipe(self) -> Any:
         raise NotImplementedError
@@ -127,8 +128,8 @@ class VideoModelContract:
         call = {"height": self.height, "width": self.width, "guidance_scale": self.guidance_scale}
         start = self.latents(model, 1, seed=5)
         expected = pipe(
-            prompt=[self.prompts[1]], num_frames=self.frames, num_inference_steps=5, latents=start.clone(),
-            output_type="latent", **call,
+            prompt=[self.prompts[1]], num_inference_steps=5, latents=start.clone(), output_type="latent",
+            **{self.frames_argument: self.frames}, **call,
         ).frames  # fmt: skip
         condition = self.condition(model, (self.prompts[1],))
         *_, found = sample_clip(
@@ -158,12 +159,17 @@ class VideoModelContract:
         assert pipe.scheduler is scheduler
         assert "step" not in vars(scheduler)
 
+    def decoded(self, pipe: Any, latents: Tensor) -> Tensor:
+        """Whole decoding by the pipeline: frames (B, F, 3, H, W) in [0, 1]."""
+        if hasattr(pipe, "decode"):
+            return pipe.decode(latents, "pt")
+        more = {"video_length": self.frames} if self.frames_argument == "video_length" else {}
+        return pipe.video_processor.postprocess_video(pipe.decode_latents(latents, **more), output_type="pt")
+
     def test_streamed_decoding_is_whole_decoding(self, pipe, model):
         """Invariant 8."""
         x = self.latents(model, 2)
-        whole = pipe.decode(x, "pt") if hasattr(pipe, "decode") else pipe.video_processor.postprocess_video(
-            pipe.decode_latents(x), output_type="pt"
-        )  # fmt: skip
+        whole = self.decoded(pipe, x)
         decoder = model.decoder()
         pieces = [decoder.push(piece) for piece in x.split([1, self.frames - 1], 2)]
         tail = decoder.flush()

@@ -10,6 +10,7 @@ from typing import Any
 from fifo_diffusion import toybox
 from fifo_diffusion.models.animatediff import AnimateDiffModel, AnimateDiffXLModel
 from fifo_diffusion.models.base import VideoModel
+from fifo_diffusion.models.latte import LatteModel
 from fifo_diffusion.models.text_to_video import TextToVideoPipeline, VideoCrafterPipeline
 from fifo_diffusion.models.unet3d import UNet3DModel
 from fifo_diffusion.models.videocrafter import VideoCrafterModel
@@ -59,6 +60,7 @@ CHECKPOINTS = {
     "cerspense/zeroscope_v2_576w": Checkpoint(24, {"height": 320, "width": 576, "fps": 8}),
     "damo-vilab/text-to-video-ms-1.7b": Checkpoint(16, {"fps": 8}),
     "ali-vilab/text-to-video-ms-1.7b": Checkpoint(16, {"fps": 8}),
+    "maxin-cn/Latte-1": Checkpoint(16, {"height": 512, "width": 512, "fps": 8}),
     "VideoCrafter/VideoCrafter2": Checkpoint(16, {"height": 320, "width": 512}),
     "VideoCrafter/Text2Video-512": Checkpoint(16, {"height": 320, "width": 512}),
     "VideoCrafter/Text2Video-1024": Checkpoint(16, {"height": 576, "width": 1024}),
@@ -98,6 +100,12 @@ _FAMILIES: list[Family] = [
         ("AnimateDiffSDXLPipeline",),
         AnimateDiffXLModel,
         verified="contract tests on random weights; quality not seen by us",
+    ),
+    Family(
+        "Latte (text to video)",
+        ("LattePipeline",),
+        LatteModel,
+        verified="contract tests on random weights, recorded numbers; quality not seen by us",
     ),
 ]
 

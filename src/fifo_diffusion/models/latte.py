@@ -1,0 +1,231 @@
+"""The Latte family: transformers whose blocks look in turns at the patches of a frame and at the frames of a patch.
+
+Tensor names end in their axes: G passes (2 with guidance), B videos, R rows (passes x windows x videos), F frames,
+N = R F, L tokens of text, P prompts, W windows.
+"""
+
+import inspect
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.functional import pad
+
+from fifo_diffusion.method import Bands, NoiseLevels
+from fifo_diffusion.models.base import VideoModel
+from fifo_diffusion.models.capture import capture
+from fifo_diffusion.models.latte_hooks import LatteHooks
+from fifo_diffusion.models.per_frame import reset_if_compiled
+from fifo_diffusion.models.schedulers import read_levels
+from fifo_diffusion.models.unet3d import TextCondition, output_class, rows_of
+from fifo_diffusion.video.decoder import FrameDecoder, StreamingDecoder, encode_frames
+
+
+@dataclass(frozen=True)
+class LatteCondition(TextCondition):
+    """What the transformer is told besides latents and time.
+
+    These pipelines cut their text to the length of the prompt, so prompts of different lengths are padded here, and
+    what is padding must not be seen.
+
+    Attributes:
+        share: how much each token counts in attention, from 0 (padding) to 1: (B, L), or with one text per frame
+            (windows x videos, F, L). None where all count.
+    """
+
+    share: Tensor | None = None
+
+
+class LatteModel(VideoModel):
+    """`LattePipeline`, text to video.
+
+    Args:
+        pipe: loaded pipeline with `transformer`, `vae`, `text_encoder`, `tokenizer`, `scheduler`; used as it is, and
+            never changed but for inert hooks.
+        frames: f; None: what the transformer has places for, which is also the most it can take.
+        defaults: of the checkpoint, where it is known.
+
+    Raises:
+        ValueError: an autoencoder that mixes frames, or more frames than the transformer has places for.
+    """
+
+    family = "Latte"
+
+    def __init__(self, pipe: Any, *, frames: int | None = None, defaults: dict[str, Any] | None = None) -> None:
+        self.pipe = pipe
+        self._check_autoencoder()
+        self.most_frames = pipe.transformer.config.video_length
+        self.frames = frames or self.most_frames
+        if self.frames > self.most_frames:
+            raise ValueError(f"{self.frames} frames: this transformer has places for {self.most_frames}")
+        call = inspect.signature(type(pipe).__call__).parameters
+        height, width = self._own_size()
+        self.defaults = {
+            "guidance_scale": call["guidance_scale"].default,
+            "height": height,
+            "width": width,
+            "fps": 8,
+            "eta": 0.0,
+        } | (defaults or {})
+        self._hooks = LatteHooks(pipe.transformer)
+        reset_if_compiled(pipe.transformer)
+
+    def _check_autoencoder(self) -> None:
+        kind = type(self.pipe.vae).__name__
+        if kind == "AutoencoderKLTemporalDecoder":
+            raise ValueError(
+                f"the pipeline's {kind} mixes frames and cannot decode them as they come: load the pipeline without "
+                "vae=, which brings its own AutoencoderKL"
+            )
+
+    def _own_size(self) -> tuple[int, int]:
+        size = self.pipe.transformer.config.sample_size
+        sides = (size, size) if isinstance(size, int) else size
+        return sides[0] * self._factor, sides[1] * self._factor
+
+    @property
+    def device(self) -> torch.device:
+        return torch.device(self.pipe._execution_device)
+
+    @property
+    def _factor(self) -> int:
+        """Pixels per latent, along each side."""
+        return 2 ** (len(self.pipe.vae.config.block_out_channels) - 1)
+
+    def latent_shape(self, height: int, width: int) -> tuple[int, int, int]:
+        """(C, H, W); height and width must be multiples of the factors of autoencoder and patches together (16)."""
+        config, factor = self.pipe.transformer.config, self._factor
+        step = factor * config.patch_size
+        if height < step or width < step or height % step or width % step:
+            near = [max(step, round(x / step) * step) for x in (height, width)]
+            raise ValueError(
+                f"height {height} and width {width} must be multiples of {step}: use {near[0]} and {near[1]}"
+            )
+        return config.in_channels, height // factor, width // factor
+
+    def levels(
+        self, count: int, *, eta: float = 0.0, scheduler_exact: bool = False, published: bool = False
+    ) -> NoiseLevels:
+        if published:
+            raise ValueError(
+                f'compat="published": there is no published FIFO code for {self.family} (only for VideoCrafter and '
+                "Open-Sora Plan): leave compat out"
+            )
+        return read_levels(self.pipe.scheduler, count, eta=eta, scheduler_exact=scheduler_exact)
+
+    def condition(self, prompts: Sequence[str], **call: Any) -> LatteCondition:
+        """Each prompt is encoded alone: in a batch these pipelines let padding count."""
+        scale = call.get("guidance_scale", self.defaults["guidance_scale"])
+        negatives = call.pop("negative_prompt", "")
+        negatives = [negatives] * len(prompts) if isinstance(negatives, str) else negatives
+        records = [
+            self._record(prompt, **{"guidance_scale": scale, **call, "negative_prompt": negative})
+            for prompt, negative in zip(prompts, negatives, strict=True)
+        ]
+        texts = [record.pop("encoder_hidden_states") for record in records]
+        lengths = [text.shape[1] for text in texts]
+        longest = max(lengths)
+        text = torch.stack([_padded(text, longest) for text in texts], 1)
+        share = (torch.arange(longest) < torch.tensor(lengths)[:, None]).float()
+        return LatteCondition(text, scale, records[0], None if min(lengths) == longest else share)
+
+    def _record(self, prompt: str, **call: Any) -> dict[str, Any]:
+        """What the pipeline tells its transformer, text (G, L, D) included. A clip of one frame will do: the text does
+        not depend on it."""
+        call |= {"video_length": 1, "num_inference_steps": 2, "output_type": "latent"}
+        record = capture(self.pipe, self.pipe.transformer, prompt=[prompt], **call).calls[0]
+        for name in ("hidden_states", "timestep"):
+            record.pop(name)
+        return record | {"return_dict": False}
+
+    def mix(self, conditions: Sequence[LatteCondition], weight_WFP: Tensor) -> LatteCondition:
+        """Tokens are averaged place by place, over the prompts that are long enough, and count in attention as much as
+        these prompts weigh. So a text turns into a longer one without a jump."""
+        longest = max(c.text.shape[-2] for c in conditions)
+        texts = torch.stack([_padded(c.text, longest) for c in conditions])
+        shares = [_padded(_share(c)[..., None], longest)[..., 0] for c in conditions]
+        weight = torch.einsum("wfp,pbl->pwbfl", weight_WFP.float(), torch.stack(shares)).flatten(1, 2)
+        share = weight.sum(0)
+        weight = (weight / share.clamp_min(1e-12)).to(texts.device, texts.dtype)
+        windows = len(weight_WFP)
+        text = sum(
+            w[None, ..., None] * t.repeat(1, windows, 1, 1)[:, :, None] for w, t in zip(weight, texts, strict=True)
+        )
+        return replace(conditions[0], text=text, share=None if bool((share > 1 - 1e-6).all()) else share)
+
+    @torch.no_grad()
+    def predict(
+        self,
+        latents_BCFHW: Tensor,
+        timestep_BF: Tensor,
+        condition: LatteCondition,
+        *,
+        bands: Bands | None = None,
+        pieces: int = 1,
+    ) -> Tensor:
+        transformer, passes, rows = self.pipe.transformer, len(condition.text), len(latents_BCFHW)
+        frames, channels = latents_BCFHW.shape[2], latents_BCFHW.shape[1]
+        latents = latents_BCFHW.to(transformer.dtype).repeat(passes, 1, 1, 1, 1)
+        latents_NC1HW = latents.transpose(1, 2).flatten(0, 1)[:, :, None]
+        timestep_N = timestep_BF.to(latents.device).repeat(passes, 1).flatten()
+        text, share = rows_of(condition.text, passes * rows), condition.share
+        arguments = dict(condition.arguments)
+        if share is not None:
+            # Weights of tokens become summands of the logits of attention.
+            bias = rows_of(share.expand(passes, *share.shape), passes * rows).log()[..., None, :]
+            bias = bias.flatten(0, 1) if condition.per_frame else bias.repeat_interleave(frames, 0)
+            arguments["encoder_attention_mask"] = bias.to(text.device, transformer.dtype)
+        text = text.flatten(0, 1) if condition.per_frame else text.repeat_interleave(frames, 0)
+        with self._hooks.active(frames):
+            output = transformer(latents_NC1HW, timestep_N, encoder_hidden_states=text, **arguments)[0]
+        output = output[:, :channels]  # the rest is a learned variance
+        if output.shape != latents_NC1HW.shape:
+            raise RuntimeError(
+                f"{type(transformer).__name__} returned {tuple(output.shape)} for latents "
+                f"{tuple(latents_NC1HW.shape)}: it does not take one timestep per frame"
+            )
+        output = output[:, :, 0].unflatten(0, (-1, frames)).transpose(1, 2).float()
+        if passes == 1:
+            return output
+        without, with_text = output[:rows], output[rows:]
+        return without + condition.guidance_scale * (with_text - without)
+
+    def decoder(self) -> StreamingDecoder:
+        return FrameDecoder(self.pipe.vae)
+
+    def encode(self, frames_FHWC: np.ndarray) -> Tensor:
+        return encode_frames(self.pipe.vae, frames_FHWC, self.device)
+
+    def output(self, frames_BFCHW: Tensor, output_type: str) -> Any:
+        result = output_class(self.pipe)
+        if output_type == "latent":
+            return result(frames=frames_BFCHW)
+        video = frames_BFCHW.transpose(1, 2) * 2 - 1
+        return result(frames=self.pipe.video_processor.postprocess_video(video, output_type=output_type))
+
+    def parts(self) -> dict[str, Any]:
+        transformer = getattr(self.pipe.transformer, "_orig_mod", self.pipe.transformer)
+        parts = {
+            "transformer": transformer,
+            "vae": self.pipe.vae,
+            "scheduler": self.pipe.scheduler,
+            "text": self.pipe.text_encoder,
+        }
+        return {name: part for name, part in parts.items() if part is not None}
+
+    def close(self) -> None:
+        self._hooks.remove()
+        reset_if_compiled(self.pipe.transformer)
+
+
+def _padded(text: Tensor, length: int) -> Tensor:
+    """(..., L, D) with zeros up to so many tokens."""
+    return pad(text, (0, 0, 0, length - text.shape[-2]))
+
+
+def _share(condition: LatteCondition) -> Tensor:
+    """(B, L) of a condition with one text for all frames."""
+    return torch.ones(condition.text.shape[1:3]) if condition.share is None else condition.share
