@@ -1,0 +1,45 @@
+"""The autoencoder of Open-Sora Plan v1.1.0: recorded runs, published names."""
+
+import inspect
+
+import pytest
+import torch
+
+import golden
+from fifo_diffusion.models.opensora_vae import CausalVideoAutoencoder
+from golden import distance
+
+
+def known(config):
+    """The part of a published configuration that means something here."""
+    return {k: v for k, v in config.items() if k in inspect.signature(CausalVideoAutoencoder).parameters}
+
+
+@pytest.fixture(scope="module")
+def recorded():
+    tensors, meta = golden.load("osp_vae")
+    weights = {k: v for k, v in tensors.items() if k.startswith(("encoder.", "decoder.", "quant_", "post_quant_"))}
+    vae = CausalVideoAutoencoder(**known(meta["config"])).eval()
+    vae.load_state_dict(weights)
+    return vae, tensors, meta["cases"]
+
+
+@pytest.mark.parametrize("case", ["decode1", "decode3", "decode5", "tiled_small", "tiled_t18"])
+@torch.no_grad()
+def test_recorded_decoding(recorded, case):
+    vae, tensors, cases = recorded
+    vae.disable_tiling()
+    for name, value in (cases[case]["tiling"] or {}).items():
+        setattr(vae, name, value)
+    found = vae.decode(tensors[f"{case}.z"])
+    vae.disable_tiling()
+    assert found.shape[2] == cases[case]["frames"]
+    assert distance(found[:, :, cases[case]["out_from_frame"] :], tensors[f"{case}.out"]) < 1e-5
+
+
+@torch.no_grad()
+def test_recorded_encoding(recorded):
+    vae, tensors, _ = recorded
+    mean, logvar = vae.encode(tensors["encode9.x"])
+    assert distance(mean, tensors["encode9.mean"]) < 1e-5
+    assert distance(logvar, tensors["encode9.logvar"]) < 1e-5
