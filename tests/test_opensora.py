@@ -4,11 +4,25 @@ import inspect
 
 import pytest
 import torch
+from diffusers import DDPMScheduler
 
+import contract
 import golden
+import tiny
+from fifo_diffusion import FIFO
+from fifo_diffusion.method import Queue, QueueLayout, diagonal_denoising
+from fifo_diffusion.models import registry
 from fifo_diffusion.models.latte_hooks import LatteHooks
+from fifo_diffusion.models.opensora import OpenSoraPlanModel
+from fifo_diffusion.models.opensora_pipeline import OpenSoraPlanPipeline
 from fifo_diffusion.models.opensora_transformer import OpenSoraPlanTransformer
+from fifo_diffusion.models.opensora_vae import CausalVideoAutoencoder
+from fifo_diffusion.models.schedulers import read_levels
 from golden import distance
+from streams import frames
+from test_latte import TRANSFORMER, LatteContract, text_encoder
+
+VAE = {"hidden_size": 32, "hidden_size_mult": (2, 2, 2, 1), "num_res_blocks": 1}
 
 
 def recorded_transformer(video_length):
@@ -39,3 +53,91 @@ def test_recorded_passes(case):
     assert distance(run(transformer, x, t, text), expected) < 1e-5
     if "uniform" not in case:
         assert distance(run(transformer, x, t.flip(1), text), expected) > 0.1
+
+
+class RecordedNoise:
+    """The draws of a recorded run, by frame and level. They were stored as they were used: per iteration, windows
+    noisiest first, frames in order, none at timestep 0."""
+
+    def __init__(self, tensors, layout, draws):
+        self.tensors, self.layout, self.draws = tensors, layout, draws
+        self.first = layout.frames - layout.slots
+        read = [(w, p) for w in reversed(layout.windows) for p in w.reads if layout.slot_levels[p]]
+        assert len(read) == draws
+        self.order = {p: k for k, (w, p) in enumerate(read) if p in w.writes}
+
+    def __call__(self, frame, level):
+        layout, slot = self.layout, frame - self.first
+        if level == layout.levels:
+            if slot < layout.slots:
+                return self.tensors["init_noise"][0, :, slot + layout.context]
+            return self.tensors["tail_noise"][0, :, slot - layout.slots]
+        if level == 0:
+            return torch.zeros_like(self.tensors["tail_noise"][0, :, 0])
+        return self.tensors["step_noise"][0, :, (slot - level) * self.draws + self.order[level + layout.context]]
+
+
+def replay(name, *, timestep_shift=0, window_shift=0, swap_text=False, clip=1.0):
+    """Latents handed out and the queue at the end, ours and the recorded ones."""
+    tensors, meta = golden.load(name)
+    transformer = recorded_transformer(meta["f"])
+    layout = QueueLayout(meta["f"], meta["n"], meta["lookahead"])
+    levels = read_levels(DDPMScheduler(clip_sample_range=clip), layout.levels)
+    noise = RecordedNoise(tensors, layout, meta["step_noise_draws_per_iteration"])
+    queue = Queue.from_clip_published(layout, levels, noise, tensors["video"], lags=True)
+    text = torch.stack([tensors["uncond"], tensors["cond"]])
+    text = text.flip(0) if swap_text else text
+
+    def predict(latents, timestep, _windows):
+        latents, timestep = latents.roll(window_shift, 2).repeat(2, 1, 1, 1, 1), timestep.roll(timestep_shift, 1)
+        without, with_text = run(transformer, latents, timestep.repeat(2, 1), text)[:, :4].chunk(2)
+        return without + meta["cfg_scale"] * (with_text - without)
+
+    loop = diagonal_denoising(queue, layout, levels, predict, noise)
+    found = torch.cat([next(loop)[1] for _ in range(meta["iterations"])], 2)
+    return (found, tensors["handed_out"]), (queue.latents_BCFHW, tensors["final_queue"])
+
+
+@pytest.mark.parametrize("name", ["latte_fifo_f5n2_plain", "latte_fifo_f5n2_ld"])
+def test_recorded_runs(name):
+    for found, expected in replay(name):
+        assert distance(found, expected) < 1e-4
+
+
+@pytest.mark.parametrize(
+    "mutation", [{"timestep_shift": 1}, {"window_shift": 1}, {"swap_text": True}, {"clip": 1.1}], ids=str
+)
+def test_recorded_runs_notice(mutation):
+    for found, expected in replay("latte_fifo_f5n2_ld", **mutation):
+        assert distance(found, expected) > 1e-2
+
+
+def transformer(seed=0, **changes):
+    config = {**TRANSFORMER, "sample_size": (4, 4), "video_length": 5} | changes
+    return tiny.randomize(OpenSoraPlanTransformer(**config), seed)
+
+
+def autoencoder(seed=0):
+    return tiny.randomize(CausalVideoAutoencoder(**VAE), seed)
+
+
+def pipeline(scheduler=None, **changes):
+    """32x32 pixels, latents of 4 channels at 4x4, clips of 5 latents: 17 frames."""
+    scheduler = scheduler or DDPMScheduler(clip_sample=False, timestep_spacing="trailing")
+    pipe = OpenSoraPlanPipeline(tiny.tokenizer(), text_encoder(), autoencoder(), transformer(**changes), scheduler)
+    pipe.set_progress_bar_config(disable=True)
+    return pipe
+
+
+class TestOpenSoraPlan(LatteContract):
+    frames = 5
+    height = width = 32
+    exact = False
+
+    def make_pipe(self):
+        self.transformer = (pipe := pipeline(tiny.scheduler())).transformer
+        return pipe
+
+    def test_it_is_ours(self, model):
+        assert type(model) is OpenSoraPlanModel
+        assert (model.frames, model.defaults["height"], model.defaults["fps"]) == (5, 32, 24)

@@ -88,6 +88,7 @@ class FrameStream(Iterator[np.ndarray]):
         self._fingerprint: str | None = None
         self.frame_index = 0
         self._opening = 0  # frames of the video that do not come out of the queue
+        self._unwanted = 0  # frames that the decoder will give and that are not to be handed out (again)
         self.fps: float = self._model.defaults["fps"]
         self.seed = settings.seeds[0]
         if plan.state is not None:
@@ -195,7 +196,9 @@ class FrameStream(Iterator[np.ndarray]):
             "origin": queue.origin,
             "first_new": queue.first_new,
             "from_noise": queue.from_noise,
+            "lags": queue.lags,
             "opening": self._opening,
+            "unwanted": self._unwanted,
             "continues": self._timing != self._model.timing,
             "custom_noise": self._custom_noise,
             "shown": None,
@@ -224,8 +227,10 @@ class FrameStream(Iterator[np.ndarray]):
         self.frame_index = counters["frame_index"]
         names = ("first_new", "origin", "iteration", "from_noise")
         latents, known = tensors["queue"].to(device), tensors["known"].to(device)
-        self._queue = Queue(latents, known, *(counters[name] for name in names))
+        lags = counters.get("lags", False)
+        self._queue = Queue(latents, known, *(counters[name] for name in names), lags=lags)
         self._opening = counters.get("opening", self._queue.first_new)
+        self._unwanted = counters.get("unwanted", 0)
         if counters.get("continues"):
             self._timing = self._timing.continued()
         if "latents" in tensors:
@@ -262,7 +267,8 @@ class FrameStream(Iterator[np.ndarray]):
             assert shown is not None
             self._ready.append(self._given_frame(shown) if self._shows else _UNSEEN)
         while not self._ready:
-            self._ready.extend(self._decoded(self._wait_for_latent()))
+            ends = self._num_frames is not None and self._num_frames <= self._opening and not self._latents
+            self._ready.extend(self._flushed() if ends else self._decoded(self._wait_for_latent()))
         self.frame_index += 1
         return self._ready.popleft()
 
@@ -273,8 +279,19 @@ class FrameStream(Iterator[np.ndarray]):
 
     def _decoded(self, latent: Tensor) -> Sequence[Tensor]:
         if not self._shows:  # nobody sees another rank's frames
-            return [_UNSEEN] * self._decoder.skip(latent)
-        return self._decoder.push(latent).unbind(1)
+            frames: Sequence[Tensor] = [_UNSEEN] * self._decoder.skip(latent)
+        else:
+            frames = _frames(self._decoder.push(latent))
+        dropped = min(self._unwanted, len(frames))
+        self._unwanted -= dropped
+        return frames[dropped:]
+
+    def _flushed(self) -> Sequence[Tensor]:
+        """The frames that the decoder holds back, at the end of a video that its opening clip fills. Should it be
+        continued after all, the decoder gives them again."""
+        frames = _frames(self._decoder.flush())
+        self._unwanted += len(frames)
+        return frames
 
     def _next_latent(self) -> Tensor:
         """(B, C, 1, H, W), instead of a frame."""
@@ -305,13 +322,14 @@ class FrameStream(Iterator[np.ndarray]):
             levels = self._model.published_clip_levels(self._levels) if published else self._levels
             *_, known = sample_clip(levels, self._predict, self._clip_noise, range(window), self._like)
             if published:
-                self._queue = Queue.from_clip_published(layout, self._levels, self._noise, known)
+                lags = self._model.published_lags
+                self._queue = Queue.from_clip_published(layout, self._levels, self._noise, known, lags=lags)
                 return
             first_new = window
             self._latents.extend(known.split(1, 2))
         assert known is not None
         if plan.kind == "known":
-            self._decoder.skip(known)
+            self._unwanted = self._model.timing.frames(known.shape[2]) - self._decoder.skip(known)
         if self._completes_clip:
             given = known.shape[2]
             first_new += window - given
@@ -399,6 +417,10 @@ class FrameStream(Iterator[np.ndarray]):
         if not layout.banded or frames <= layout.frames:
             return {}
         return {"bands": layout.last_bands(frames), "pieces": -(-frames // (layout.frames * self._windows))}
+
+
+def _frames(decoded_BFCHW: Tensor) -> Sequence[Tensor]:
+    return decoded_BFCHW.unbind(1) if decoded_BFCHW.numel() else ()
 
 
 def _is_out_of_memory(error: RuntimeError) -> bool:

@@ -33,6 +33,8 @@ def blueprint(name: str) -> VideoModel:
     """
     from fifo_diffusion.models import registry
 
+    if registry.find_opensora(name) is not None:
+        return registry.wrap(registry.load_pipeline(name, empty=True))
     if registry.find_checkpoint(name) is not None:
         return registry.wrap(registry.load_pipeline(name))  # its weights stay in the file until they are used
     source, _, index = registry.find_pipeline(name)

@@ -43,6 +43,8 @@ class Queue:
         origin: frame number of slot 0 (the head) in iteration 0.
         iteration: iterations done.
         from_noise: started from noise (Algorithm 2): slots come down together during the warm-up.
+        lags: as in the published code for Open-Sora Plan, the context holds finished latents, and it is the oldest of
+            them that is handed out, after one more pass as if it were at the lowest level.
     """
 
     latents_BCFHW: Tensor
@@ -51,6 +53,7 @@ class Queue:
     origin: int
     iteration: int = 0
     from_noise: bool = False
+    lags: bool = False
 
     @classmethod
     def from_known(cls, layout: QueueLayout, noise: Noise, known_BCFHW: Tensor, first_new: int) -> "Queue":
@@ -77,7 +80,9 @@ class Queue:
         return cls(latents, latents[:, :, :0], 0, origin, from_noise=True)
 
     @classmethod
-    def from_clip_published(cls, layout: QueueLayout, levels: NoiseLevels, noise: Noise, clip_BCFHW: Tensor) -> "Queue":
+    def from_clip_published(
+        cls, layout: QueueLayout, levels: NoiseLevels, noise: Noise, clip_BCFHW: Tensor, *, lags: bool = False
+    ) -> "Queue":
         """The published start: slot i holds base frame max(0, i - (n f - f)) at level i, the context base frame 0 at
         the lowest level. The frames before number 0 are thrown away by the caller."""
         origin = layout.frames - layout.slots
@@ -87,7 +92,7 @@ class Queue:
         latents = levels.renoise(
             clip_BCFHW[:, :, source].float(), _noise_of(noise, frames, len(levels), clip_BCFHW), level
         )
-        return cls(latents, latents[:, :, :0], 0, origin)
+        return cls(latents, latents[:, :, :0], 0, origin, lags=lags)
 
     def frames(self, layout: QueueLayout) -> range:
         """Frame number of each padded slot in this iteration."""
@@ -147,19 +152,23 @@ def diagonal_denoising(
         snapshot = _with_known_frames(queue, layout, levels, noise)
         result = snapshot.clone()
         windows = layout.windows_from(queue.front(layout))
+        whole_first = queue.lags or queue.warming_up(layout)
         for some in _chunks(windows if share is None else share.mine(windows), windows_per_batch()):
             inputs = torch.cat([snapshot[:, :, w.start : w.stop] for w in some])
             rows = torch.stack([level[w.start : w.stop] for w in some]).repeat_interleave(len(snapshot), 0)
             output = predict(inputs, levels.timestep[rows], [frames[w.start : w.stop] for w in some])
             for w, prediction in zip(some, output.chunk(len(some)), strict=True):
-                kept = _written(w, queue.warming_up(layout))
+                kept = _written(w, whole_first)
                 prediction = prediction[:, :, kept.start - w.start :]
                 result[:, :, kept] = _step(levels, snapshot[:, :, kept], prediction, level[kept], frames[kept], noise)
         if share is not None:
-            share.exchange(result, [_written(w, queue.warming_up(layout)) for w in windows])
+            share.exchange(result, [_written(w, whole_first) for w in windows])
         head = result[:, :, context : context + b]
         # Algorithm 4 keeps the head as it was *before* its last step: the context is labelled with the lowest level.
         past = (result if queue.warming_up(layout) else snapshot)[:, :, b : context + b]
+        if queue.lags:
+            past = torch.cat([snapshot[:, :, b:context], head], 2)
+            past, head = past[:, :, past.shape[2] - context :], result[:, :, :b]
         queue.latents_BCFHW = torch.cat([past, result[:, :, context + b :], torch.empty_like(head)], 2)
         queue.iteration += 1
         queue._enqueue(layout, noise)
@@ -238,10 +247,10 @@ def _later(noise: Noise, by: int) -> Noise:
     return lambda frame, level: noise(frame, level + by)
 
 
-def _written(window: Window, warming_up: bool) -> slice:
-    """Padded slots that take the window's result. The context of a start from noise comes down with the queue: window 0
-    takes it along."""
-    return slice(0 if window.start == 0 and warming_up else window.write_start, window.write_stop)
+def _written(window: Window, whole_first: bool) -> slice:
+    """Padded slots that take the window's result. Window 0 may take the context along: that of a start from noise comes
+    down with the queue."""
+    return slice(0 if window.start == 0 and whole_first else window.write_start, window.write_stop)
 
 
 def _chunks(windows: Sequence[Window], size: int) -> Iterator[Sequence[Window]]:

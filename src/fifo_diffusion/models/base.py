@@ -27,6 +27,7 @@ class VideoModel(ABC):
         timing: how many frames of the video a latent frame stands for.
         most_frames: the longest window that `predict` takes; None: any.
         defaults: values for arguments that the caller leaves out: guidance_scale, height, width, fps, eta.
+        published_lags: whether the published code of the family hands out what `Queue.lags` says.
     """
 
     family: str
@@ -34,6 +35,7 @@ class VideoModel(ABC):
     timing: LatentTiming = ONE_TO_ONE
     most_frames: int | None = None
     defaults: dict[str, Any]
+    published_lags: bool = False
 
     @property
     @abstractmethod

@@ -13,7 +13,8 @@ class OpenSoraPlanTransformer(LatteTransformer3DModel):
 
     Args:
         sample_size: height and width of the training clips, in latents.
-        video_length: latents of a clip: 17 (65 frames) or 56 (221 frames). Sets the scale of positions in time.
+        video_length: latents of a clip: 17 (65 frames) or 56 (221 frames).
+        interpolation_scale_1d: what positions in time are divided by; None: so that a clip has about 16 of them.
         others: as in `LatteTransformer3DModel`.
 
     Raises:
@@ -40,6 +41,7 @@ class OpenSoraPlanTransformer(LatteTransformer3DModel):
         norm_eps: float = 1e-6,
         caption_channels: int = 4096,
         video_length: int = 17,
+        interpolation_scale_1d: float | None = None,
     ) -> None:
         sides = (sample_size, sample_size) if isinstance(sample_size, int) else tuple(sample_size)
         if sides[0] != sides[1]:
@@ -66,7 +68,7 @@ class OpenSoraPlanTransformer(LatteTransformer3DModel):
             video_length,
         )
         self.register_to_config(sample_size=list(sides))
-        scale = max((video_length - video_length % 2) // 16, 1)
-        places = torch.arange(video_length).unsqueeze(1) / scale
+        scale = interpolation_scale_1d or (video_length - video_length % 2) // 16
+        places = torch.arange(video_length).unsqueeze(1) / max(scale, 1)
         table = get_1d_sincos_pos_embed_from_grid(num_attention_heads * attention_head_dim, places, output_type="pt")
         self.register_buffer("temp_pos_embed", table.float().unsqueeze(0), persistent=False)

@@ -11,6 +11,8 @@ from fifo_diffusion import toybox
 from fifo_diffusion.models.animatediff import AnimateDiffModel, AnimateDiffXLModel
 from fifo_diffusion.models.base import VideoModel
 from fifo_diffusion.models.latte import LatteModel
+from fifo_diffusion.models.opensora import OpenSoraPlanModel
+from fifo_diffusion.models.opensora_checkpoint import find_opensora, load_opensora
 from fifo_diffusion.models.text_to_video import TextToVideoPipeline, VideoCrafterPipeline
 from fifo_diffusion.models.unet3d import UNet3DModel
 from fifo_diffusion.models.videocrafter import VideoCrafterModel
@@ -100,6 +102,12 @@ _FAMILIES: list[Family] = [
         ("AnimateDiffSDXLPipeline",),
         AnimateDiffXLModel,
         verified="contract tests on random weights; quality not seen by us",
+    ),
+    Family(
+        "Open-Sora Plan v1.1.0 (folders as published)",
+        ("OpenSoraPlanPipeline",),
+        OpenSoraPlanModel,
+        verified="contract tests on random weights, recorded numbers; quality not seen by us",
     ),
     Family(
         "Latte (text to video)",
@@ -212,18 +220,20 @@ def load_pipeline(name: str | Path, **kwargs: Any) -> Any:
 
     Args:
         name: what to load.
-        **kwargs: for the pipeline's `from_pretrained`, or for `load_checkpoint`.
+        **kwargs: for the pipeline's `from_pretrained`, or for `load_checkpoint` or `load_opensora`.
 
     Raises:
-        ValueError, TypeError: as `find_pipeline` or `load_checkpoint`; or its parts cannot be loaded.
+        ValueError, TypeError: as `find_pipeline`, `load_checkpoint` or `load_opensora`; or its parts cannot be loaded.
     """
     from diffusers import DiffusionPipeline
 
-    checkpoint = find_checkpoint(name, **kwargs)
-    if checkpoint is not None:
+    published = find_opensora(name)
+    checkpoint = None if published else find_checkpoint(name, **kwargs)
+    if published is not None or checkpoint is not None:
         hub, torch_dtype = _hub_arguments(kwargs), kwargs.pop("dtype", kwargs.pop("torch_dtype", None))
         others = {k: v for k, v in kwargs.items() if k not in hub and k != "torch_dtype"}
-        return load_checkpoint(checkpoint, torch_dtype=torch_dtype, hub=hub, **others)
+        load = load_opensora if published else load_checkpoint
+        return load(published or checkpoint, torch_dtype=torch_dtype, hub=hub, **others)
     source, family, _ = find_pipeline(name, **kwargs)
     try:
         with warnings.catch_warnings():

@@ -86,8 +86,7 @@ def encode_frames(vae: Any, frames_FHWC: np.ndarray, device: torch.device) -> Te
 
 def decoded(decoder: StreamingDecoder, latents_BCFHW: Tensor) -> Tensor:
     """All frames of a whole clip, (B, F', 3, H, W), by a fresh decoder."""
-    frames, tail = decoder.push(latents_BCFHW), decoder.flush()
-    return torch.cat([frames, tail], 1) if tail.numel() else frames
+    return torch.cat([part for part in (decoder.push(latents_BCFHW), decoder.flush()) if part.numel()], 1)
 
 
 def to_uint8(frames: Tensor) -> np.ndarray:

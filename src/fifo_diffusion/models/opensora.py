@@ -1,0 +1,68 @@
+"""Open-Sora Plan v1.1.0: the Latte family with a video autoencoder, where a latent is four frames."""
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from fifo_diffusion.method import NoiseLevels
+from fifo_diffusion.models.latte import LatteModel
+from fifo_diffusion.models.schedulers import read_levels
+from fifo_diffusion.video.pieces import PieceDecoder
+from fifo_diffusion.video.timing import LatentTiming
+
+LATENT_SCALE = 0.18215
+
+
+class OpenSoraPlanModel(LatteModel):
+    """`OpenSoraPlanPipeline`, for 65 frames (17 latents) or 221 frames (56 latents).
+
+    Args:
+        pipe, frames, defaults: as in `LatteModel`; `frames` are latents.
+    """
+
+    family = "Open-Sora Plan v1.1.0"
+    published_lags = True
+
+    def __init__(self, pipe: Any, *, frames: int | None = None, defaults: dict[str, Any] | None = None) -> None:
+        self.timing = LatentTiming(1, pipe.vae.temporal_factor)
+        super().__init__(pipe, frames=frames, defaults={"fps": 24} | (defaults or {}))
+
+    def _check_autoencoder(self) -> None:
+        """Its own mixes frames, and `decoder` knows how."""
+
+    @property
+    def _factor(self) -> int:
+        return self.pipe.vae.spatial_factor
+
+    def levels(
+        self, count: int, *, eta: float = 0.0, scheduler_exact: bool = False, published: bool = False
+    ) -> NoiseLevels:
+        """`published`: diffusers' `DDPMScheduler` as it comes, which clips clean latents to -1 ... 1 and begins below
+        timestep 1000."""
+        if not published:
+            return super().levels(count, eta=eta, scheduler_exact=scheduler_exact)
+        from diffusers import DDPMScheduler
+
+        return read_levels(DDPMScheduler(), count)
+
+    def decoder(self) -> PieceDecoder:
+        return PieceDecoder(self._decode, self.timing)
+
+    @torch.no_grad()
+    def _decode(self, latents_BCFHW: Tensor) -> Tensor:
+        """A clip of latents to frames (B, F', 3, H, W) in [0, 1], in the autoencoder's precision; video by video."""
+        vae = self.pipe.vae
+        clips = (latents_BCFHW / LATENT_SCALE).to(vae.dtype).split(1)
+        frames = torch.cat([vae.decode(clip) for clip in clips]).transpose(1, 2)
+        return (frames / 2 + 0.5).clamp(0, 1)
+
+    @torch.no_grad()
+    def encode(self, frames_FHWC: np.ndarray) -> Tensor:
+        """The mean latents of the last 1 + 4 k frames as one clip, (1, C, k + 1, H, W) float32."""
+        count = self.timing.frames(self.timing.whole_latents(len(frames_FHWC)))
+        frames = torch.from_numpy(np.ascontiguousarray(frames_FHWC[-count:])).to(self.device)
+        pixels = frames.permute(3, 0, 1, 2)[None].float() / 127.5 - 1
+        mean, _ = self.pipe.vae.encode(pixels.to(self.pipe.vae.dtype))
+        return mean.float() * LATENT_SCALE
