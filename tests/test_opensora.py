@@ -6,23 +6,16 @@ import pytest
 import torch
 from diffusers import DDPMScheduler
 
-import contract
 import golden
 import tiny
-from fifo_diffusion import FIFO
 from fifo_diffusion.method import Queue, QueueLayout, diagonal_denoising
-from fifo_diffusion.models import registry
 from fifo_diffusion.models.latte_hooks import LatteHooks
 from fifo_diffusion.models.opensora import OpenSoraPlanModel
-from fifo_diffusion.models.opensora_pipeline import OpenSoraPlanPipeline
 from fifo_diffusion.models.opensora_transformer import OpenSoraPlanTransformer
-from fifo_diffusion.models.opensora_vae import CausalVideoAutoencoder
 from fifo_diffusion.models.schedulers import read_levels
 from golden import distance
-from streams import frames
-from test_latte import TRANSFORMER, LatteContract, text_encoder
-
-VAE = {"hidden_size": 32, "hidden_size_mult": (2, 2, 2, 1), "num_res_blocks": 1}
+from opensora_parts import pipeline
+from test_latte import LatteContract
 
 
 def recorded_transformer(video_length):
@@ -110,23 +103,6 @@ def test_recorded_runs(name):
 def test_recorded_runs_notice(mutation):
     for found, expected in replay("latte_fifo_f5n2_ld", **mutation):
         assert distance(found, expected) > 1e-2
-
-
-def transformer(seed=0, **changes):
-    config = {**TRANSFORMER, "sample_size": (4, 4), "video_length": 5} | changes
-    return tiny.randomize(OpenSoraPlanTransformer(**config), seed)
-
-
-def autoencoder(seed=0):
-    return tiny.randomize(CausalVideoAutoencoder(**VAE), seed)
-
-
-def pipeline(scheduler=None, **changes):
-    """32x32 pixels, latents of 4 channels at 4x4, clips of 5 latents: 17 frames."""
-    scheduler = scheduler or DDPMScheduler(clip_sample=False, timestep_spacing="trailing")
-    pipe = OpenSoraPlanPipeline(tiny.tokenizer(), text_encoder(), autoencoder(), transformer(**changes), scheduler)
-    pipe.set_progress_bar_config(disable=True)
-    return pipe
 
 
 class TestOpenSoraPlan(LatteContract):

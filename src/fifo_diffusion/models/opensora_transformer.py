@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 import torch
-from diffusers import LatteTransformer3DModel
+from diffusers import LatteTransformer3DModel, ModelMixin  # noqa: F401  the second is what diffusers looks for at load
 from diffusers.configuration_utils import register_to_config
 from diffusers.models.embeddings import get_1d_sincos_pos_embed_from_grid
 

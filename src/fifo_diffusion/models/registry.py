@@ -76,6 +76,16 @@ def _unet3d(pipe: Any, **known: Any) -> VideoModel:
     return (VideoCrafterModel if videocrafter else UNet3DModel)(pipe, **known)
 
 
+class _OpenSoraPlanLoader:
+    """Our pipeline class, imported when it is wanted: it stands on parts of diffusers that few models need."""
+
+    @staticmethod
+    def from_pretrained(*args: Any, **kwargs: Any) -> Any:
+        from fifo_diffusion.models.opensora_pipeline import OpenSoraPlanPipeline
+
+        return OpenSoraPlanPipeline.from_pretrained(*args, **kwargs)
+
+
 _FAMILIES: list[Family] = [
     Family(
         "UNet3D (ModelScope, zeroscope, toybox)",
@@ -107,6 +117,7 @@ _FAMILIES: list[Family] = [
         "Open-Sora Plan v1.1.0 (folders as published)",
         ("OpenSoraPlanPipeline",),
         OpenSoraPlanModel,
+        _OpenSoraPlanLoader,
         verified="contract tests on random weights, recorded numbers; quality not seen by us",
     ),
     Family(
