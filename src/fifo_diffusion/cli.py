@@ -79,6 +79,7 @@ def generate(
     fps_condition: options.FpsCondition = None,
     dtype: options.Dtype = None,
     device: options.Device = None,
+    offload_text_encoder: options.OffloadTextEncoder = False,
     scale: options.Scale = None,
     overwrite: options.Overwrite = False,
     prompts: options.Prompts = None,

@@ -13,6 +13,7 @@ import torch
 from fifo_diffusion.method import Lookahead, Noise, QueueLayout
 from fifo_diffusion.models import registry
 from fifo_diffusion.models.base import VideoModel
+from fifo_diffusion.models.offload import TextOffload, to_device_but_text
 from fifo_diffusion.prompts import PromptTrack, parse_prompt
 from fifo_diffusion.settings import RunSettings, default_layout
 from fifo_diffusion.start import StartPlan, prepare_start
@@ -39,6 +40,8 @@ class FIFO:
     Args:
         pipe: a loaded pipeline of a supported class (`supported_pipelines()`).
         model: a `VideoModel` to use instead of the registered one; then `pipe` may be None.
+        offload_text_encoder: keep the text encoders in host memory, but while they encode (see `TextOffload`). With
+            `enable_model_cpu_offload` and the like of the pipeline itself it is not needed.
         group: a process group of `torch.distributed` whose ranks make each video together (docs/architecture.md). A
             group that is there but not given is left alone: its ranks make videos of their own.
 
@@ -48,10 +51,21 @@ class FIFO:
     """
 
     def __init__(
-        self, pipe: Any, *, model: VideoModel | None = None, group: "ProcessGroup | Ranks | None" = None
+        self,
+        pipe: Any,
+        *,
+        model: VideoModel | None = None,
+        offload_text_encoder: bool = False,
+        group: "ProcessGroup | Ranks | None" = None,
     ) -> None:
         self.pipe = pipe
         self.model = model or registry.wrap(pipe)
+        if offload_text_encoder:
+            try:
+                self.model.text_offload = TextOffload(pipe, self.model.device)
+            except ValueError:
+                self.model.close()
+                raise
         self.ranks = None if group is None else _ranks_of(group)
         self._closed = False
 
@@ -65,7 +79,8 @@ class FIFO:
         Args:
             name: what to load.
             **kwargs: for the pipeline's `from_pretrained`, or for `load_checkpoint`; `device` chooses another device.
-                `group` is that of `FIFO`: then each process takes the GPU that torchrun means for it.
+                `offload_text_encoder` and `group` are those of `FIFO`; with a group each process takes the GPU that
+                torchrun means for it.
 
         Raises:
             ValueError: no such model.
@@ -77,7 +92,13 @@ class FIFO:
             gpu = f"cuda:{os.environ.get('LOCAL_RANK', 0)}"
         device = torch.device(kwargs.pop("device", None) or gpu)
         kwargs.setdefault("torch_dtype", torch.float32 if device.type == "cpu" else torch.float16)
-        return cls(registry.load_pipeline(name, **kwargs).to(device), group=group)
+        offload = kwargs.pop("offload_text_encoder", False)
+        pipe = registry.load_pipeline(name, **kwargs)
+        pipe = to_device_but_text(pipe, device) if offload else pipe.to(device)
+        fifo = cls(pipe, group=group)
+        if offload:  # said here, since the pipeline itself might take the text encoder's place for its own
+            fifo.model.text_offload = TextOffload(pipe, device)
+        return fifo
 
     def stream(
         self,
@@ -271,6 +292,9 @@ class FIFO:
         """Take the hooks off the pipeline; running streams end with an error at their next frame."""
         if not self._closed:
             self._closed = True
+            if self.model.text_offload is not None:
+                self.model.text_offload.remove()
+                self.model.text_offload = None
             self.model.close()
 
     def __enter__(self) -> "FIFO":

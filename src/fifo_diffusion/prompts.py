@@ -84,6 +84,8 @@ class PromptTrack:
     def _encoded(self, prompts: Prompts) -> Any:
         if prompts not in self._conditions:
             self._conditions[prompts] = self._model.condition(prompts, **self._call)
+            if self._model.text_offload is not None:
+                self._model.text_offload.away()
         return self._conditions[prompts]
 
     def _key(self, frame: int) -> int:

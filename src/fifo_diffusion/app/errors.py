@@ -7,8 +7,8 @@ from contextlib import contextmanager
 FAILURE, USAGE = 1, 2
 
 OUT_OF_MEMORY = (
-    "the device is out of memory: add --windows-per-batch 1, or use fewer --num-partitions, a smaller --height and "
-    "--width, --dtype float16 or --device cpu"
+    "the device is out of memory: add --windows-per-batch 1 or --offload-text-encoder, or use fewer --num-partitions, "
+    "a smaller --height and --width, --dtype float16 or --device cpu"
 )
 
 
@@ -85,6 +85,7 @@ _OPTIONS_WITH_UNDERSCORE = (
     "guidance_scale",
     "negative_prompt",
     "windows_per_batch",
+    "offload_text_encoder",
     "include_start",
     "prompt_change",
     "scheduler_exact",

@@ -86,7 +86,11 @@ def _load(plan: Plan, ranks: "Ranks | None" = None) -> Any:
     say(f"loading {plan.model_name} ({plan.dtype} on {plan.device})", quiet=plan.request.quiet)
     with checking():
         fifo = FIFO.from_pretrained(
-            plan.model_name, device=plan.device, torch_dtype=getattr(torch, plan.dtype), group=ranks
+            plan.model_name,
+            device=plan.device,
+            torch_dtype=getattr(torch, plan.dtype),
+            offload_text_encoder="offload_text_encoder" in plan.request.given,
+            group=ranks,
         )
     told = plan.request.get("fps_condition") or (plan.state and plan.state.notes["fps_condition"])
     if told:

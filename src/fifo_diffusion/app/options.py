@@ -218,6 +218,14 @@ WindowsPerBatch = Annotated[
         help="Windows that go through the model together. [dim]Default: 1 on a CPU, else as many as fit.[/dim]",
     ),
 ]
+OffloadTextEncoder = Annotated[
+    bool,
+    _option(
+        "--offload-text-encoder",
+        panel=MODEL,
+        help="Keep the text encoder in host memory, but while it encodes a prompt: room on the GPU for the rest.",
+    ),
+]
 Compat = Annotated[
     Profile | None,
     _option(metavar="published", panel=METHOD, help="published: do what the paper's published code does."),

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from fifo_diffusion.method import Bands, NoiseLevels
 from fifo_diffusion.models.band_table import Together
+from fifo_diffusion.models.offload import TextOffload
 from fifo_diffusion.video.timing import ONE_TO_ONE, LatentTiming
 
 
@@ -27,6 +28,7 @@ class VideoModel(ABC):
         timing: how many frames of the video a latent frame stands for.
         most_frames: the longest window that `predict` takes; None: any.
         defaults: values for arguments that the caller leaves out: guidance_scale, height, width, fps, eta.
+        text_offload: keeps text encoders off the device, where the user wants it.
         published_lags: whether the published code of the family hands out what `Queue.lags` says.
     """
 
@@ -35,6 +37,7 @@ class VideoModel(ABC):
     timing: LatentTiming = ONE_TO_ONE
     most_frames: int | None = None
     defaults: dict[str, Any]
+    text_offload: TextOffload | None = None
     published_lags: bool = False
 
     @property

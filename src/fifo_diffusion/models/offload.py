@@ -1,0 +1,62 @@
+"""Text encoders in host memory: they are large (T5-XXL: 9.5 GB in half precision) and work for a moment per prompt."""
+
+from typing import Any
+
+import torch
+from torch import nn
+
+
+class TextOffload:
+    """Keeps a pipeline's text encoders in host memory, and on the device only while they encode.
+
+    So the device needs room for text encoder and denoiser together while a prompt is encoded, but not while frames are
+    made; each new prompt costs the way there and back. Nothing is freed in host memory.
+
+    Args:
+        pipe: its other modules stay where they are.
+        device: where the text encoders work.
+
+    Raises:
+        ValueError: the pipeline has no text encoder, or it is offloaded already.
+    """
+
+    def __init__(self, pipe: Any, device: torch.device) -> None:
+        from accelerate import cpu_offload_with_hook
+
+        self._encoders, self._device = text_encoders(pipe), device
+        if not self._encoders:
+            raise ValueError(f"{type(pipe).__name__} has no text encoder to offload: leave offload_text_encoder out")
+        for encoder in self._encoders:
+            if hasattr(encoder, "_hf_hook"):
+                raise ValueError("the pipeline's text encoder is offloaded already: leave offload_text_encoder out")
+        self._hooks = [cpu_offload_with_hook(encoder, device)[1] for encoder in self._encoders]
+        self.away()
+
+    def away(self) -> None:
+        """To host memory, after encoding."""
+        for encoder in self._encoders:
+            encoder.to("cpu")
+        if self._device.type == "cuda":
+            torch.cuda.empty_cache()
+
+    def remove(self) -> None:
+        """The text encoders stay on the device again."""
+        for encoder, hook in zip(self._encoders, self._hooks, strict=True):
+            hook.remove()
+            encoder.to(self._device)
+        self._hooks = []
+
+
+def text_encoders(pipe: Any) -> list[nn.Module]:
+    """All text encoders of a pipeline."""
+    parts = pipe.components.items()
+    return [part for name, part in parts if name.startswith("text_encoder") and isinstance(part, nn.Module)]
+
+
+def to_device_but_text(pipe: Any, device: torch.device) -> Any:
+    """The pipeline with all but its text encoders on the device."""
+    texts = text_encoders(pipe)
+    for part in pipe.components.values():
+        if isinstance(part, nn.Module) and not any(part is text for text in texts):
+            part.to(device)
+    return pipe
