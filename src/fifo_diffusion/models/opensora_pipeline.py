@@ -18,6 +18,8 @@ TEXT_TOKENS = 300
 class OpenSoraPlanPipeline(LattePipeline):
     """Text to a clip of 65 or 221 frames; called as `LattePipeline`. `video_length` counts latents, 17 or 56.
 
+    Large clips are decoded in tiles, as in the publishers' own scripts; `vae.disable_tiling()` for whole ones.
+
     Args:
         tokenizer, text_encoder: T5 v1.1 XXL.
         vae, transformer, scheduler: see `opensora_checkpoint.load_opensora`.
@@ -35,6 +37,7 @@ class OpenSoraPlanPipeline(LattePipeline):
         self.register_modules(
             tokenizer=tokenizer, text_encoder=text_encoder, vae=vae, transformer=transformer, scheduler=scheduler
         )
+        vae.enable_tiling()
         self.vae_scale_factor = vae.spatial_factor
         self.video_processor = VideoProcessor(vae_scale_factor=self.vae_scale_factor)
 
