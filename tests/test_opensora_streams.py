@@ -204,6 +204,15 @@ def test_published_profile_is_another_video(fifo):
     assert published.abs().max() <= 1 + 1e-5 < corrected.abs().max()
 
 
+def test_prompts_are_encoded_once(fifo):
+    """With guidance two texts per prompt, whatever the length."""
+    seen = []
+    handle = fifo.pipe.text_encoder.register_forward_hook(lambda *_: seen.append(1))
+    frames(fifo.stream({0: "a red ball", 21: "a dog"}, num_frames=45, **RUN))
+    handle.remove()
+    assert len(seen) == 4
+
+
 @pytest.mark.parametrize("window", [17, 56])
 def test_lookahead_covers_every_slot(window):
     """Also where f is odd, or f' even and f the length of the long version: the published loops miss slots."""

@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from fifo_diffusion.method import Bands, NoiseLevels
+from fifo_diffusion.models.band_table import Together
 from fifo_diffusion.models.base import VideoModel
 from fifo_diffusion.models.capture import capture
 from fifo_diffusion.models.latte_hooks import LatteHooks
@@ -165,6 +166,7 @@ class LatteModel(VideoModel):
         *,
         bands: Bands | None = None,
         pieces: int = 1,
+        together: Together | None = None,
     ) -> Tensor:
         transformer, passes, rows = self.pipe.transformer, len(condition.text), len(latents_BCFHW)
         frames, channels = latents_BCFHW.shape[2], latents_BCFHW.shape[1]
