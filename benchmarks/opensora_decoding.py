@@ -26,7 +26,7 @@ from golden import distance  # noqa: E402
 from opensora_parts import autoencoder  # noqa: E402
 from test_opensora_streams import latents, roughness  # noqa: E402
 
-LATENTS = 60
+LATENTS = 44
 
 
 @torch.no_grad()
@@ -56,7 +56,7 @@ def compared(seed: int, size: int) -> dict[str, float]:
 
 def main() -> None:
     torch.set_num_threads(1)
-    runs = [compared(seed, size) for size, seeds in ((2, 3), (4, 2), (8, 1)) for seed in range(seeds)]
+    runs = [compared(seed, size) for size, seeds in ((2, 3), (4, 1)) for seed in range(seeds)]
     for run in runs:
         print({key: round(value, 3) for key, value in run.items()})
     common.write("opensora_decoding", {"latents": LATENTS, "piece": SIZE, "stride": STRIDE, "runs": runs})

@@ -4,7 +4,7 @@ import inspect
 
 import pytest
 import torch
-from diffusers import DDPMScheduler
+from diffusers import DDPMScheduler, LatteTransformer3DModel
 
 import golden
 import tiny
@@ -18,10 +18,12 @@ from opensora_parts import pipeline
 from test_latte import LatteContract
 
 
-def recorded_transformer(video_length):
+def recorded_transformer(video_length, kind=OpenSoraPlanTransformer):
     weights, meta = golden.load("latte")
-    config = {k: v for k, v in meta["config"].items() if k in inspect.signature(OpenSoraPlanTransformer).parameters}
-    transformer = OpenSoraPlanTransformer(**config | {"video_length": video_length}).eval()
+    config = {k: v for k, v in meta["config"].items() if k in inspect.signature(kind).parameters}
+    if kind is LatteTransformer3DModel:
+        config["sample_size"] = config["sample_size"][0]
+    transformer = kind(**config | {"video_length": video_length}).eval()
     del weights["caption_projection.y_embedding"]
     transformer.load_state_dict(weights)
     return transformer
@@ -37,11 +39,13 @@ def run(transformer, x, t, text):
     return found[:, :, 0].unflatten(0, (-1, frames)).transpose(1, 2)
 
 
+@pytest.mark.parametrize("kind", [OpenSoraPlanTransformer, LatteTransformer3DModel])
 @pytest.mark.parametrize("case", ["f4", "f5_b2", "f17_wide", "uniform_f5_b2"])
-def test_recorded_passes(case):
+def test_recorded_passes(case, kind):
+    """diffusers' own transformer too: of these lengths the positions are the same."""
     recorded, meta = golden.load("forward_latte")
     x, t, text, expected = (recorded[f"{case}.{name}"] for name in ("x", "timesteps", "context", "out"))
-    transformer = recorded_transformer(meta["cases"][case]["video_length"])
+    transformer = recorded_transformer(meta["cases"][case]["video_length"], kind)
     t = t[:, None].expand(-1, x.shape[2]) if t.dim() == 1 else t
     assert distance(run(transformer, x, t, text), expected) < 1e-5
     if "uniform" not in case:

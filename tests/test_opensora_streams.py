@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from fifo_diffusion import FIFO
+from fifo_diffusion.app.cost import Cost
 from fifo_diffusion.cli import main
 from fifo_diffusion.method import QueueLayout
 from fifo_diffusion.state import QueueState
@@ -202,6 +203,19 @@ def test_published_profile_is_another_video(fifo):
     corrected = fifo("a red ball", num_frames=30, output_type="latent", **RUN).frames
     assert published.shape == corrected.shape
     assert published.abs().max() <= 1 + 1e-5 < corrected.abs().max()
+
+
+@pytest.mark.parametrize("count", [60, 77, 90])
+def test_the_cost_counts_what_the_decoder_waits_for(fifo, count):
+    """Never too little, once the first piece is there, and less than a stride of latents too much."""
+    layout = QueueLayout(5, 2)
+    stream, rows = fifo.stream("a red ball", num_frames=count, **RUN), []
+    predict = stream._model.predict
+    fifo.model.predict = lambda x, *a, **k: rows.append(2 * len(x) * x.shape[2]) or predict(x, *a, **k)
+    frames(stream)
+    del fifo.model.predict
+    cost = Cost(layout, 2, total=count, timing=TIMING, late=fifo.model.late).until(count)
+    assert sum(rows) <= cost < sum(rows) + STRIDE * layout.frame_forwards * 2
 
 
 def test_prompts_are_encoded_once(fifo):

@@ -21,6 +21,7 @@ class Cost:
         given: how many frames are given ("known").
         shown: how many of them are part of the video: all or none.
         timing: frames per latent.
+        late: latents that are computed after the last one that is shown, because its decoding waits for them.
     """
 
     layout: "QueueLayout"
@@ -30,6 +31,7 @@ class Cost:
     given: int = 0
     shown: int = 0
     timing: LatentTiming = ONE_TO_ONE
+    late: int = 0
 
     @property
     def per_latent(self) -> float:
@@ -87,4 +89,4 @@ class Cost:
             # Filling is spread over these frames.
             return self.clip + self.fill * (frames - 1) / self.opening
         timing = self.timing if self.start == "noise" else self.timing.continued()
-        return self.clip + self.fill + (timing.latents(frames - self.opening) - 1) * self.per_latent
+        return self.clip + self.fill + (timing.latents(frames - self.opening) - 1 + self.late) * self.per_latent

@@ -256,7 +256,8 @@ def cost_of(plan: Plan) -> Cost:
     passes = 2 if plan.settings.guidance_scale > 1 else 1
     notes = plan.state.notes if plan.state is not None else plan.request.given
     shown = plan.given if notes.get("include_start") else 0
-    return Cost(plan.settings.layout, passes, plan.start, plan.num_frames, plan.given, shown, plan.model.timing)
+    model, layout = plan.model, plan.settings.layout
+    return Cost(layout, passes, plan.start, plan.num_frames, plan.given, shown, model.timing, model.late)
 
 
 def _speed_key(plan: Plan) -> str:

@@ -28,6 +28,7 @@ class VideoModel(ABC):
         timing: how many frames of the video a latent frame stands for.
         most_frames: the longest window that `predict` takes; None: any.
         defaults: values for arguments that the caller leaves out: guidance_scale, height, width, fps, eta.
+        late: how many latents must follow one, once a video runs, before its frames are there (`StreamingDecoder`).
         text_offload: keeps text encoders off the device, where the user wants it.
         published_lags: whether the published code of the family hands out what `Queue.lags` says.
     """
@@ -37,6 +38,7 @@ class VideoModel(ABC):
     timing: LatentTiming = ONE_TO_ONE
     most_frames: int | None = None
     defaults: dict[str, Any]
+    late: int = 0
     text_offload: TextOffload | None = None
     published_lags: bool = False
 

@@ -9,7 +9,7 @@ from torch import Tensor
 from fifo_diffusion.method import NoiseLevels
 from fifo_diffusion.models.latte import LatteModel
 from fifo_diffusion.models.schedulers import read_levels
-from fifo_diffusion.video.pieces import PieceDecoder
+from fifo_diffusion.video.pieces import STEADY_LATENCY, PieceDecoder
 from fifo_diffusion.video.timing import LatentTiming
 
 LATENT_SCALE = 0.18215
@@ -24,6 +24,7 @@ class OpenSoraPlanModel(LatteModel):
 
     family = "Open-Sora Plan v1.1.0"
     published_lags = True
+    late = STEADY_LATENCY
 
     def __init__(self, pipe: Any, *, frames: int | None = None, defaults: dict[str, Any] | None = None) -> None:
         self.timing = LatentTiming(1, pipe.vae.temporal_factor)

@@ -63,6 +63,8 @@ CHECKPOINTS = {
     "damo-vilab/text-to-video-ms-1.7b": Checkpoint(16, {"fps": 8}),
     "ali-vilab/text-to-video-ms-1.7b": Checkpoint(16, {"fps": 8}),
     "maxin-cn/Latte-1": Checkpoint(16, {"height": 512, "width": 512, "fps": 8}),
+    "LanguageBind/Open-Sora-Plan-v1.1.0/65x512x512": Checkpoint(17, {"height": 512, "width": 512, "fps": 24}),
+    "LanguageBind/Open-Sora-Plan-v1.1.0/221x512x512": Checkpoint(56, {"height": 512, "width": 512, "fps": 24}),
     "VideoCrafter/VideoCrafter2": Checkpoint(16, {"height": 320, "width": 512}),
     "VideoCrafter/Text2Video-512": Checkpoint(16, {"height": 320, "width": 512}),
     "VideoCrafter/Text2Video-1024": Checkpoint(16, {"height": 576, "width": 1024}),
@@ -268,7 +270,8 @@ def _checkpoint_of(name_or_path: str) -> Checkpoint | None:
     if name_or_path in CHECKPOINTS:
         return CHECKPOINTS[name_or_path]
     # A local copy usually keeps the name of its repository.
-    return next((c for n, c in CHECKPOINTS.items() if "/" in n and Path(name_or_path).name == n.split("/")[1]), None)
+    owned = ((name.split("/"), checkpoint) for name, checkpoint in CHECKPOINTS.items())
+    return next((c for parts, c in owned if len(parts) == 2 and Path(name_or_path).name == parts[1]), None)
 
 
 def _unsupported(class_name: str) -> str:

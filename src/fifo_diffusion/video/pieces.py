@@ -16,6 +16,8 @@ BLEND = 2
 """Latents over which a piece is faded into the next."""
 MARGIN = 1
 """Latents at the end of a piece that are not used, for what comes after them is missing there."""
+STEADY_LATENCY = STRIDE + MARGIN + BLEND - 1
+"""Latents that a latent waits for at most, once the first piece is there."""
 
 
 class PieceDecoder:
@@ -30,7 +32,7 @@ class PieceDecoder:
         size, stride: N, S.
 
     Attributes:
-        latency: at the beginning of a video; further on it is S + MARGIN + BLEND - 1 at most.
+        latency: at the beginning of a video; further on it is S + `MARGIN` + `BLEND` - 1 at most.
     """
 
     exact = False
