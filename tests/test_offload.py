@@ -52,6 +52,20 @@ def test_a_gpu_that_is_only_told(pipe, monkeypatch):
     offload._hooks[0].remove()
 
 
+def test_a_video_autoencoder_is_brought_when_it_decodes():
+    """`decode` is no `forward`, which is where offloading hooks in."""
+    from accelerate import cpu_offload_with_hook
+
+    from opensora_parts import autoencoder
+
+    vae, brought = autoencoder(), []
+    cpu_offload_with_hook(vae, torch.device("cpu"))
+    vae._hf_hook.pre_forward = lambda module, *args, **kwargs: brought.append(module)
+    with torch.no_grad():
+        vae.decode(torch.zeros(1, 4, 1, 2, 2))
+    assert brought == [vae]
+
+
 def test_twice_or_without_a_text_encoder_is_refused(pipe):
     with FIFO(pipe, offload_text_encoder=True):
         count = sum(len(m._forward_pre_hooks) for m in pipe.unet.modules())

@@ -215,6 +215,11 @@ def test_the_wrong_file_for_a_family(copy, tmp_path):
     refused(copy, "Open-Sora Plan transformer: .* missing tensor")
 
 
+def test_clips_that_the_transformer_cannot_make():
+    with pytest.raises(ValueError, match=r"video_length=4: .* clips of 5 latents \(17 frames\), or of 1: use"):
+        pipeline()("a cat", video_length=4, height=32, width=32, num_inference_steps=2)
+
+
 def test_more_frames_than_places(folder):
     with FIFO.from_pretrained(folder, device="cpu") as fifo, pytest.raises(ValueError, match="use window=5 or less"):
         fifo.stream("a cat", window=6)

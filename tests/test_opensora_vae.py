@@ -37,6 +37,17 @@ def test_recorded_decoding(recorded, case):
     assert distance(found[:, :, cases[case]["out_from_frame"] :], tensors[f"{case}.out"]) < 1e-5
 
 
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.bfloat16, 0.05), (torch.float16, 0.01)])
+@torch.no_grad()
+def test_half_precision(recorded, dtype, tolerance):
+    vae, tensors, _ = recorded
+    narrow = CausalVideoAutoencoder(**vae.config).eval()
+    narrow.load_state_dict(vae.state_dict())
+    found = narrow.to(dtype).decode(tensors["decode3.z"].to(dtype))
+    assert found.dtype == dtype
+    assert distance(found, tensors["decode3.out"]) < tolerance
+
+
 @torch.no_grad()
 def test_recorded_encoding(recorded):
     vae, tensors, _ = recorded

@@ -124,7 +124,7 @@ def load_opensora(
 
     for unknown in sorted(parts.keys() - {"transformer", "vae", "scheduler"}):
         raise TypeError(f"Open-Sora Plan is not loaded with an argument {unknown!r}")
-    hub = dict(hub or {})
+    hub = {name: value for name, value in (hub or {}).items() if name not in ("subfolder", "proxies")}
     for part, folder, kind in (
         ("transformer", published.version, OpenSoraPlanTransformer),
         ("vae", "vae", CausalVideoAutoencoder),
@@ -195,6 +195,7 @@ def _load_text(
     from transformers import AutoTokenizer, T5Config, T5EncoderModel
 
     beside = published.folder / "text_encoder" if published.folder else None
+    hub = {name: value for name, value in hub.items() if name != "revision"}  # that of another repository
     source = str(given) if given else str(beside) if beside is not None and beside.is_dir() else TEXT_ENCODER
     try:
         tokenizer = AutoTokenizer.from_pretrained(source, **hub)

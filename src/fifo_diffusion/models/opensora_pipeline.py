@@ -79,6 +79,23 @@ class OpenSoraPlanPipeline(LattePipeline):
         embeddings = self.text_encoder(tokens.input_ids, attention_mask=tokens.attention_mask)[0]
         return embeddings, tokens.attention_mask.to(embeddings.dtype)
 
+    def prepare_latents(
+        self, batch_size: int, num_channels_latents: int, num_frames: int, *args: Any, **kwargs: Any
+    ) -> Tensor:
+        """Noise for so many latents.
+
+        Raises:
+            ValueError: a clip that the transformer cannot make.
+        """
+        places = self.transformer.config.video_length
+        if num_frames not in (1, places):
+            frames = 1 + (places - 1) * self.vae.temporal_factor
+            raise ValueError(
+                f"video_length={num_frames}: this version makes clips of {places} latents ({frames} frames), or of 1: "
+                f"use video_length={places}"
+            )
+        return super().prepare_latents(batch_size, num_channels_latents, num_frames, *args, **kwargs)
+
     def decode_latents(self, latents: Tensor, video_length: int, decode_chunk_size: int = 14) -> Tensor:
         """Latents (B, C, k + 1, h, w) to pixels (B, 3, 4 k + 1, 8 h, 8 w) around -1 to 1: the whole clip at once, or in
         tiles after `vae.enable_tiling()`. The other arguments are Latte's and mean nothing here."""

@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from diffusers import ConfigMixin, ModelMixin
 from diffusers.configuration_utils import register_to_config
+from diffusers.utils.accelerate_utils import apply_forward_hook
 from torch import Tensor, nn
 
 from fifo_diffusion.video.tiles import in_chunks, in_tiles
@@ -313,6 +314,7 @@ class CausalVideoAutoencoder(ModelMixin, ConfigMixin):
         """Every clip at once."""
         self.enable_tiling(False)
 
+    @apply_forward_hook  # offloading brings the weights here, as before `forward`
     def decode(self, z: Tensor) -> Tensor:
         """Latents as the encoder gave them, not scaled, (B, C, k + 1, h, w) to pixels (B, 3, 4 k + 1, 8 h, 8 w) around
         -1 to 1, not clamped."""
@@ -331,6 +333,7 @@ class CausalVideoAutoencoder(ModelMixin, ConfigMixin):
 
         return in_chunks(tiled, z, length)
 
+    @apply_forward_hook
     def encode(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
         """Pixels in -1 to 1, (B, 3, 4 k + 1, 8 h, 8 w), to the mean and log variance of their latents, (B, C, k + 1, h,
         w), not scaled."""
