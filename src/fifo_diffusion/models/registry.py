@@ -10,13 +10,15 @@ from typing import Any
 from fifo_diffusion import toybox
 from fifo_diffusion.models.animatediff import AnimateDiffModel, AnimateDiffXLModel
 from fifo_diffusion.models.base import VideoModel
+from fifo_diffusion.models.class_latte import ClassLattePipeline, is_class_latte, load_class_latte
+from fifo_diffusion.models.class_latte_model import ClassLatteModel
 from fifo_diffusion.models.latte import LatteModel
 from fifo_diffusion.models.opensora import OpenSoraPlanModel
 from fifo_diffusion.models.opensora_checkpoint import find_opensora, load_opensora
 from fifo_diffusion.models.text_to_video import TextToVideoPipeline, VideoCrafterPipeline
 from fifo_diffusion.models.unet3d import UNet3DModel
 from fifo_diffusion.models.videocrafter import VideoCrafterModel
-from fifo_diffusion.models.videocrafter_checkpoint import load_checkpoint
+from fifo_diffusion.models.videocrafter_checkpoint import load_checkpoint, read_weights
 from fifo_diffusion.toybox import PIPELINE_FOLDER
 
 
@@ -123,6 +125,13 @@ _FAMILIES: list[Family] = [
         verified="contract tests on random weights, recorded numbers; quality not seen by us",
     ),
     Family(
+        "Latte, class-conditional (original ucf101.pt and the like)",
+        ("ClassLattePipeline",),
+        ClassLatteModel,
+        ClassLattePipeline,
+        "contract tests on random weights, the network against one written out; no published file seen",
+    ),
+    Family(
         "Latte (text to video)",
         ("LattePipeline",),
         LatteModel,
@@ -208,7 +217,7 @@ def find_checkpoint(name: str | Path, **kwargs: Any) -> Path | None:
     path = Path(name)
     if path.is_file():
         return path
-    if path.suffix in (".ckpt", ".safetensors") and not path.exists():
+    if path.suffix in (".ckpt", ".pt", ".safetensors") and not path.exists():
         raise ValueError(f"there is no file {name}")
     if path.is_dir() and str(name) not in _EMBEDDED:
         there = not (path / "model_index.json").exists() and (path / CHECKPOINT_FILE).is_file()
@@ -245,8 +254,12 @@ def load_pipeline(name: str | Path, **kwargs: Any) -> Any:
     if published is not None or checkpoint is not None:
         hub, torch_dtype = _hub_arguments(kwargs), kwargs.pop("dtype", kwargs.pop("torch_dtype", None))
         others = {k: v for k, v in kwargs.items() if k not in hub and k != "torch_dtype"}
-        load = load_opensora if published else load_checkpoint
-        return load(published or checkpoint, torch_dtype=torch_dtype, hub=hub, **others)
+        others |= {"torch_dtype": torch_dtype, "hub": hub}
+        if published is not None:
+            return load_opensora(published, **others)
+        if checkpoint.suffix in (".pt", ".pth", ".safetensors") and is_class_latte(tensors := read_weights(checkpoint)):
+            return load_class_latte(checkpoint, tensors, **others)
+        return load_checkpoint(checkpoint, **others)
     source, family, _ = find_pipeline(name, **kwargs)
     try:
         with warnings.catch_warnings():

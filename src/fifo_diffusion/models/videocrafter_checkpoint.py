@@ -101,7 +101,8 @@ def load_checkpoint(
 def read_weights(path: Path) -> dict[str, Tensor]:
     """All tensors of a checkpoint file, on the CPU, mapped from the file where its format allows. Runs no code of it.
 
-    Takes a Lightning checkpoint (`state_dict`), a DeepSpeed one (`module`, names with its prefix) or a bare dict.
+    Takes a Lightning checkpoint (`state_dict`), a DeepSpeed one (`module`, names with its prefix), one of Latte's (the
+    averaged weights, `ema`) or a bare dict.
 
     Raises:
         ValueError: the file is damaged, is none, or holds more than tensors and plain values.
@@ -125,6 +126,8 @@ def read_weights(path: Path) -> dict[str, Tensor]:
         raise ValueError(f"{path} is damaged or no checkpoint ({reason}): download it again") from error
     if isinstance(content, dict) and isinstance(content.get("state_dict"), dict):
         content = content["state_dict"]
+    elif isinstance(content, dict) and isinstance(content.get("ema"), dict):
+        content = content["ema"]
     elif isinstance(content, dict) and isinstance(content.get("module"), dict):
         content = {name.removeprefix(DEEPSPEED_PREFIX): value for name, value in content["module"].items()}
     if not isinstance(content, dict) or not content or not all(isinstance(v, Tensor) for v in content.values()):

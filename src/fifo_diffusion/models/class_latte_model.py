@@ -1,0 +1,85 @@
+"""The model of class-conditional Latte pipelines: a class for a prompt, one timestep per frame by itself."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fifo_diffusion.method import Bands
+from fifo_diffusion.models.band_table import Together
+from fifo_diffusion.models.latte import LatteModel
+from fifo_diffusion.models.unet3d import TextCondition, mixed, rows_of
+
+
+class ClassLatteModel(LatteModel):
+    """`ClassLattePipeline`. Prompts are numbers of classes; a mixture of classes is one of their embeddings.
+
+    Args:
+        pipe, frames, defaults: as in `LatteModel`.
+    """
+
+    family = "Latte, class-conditional"
+
+    def __init__(self, pipe: Any, *, frames: int | None = None, defaults: dict[str, Any] | None = None) -> None:
+        self.pipe = pipe
+        self.most_frames = pipe.transformer.config.num_frames
+        self.frames = frames or self.most_frames
+        side = pipe.transformer.config.input_size * self._factor
+        own = {"guidance_scale": 7.0, "height": side, "width": side, "fps": 8, "eta": 0.0}
+        self.defaults = own | (defaults or {})
+
+    def latent_shape(self, height: int, width: int) -> tuple[int, int, int]:
+        """(C, H, W); the model has positions for one size only."""
+        config = self.pipe.transformer.config
+        side = config.input_size * self._factor
+        if (height, width) != (side, side):
+            raise ValueError(f"height {height} and width {width}: this model makes {side} and {side} only")
+        return config.in_channels, config.input_size, config.input_size
+
+    def condition(self, prompts: Sequence[str], **call: Any) -> TextCondition:
+        scale = call.pop("guidance_scale", self.defaults["guidance_scale"])
+        negatives = call.pop("negative_prompt", None)
+        negatives = [negatives] * len(prompts) if isinstance(negatives, str) else negatives
+        for name in sorted(call.keys() - {"height", "width"}):
+            raise ValueError(f"a class-conditional model does not take {name}: leave it out")
+        with torch.no_grad():
+            classes = self.pipe.embed(list(prompts), scale > 1, negatives)
+        return TextCondition(classes[:, :, None], scale, {})
+
+    def mix(self, conditions: Sequence[TextCondition], weight_WFP: Tensor) -> TextCondition:
+        text = mixed([c.text for c in conditions], weight_WFP)
+        return TextCondition(text, conditions[0].guidance_scale, {})
+
+    @torch.no_grad()
+    def predict(
+        self,
+        latents_BCFHW: Tensor,
+        timestep_BF: Tensor,
+        condition: TextCondition,
+        *,
+        bands: Bands | None = None,
+        pieces: int = 1,
+        together: Together | None = None,
+    ) -> Tensor:
+        transformer, passes, rows = self.pipe.transformer, len(condition.text), len(latents_BCFHW)
+        latents = latents_BCFHW.to(transformer.dtype).repeat(passes, 1, 1, 1, 1)
+        timestep = timestep_BF.to(latents.device).repeat(passes, 1)
+        classes = rows_of(condition.text, passes * rows)[..., 0, :]  # (R, D), or (R, F, D)
+        output = transformer(latents, timestep, classes)[:, : latents.shape[1]]
+        if output.shape != latents.shape:
+            raise RuntimeError(
+                f"{type(transformer).__name__} returned {tuple(output.shape)} for latents {tuple(latents.shape)}: it "
+                "does not take one timestep per frame"
+            )
+        output = output.float()
+        if passes == 1:
+            return output
+        without, with_class = output[:rows], output[rows:]
+        return without + condition.guidance_scale * (with_class - without)
+
+    def parts(self) -> dict[str, Any]:
+        return {"transformer": self.pipe.transformer, "vae": self.pipe.vae, "scheduler": self.pipe.scheduler}
+
+    def close(self) -> None:
+        """Nothing was changed."""
