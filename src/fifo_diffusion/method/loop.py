@@ -43,8 +43,8 @@ class Queue:
         origin: frame number of slot 0 (the head) in iteration 0.
         iteration: iterations done.
         from_noise: started from noise (Algorithm 2): slots come down together during the warm-up.
-        lags: as in the published code for Open-Sora Plan, the context holds finished latents, and it is the oldest of
-            them that is handed out, after one more pass as if it were at the lowest level.
+        lags: as in some published code, the context holds finished latents, and it is the oldest of them that is
+            handed out, after one more pass as if it were at the lowest level.
     """
 
     latents_BCFHW: Tensor

@@ -8,7 +8,7 @@ from torch import Tensor
 from fifo_diffusion.video.timing import LatentTiming
 
 SIZE = 17
-"""Latents of a piece: what Open-Sora Plan's own scripts decode at once (65 frames)."""
+"""Latents of a piece: 65 frames where a latent is four, which is what such autoencoders are used to."""
 STRIDE = 4
 """New latents of each further piece. The others are its past, so that its statistics over time are nearly those of the
 piece before."""
