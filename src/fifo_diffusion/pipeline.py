@@ -71,8 +71,8 @@ class FIFO:
 
     @classmethod
     def from_pretrained(cls, name: str | Path, **kwargs: Any) -> "FIFO":
-        """A hub id, a local diffusers folder, an original VideoCrafter checkpoint, or one of the small models inside
-        this package, "toybox" and "toybox-diagonal".
+        """A hub id, a local diffusers folder, an original checkpoint (VideoCrafter, Open-Sora Plan, class-conditional
+        Latte), or one of the small models inside this package, "toybox" and "toybox-diagonal".
 
         Goes to a GPU where there is one (half precision there, unless `torch_dtype` says otherwise).
 
