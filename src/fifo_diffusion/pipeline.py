@@ -120,7 +120,8 @@ class FIFO:
                 the model once, and every frame sees its own neighbours only: nearly the work of False (docs/method.md).
             frames_per_level: b neighbouring frames share a level and leave together: b times fewer steps per frame.
             eta: fresh noise per step, 0 (DDIM) to 1; the paper uses 0.5 or 1.
-            window: f, where it is not the checkpoint's own clip length.
+            window: f, where it is not the checkpoint's own clip length; in latents, each of which is several frames
+                with some autoencoders.
             windows_per_batch: windows sent through the model at once; None: one on a CPU, else as many as fit. With
                 lookahead="banded": the work inside layers is cut so that so many times f frames go through them at
                 once.
@@ -196,6 +197,8 @@ class FIFO:
                 published=settings.compat == "published",
             )
             plan = prepare_start(self.model, settings, start if state is None else state, include_start)
+            if state is None:  # from frames of the video to latents
+                keys = {plan.latent_of(frame): prompts for frame, prompts in sorted(keys.items())}
         random_seed = seed is None and generator is None and state is None
         settings = self._agreed(settings, random_seed, keys, plan, num_frames)
         stream = FrameStream(

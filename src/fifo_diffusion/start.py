@@ -14,8 +14,9 @@ from torch import Tensor
 from fifo_diffusion.models.base import VideoModel
 from fifo_diffusion.settings import RunSettings
 from fifo_diffusion.state import QueueState
-from fifo_diffusion.video.decoder import to_uint8
+from fifo_diffusion.video.decoder import decoded, to_uint8
 from fifo_diffusion.video.readers import as_frames, count_frames, fit, iter_frames, read_frames
+from fifo_diffusion.video.timing import ONE_TO_ONE, LatentTiming
 
 KINDS = ("clip", "noise")
 
@@ -49,12 +50,33 @@ class StartPlan:
         known_BCFHW: clean latents of the given frames, at most f, for every video ("known").
         shown: the given frames, where they open the video.
         state: the saved run ("state").
+        timing: the model's.
     """
 
     kind: str
     known_BCFHW: Tensor | None = None
     shown: Shown | None = None
     state: QueueState | None = None
+    timing: LatentTiming = ONE_TO_ONE
+
+    @property
+    def shown_frames(self) -> int:
+        """How many given frames open the video."""
+        return 0 if self.shown is None else self.shown.count
+
+    @property
+    def first_latent(self) -> int:
+        """Number of the first latent after the given frames that open the video."""
+        return self.timing.latents(self.shown_frames)
+
+    @property
+    def new_timing(self) -> LatentTiming:
+        """Of the latents from there on, which go on from given ones if there are any."""
+        return self.timing.continued() if self.kind == "known" else self.timing
+
+    def latent_of(self, frame: int) -> int:
+        """The latent that a frame of the video comes from; before the first new one, the last given one."""
+        return self.first_latent + self.new_timing.latents(frame + 1 - self.shown_frames) - 1
 
     def facts(self) -> list[Any]:
         """What must be the same on all ranks, as plain values; the latents themselves are rank 0's."""
@@ -77,32 +99,33 @@ def prepare_start(model: VideoModel, settings: RunSettings, start: Any, include_
             raise ValueError(
                 "the state was saved with another model, other weights or another precision: load that, or start anew"
             )
-        return StartPlan("state", state=start)
+        return StartPlan("state", state=start, timing=model.timing)
     given = not (isinstance(start, str) and start in KINDS)
     if settings.compat == "published" and (given or start != "clip"):
         raise ValueError('compat="published" always starts from a sampled clip: leave start out')
     if not given:
         if include_start:
             raise ValueError(f'include_start goes with given frames, not with start="{start}"')
-        return StartPlan(start)
+        return StartPlan(start, timing=model.timing)
     if isinstance(start, Tensor) and start.is_floating_point() and start.dim() in (4, 5):
         if include_start:
             raise ValueError("include_start goes with frames: decode the latents, or leave it out")
-        return StartPlan("known", _known_latents(model, settings, start))
-    size, shown = (settings.height, settings.width), None
-    # Only the last f frames can ever be seen by a window that holds a new one.
+        return StartPlan("known", _known_latents(model, settings, start), timing=model.timing)
+    size, shown, most = (settings.height, settings.width), None, model.timing.frames(settings.window)
+    # Only the last f latents can ever be seen by a window that holds a new one.
     if isinstance(start, str | PathLike):
-        recent = read_frames(start, last=settings.window, size=size)
+        recent = read_frames(start, last=most, size=size)
         shown = Shown(str(Path(start).absolute()), size, count_frames(start)) if include_start else None
     else:
         frames = as_frames(start, size)
-        recent, shown = frames[-settings.window :], Shown(frames, size, len(frames)) if include_start else None
+        recent, shown = frames[-most:], Shown(frames, size, len(frames)) if include_start else None
     known = model.encode(recent)
-    if shown is not None and shown.count < settings.window:
+    if shown is not None and known.shape[2] < settings.window:
         # These are frames of a clip that the model makes (`complete_clip`): handed out as its other frames are, or the
         # first step of the video would show what the autoencoder changes in a picture.
-        shown = Shown(to_uint8(model.decoder().push(known))[0], size, shown.count)
-    return StartPlan("known", _for_all(known, settings), shown)
+        rendered = to_uint8(decoded(model.decoder(), known))[0]
+        shown = Shown(np.concatenate([recent[: len(recent) - len(rendered)], rendered]), size, shown.count)
+    return StartPlan("known", _for_all(known, settings), shown, timing=model.timing)
 
 
 def _known_latents(model: VideoModel, settings: RunSettings, latents: Tensor) -> Tensor:

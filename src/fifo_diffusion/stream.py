@@ -24,7 +24,7 @@ from fifo_diffusion.prompts import PromptTrack
 from fifo_diffusion.settings import RunSettings
 from fifo_diffusion.start import Shown, StartPlan
 from fifo_diffusion.state import QueueState
-from fifo_diffusion.video.decoder import FrameDecoder, to_uint8
+from fifo_diffusion.video.decoder import to_uint8
 
 if TYPE_CHECKING:
     from fifo_diffusion.pipeline import FIFO
@@ -84,8 +84,10 @@ class FrameStream(Iterator[np.ndarray]):
         self._ready: deque[Tensor] = deque()  # decoded, not handed out yet: (B, 3, H, W) in [0, 1]
         self._shown: Iterator[np.ndarray] | None = None  # given frames that open the video
         self._closed = False
+        self._timing = plan.new_timing
         self._fingerprint: str | None = None
         self.frame_index = 0
+        self._opening = 0  # frames of the video that do not come out of the queue
         self.fps: float = self._model.defaults["fps"]
         self.seed = settings.seeds[0]
         if plan.state is not None:
@@ -99,7 +101,7 @@ class FrameStream(Iterator[np.ndarray]):
     def __next__(self) -> np.ndarray:
         """The next frame: uint8 (height, width, 3), or (videos, height, width, 3) for a batch of prompts. None on other
         ranks than 0."""
-        if self._closed or self.frame_index == self._num_frames:
+        if self._closed or (self._num_frames is not None and self.frame_index >= self._num_frames):
             raise StopIteration
         with self._failures_told():
             tensor = self._next_frame()
@@ -123,7 +125,7 @@ class FrameStream(Iterator[np.ndarray]):
         if self.frame_index >= self._num_frames:
             raise ValueError(f"all {self._num_frames} frames were handed out already: give a larger num_frames")
         items, self._shows = [], True
-        while self.frame_index < self._num_frames:
+        while self.frame_index < self._num_frames:  # the frames of the last latent may be more than are asked for
             with self._failures_told():
                 item = self._next_latent() if output_type == "latent" else self._next_frame()
             items.append(item if output_type in ("latent", "pt") else item.cpu())
@@ -193,6 +195,8 @@ class FrameStream(Iterator[np.ndarray]):
             "origin": queue.origin,
             "first_new": queue.first_new,
             "from_noise": queue.from_noise,
+            "opening": self._opening,
+            "continues": self._timing != self._model.timing,
             "custom_noise": self._custom_noise,
             "shown": None,
             "shown_count": 0,
@@ -221,6 +225,9 @@ class FrameStream(Iterator[np.ndarray]):
         names = ("first_new", "origin", "iteration", "from_noise")
         latents, known = tensors["queue"].to(device), tensors["known"].to(device)
         self._queue = Queue(latents, known, *(counters[name] for name in names))
+        self._opening = counters.get("opening", self._queue.first_new)
+        if counters.get("continues"):
+            self._timing = self._timing.continued()
         if "latents" in tensors:
             self._latents.extend(tensors["latents"].to(device).split(1, 2))
         if "ready" in tensors:
@@ -265,9 +272,8 @@ class FrameStream(Iterator[np.ndarray]):
         return (picture.float() / 255).expand(len(self.settings.seeds), -1, -1, -1)
 
     def _decoded(self, latent: Tensor) -> Sequence[Tensor]:
-        # Nobody sees another rank's frames. A decoder that remembers must be given them all the same.
-        if not self._shows and isinstance(self._decoder, FrameDecoder):
-            return [_UNSEEN]
+        if not self._shows:  # nobody sees another rank's frames
+            return [_UNSEEN] * self._decoder.skip(latent)
         return self._decoder.push(latent).unbind(1)
 
     def _next_latent(self) -> Tensor:
@@ -276,7 +282,7 @@ class FrameStream(Iterator[np.ndarray]):
         if self._plan.shown is not None:
             raise ValueError("given frames are part of this video and have no latents here: use another output_type")
         latent = self._wait_for_latent()
-        self.frame_index += 1
+        self.frame_index += self._timing.further if self.frame_index else self._timing.first
         return latent
 
     def _wait_for_latent(self) -> Tensor:
@@ -290,7 +296,7 @@ class FrameStream(Iterator[np.ndarray]):
         if self._queue is not None:
             return
         plan, layout, window = self._plan, self._layout, self.settings.window
-        known, first_new = plan.known_BCFHW, plan.shown.count if plan.shown is not None else 0
+        known, first_new = plan.known_BCFHW, plan.first_latent
         if plan.kind == "noise":
             self._queue = Queue.from_pure_noise(layout, self._noise, self._like)
             return
@@ -304,12 +310,15 @@ class FrameStream(Iterator[np.ndarray]):
             first_new = window
             self._latents.extend(known.split(1, 2))
         assert known is not None
+        if plan.kind == "known":
+            self._decoder.skip(known)
         if self._completes_clip:
             given = known.shape[2]
             first_new += window - given
             frames = range(first_new - window, first_new)
             *_, known = complete_clip(self._levels, self._predict, self._clip_noise, frames, known)
             self._latents.extend(known[:, :, given:].split(1, 2))
+        self._opening = plan.shown_frames + self._timing.frames(first_new - plan.first_latent)
         self._queue = Queue.from_known(layout, self._noise, known, first_new)
 
     @property
@@ -325,9 +334,7 @@ class FrameStream(Iterator[np.ndarray]):
     def _fill_while_showing(self) -> None:
         """Spread the filling of the queue over the known frames that open the video: they come at an even pace, and
         the first at once. A video that ends among them never fills a queue."""
-        queue = self._queue
-        assert queue is not None
-        opening = queue.first_new
+        opening = self._opening
         if self.frame_index >= opening or (self._num_frames is not None and self._num_frames <= opening):
             return
         total = self._layout.fill_forwards

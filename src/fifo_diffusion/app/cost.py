@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from fifo_diffusion.video.timing import ONE_TO_ONE, LatentTiming
+
 if TYPE_CHECKING:  # it would bring PyTorch along
     from fifo_diffusion.method.layout import QueueLayout
 
@@ -18,6 +20,7 @@ class Cost:
         total: frames of the video, None for endless ones.
         given: how many frames are given ("known").
         shown: how many of them are part of the video: all or none.
+        timing: frames per latent.
     """
 
     layout: "QueueLayout"
@@ -26,11 +29,17 @@ class Cost:
     total: int | None = None
     given: int = 0
     shown: int = 0
+    timing: LatentTiming = ONE_TO_ONE
+
+    @property
+    def per_latent(self) -> float:
+        """Frame-forwards for each further latent."""
+        return self.layout.frame_forwards_per_frame * self.passes
 
     @property
     def per_frame(self) -> float:
         """Frame-forwards for each further frame."""
-        return self.layout.frame_forwards_per_frame * self.passes
+        return self.per_latent / self.timing.further
 
     @property
     def clip(self) -> int:
@@ -43,14 +52,20 @@ class Cost:
     @property
     def completes_clip(self) -> bool:
         """Whether the given frames are fewer than a window has."""
-        return self.start == "known" and self.given < self.layout.frames
+        return self.start == "known" and self._known < self.layout.frames
+
+    @property
+    def _known(self) -> int:
+        """Latents that the given frames make."""
+        return self.timing.whole_latents(self.given)
 
     @property
     def opening(self) -> int:
         """Frames of the video that do not come out of the queue."""
         if self.start == "clip":
-            return self.layout.frames
-        return self.shown + max(0, self.layout.frames - self.given) if self.start == "known" else 0
+            return self.timing.frames(self.layout.frames)
+        made = max(0, self.layout.frames - self._known) * self.timing.further
+        return self.shown + made if self.start == "known" else 0
 
     @property
     def fill(self) -> float:
@@ -59,7 +74,7 @@ class Cost:
         if self.start == "noise":
             return layout.levels * layout.frame_forwards * self.passes
         if self.start == "published":
-            return (layout.slots - layout.frames + 1) * self.per_frame
+            return (layout.slots - layout.frames + 1) * self.per_latent
         if self.total is not None and self.total <= self.opening:
             return 0
         return layout.fill_forwards * self.passes
@@ -71,4 +86,5 @@ class Cost:
         if frames <= self.opening:
             # Filling is spread over these frames.
             return self.clip + self.fill * (frames - 1) / self.opening
-        return self.clip + self.fill + (frames - self.opening - 1) * self.per_frame
+        timing = self.timing if self.start == "noise" else self.timing.continued()
+        return self.clip + self.fill + (timing.latents(frames - self.opening) - 1) * self.per_latent

@@ -19,7 +19,7 @@ def describe(plan: Plan) -> str:
         ("model", f"{plan.model_name} ({plan.model.family}), {plan.dtype} on {plan.device}"),
         ("video", _video(plan)),
         *(("", f"{v.output}  seed {v.seed}  {_prompt(v.prompt)}") for v in plan.videos),
-        ("queue", _queue(layout)),
+        ("queue", _queue(plan)),
         *_windows(layout),
         *_cost(plan),
         ("memory", _memory(plan)),
@@ -42,9 +42,12 @@ def _prompt(prompt: Any) -> str:
     return prompt if isinstance(prompt, str) else json.dumps(prompt, ensure_ascii=False)
 
 
-def _queue(layout: QueueLayout) -> str:
+def _queue(plan: Plan) -> str:
+    layout = plan.settings.layout
+    timing = plan.model.timing
+    latents = f" (a latent frame is {timing.further} frames, the first {timing.first})" if timing.further > 1 else ""
     return (
-        f"f = {layout.frames} frames per window, n = {layout.partitions} partitions, "
+        f"f = {layout.frames} frames per window{latents}, n = {layout.partitions} partitions, "
         f"b = {layout.frames_per_level} frames per level: {layout.slots} slots, {layout.levels} levels "
         f"(denoising steps of a frame), {layout.context} context slots"
     )

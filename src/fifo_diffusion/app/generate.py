@@ -252,7 +252,7 @@ def cost_of(plan: Plan) -> Cost:
     passes = 2 if plan.settings.guidance_scale > 1 else 1
     notes = plan.state.notes if plan.state is not None else plan.request.given
     shown = plan.given if notes.get("include_start") else 0
-    return Cost(plan.settings.layout, passes, plan.start, plan.num_frames, plan.given, shown)
+    return Cost(plan.settings.layout, passes, plan.start, plan.num_frames, plan.given, shown, plan.model.timing)
 
 
 def _speed_key(plan: Plan) -> str:

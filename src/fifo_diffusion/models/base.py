@@ -12,6 +12,7 @@ from torch import Tensor
 
 from fifo_diffusion.method import Bands, NoiseLevels
 from fifo_diffusion.models.band_table import Together
+from fifo_diffusion.video.timing import ONE_TO_ONE, LatentTiming
 
 
 class VideoModel(ABC):
@@ -23,12 +24,14 @@ class VideoModel(ABC):
     Attributes:
         family: name of the base-model family.
         frames: f, the window length that the checkpoint was trained on (latent frames).
+        timing: how many frames of the video a latent frame stands for.
         most_frames: the longest window that `predict` takes; None: any.
         defaults: values for arguments that the caller leaves out: guidance_scale, height, width, fps, eta.
     """
 
     family: str
     frames: int
+    timing: LatentTiming = ONE_TO_ONE
     most_frames: int | None = None
     defaults: dict[str, Any]
 
@@ -116,7 +119,8 @@ class VideoModel(ABC):
 
     @abstractmethod
     def encode(self, frames_FHWC: np.ndarray) -> Tensor:
-        """uint8 frames to clean latents (1, C, F, H, W)."""
+        """uint8 frames to clean latents (1, C, F, H, W). Where they do not fill the last latent, the first are left
+        out: the last frame always counts."""
 
     @abstractmethod
     def output(self, frames_BFCHW: Tensor, output_type: str) -> Any:

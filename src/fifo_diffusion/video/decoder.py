@@ -22,6 +22,11 @@ class StreamingDecoder(Protocol):
         """Clean latents to the frames that are ready: (B, F', 3, H, W) float32 in [0, 1]; F' may be 0."""
         ...
 
+    def skip(self, latents_BCFHW: Tensor) -> int:
+        """Go past latents whose frames nobody will see, remembering what later frames need of them. How many frames
+        `push` would have given."""
+        ...
+
     def flush(self) -> Tensor:
         """The frames still held back, at the end of a video."""
         ...
@@ -54,6 +59,9 @@ class FrameDecoder:
         frames = [self.vae.decode(frame, return_dict=False)[0].float() for frame in z.unbind(2)]
         return (torch.stack(frames, 1) / 2 + 0.5).clamp(0, 1)
 
+    def skip(self, latents_BCFHW: Tensor) -> int:
+        return latents_BCFHW.shape[2]
+
     def flush(self) -> Tensor:
         return torch.empty(0)
 
@@ -74,6 +82,12 @@ def encode_frames(vae: Any, frames_FHWC: np.ndarray, device: torch.device) -> Te
         posterior = vae.encode((pixels.float() / 127.5 - 1).to(vae.dtype)).latent_dist
         latents.append(posterior.mode().float() * vae.config.scaling_factor)
     return torch.stack(latents, 2)
+
+
+def decoded(decoder: StreamingDecoder, latents_BCFHW: Tensor) -> Tensor:
+    """All frames of a whole clip, (B, F', 3, H, W), by a fresh decoder."""
+    frames, tail = decoder.push(latents_BCFHW), decoder.flush()
+    return torch.cat([frames, tail], 1) if tail.numel() else frames
 
 
 def to_uint8(frames: Tensor) -> np.ndarray:
