@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from fifo_diffusion import toybox
 from fifo_diffusion.models.animatediff import AnimateDiffModel, AnimateDiffXLModel
 from fifo_diffusion.models.base import VideoModel
@@ -14,6 +16,7 @@ from fifo_diffusion.models.text_to_video import TextToVideoPipeline, VideoCrafte
 from fifo_diffusion.models.unet3d import UNet3DModel
 from fifo_diffusion.models.videocrafter import VideoCrafterModel
 from fifo_diffusion.models.videocrafter_checkpoint import load_checkpoint
+from fifo_diffusion.models.wan import SkyReelsForcingModel, WanModel
 from fifo_diffusion.toybox import PIPELINE_FOLDER
 
 
@@ -28,6 +31,8 @@ class Family:
             does not say.
         loader: class used in place of the named one by `from_pretrained`, where diffusers' own is deprecated.
         verified: how support was checked.
+        half: the half precision that it is made for.
+        wide: parts that stay in float32 beside it.
     """
 
     name: str
@@ -35,6 +40,8 @@ class Family:
     model: Callable[..., VideoModel]
     loader: Any = None
     verified: str = "not verified"
+    half: str = "float16"
+    wide: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -59,6 +66,12 @@ CHECKPOINTS = {
     "cerspense/zeroscope_v2_576w": Checkpoint(24, {"height": 320, "width": 576, "fps": 8}),
     "damo-vilab/text-to-video-ms-1.7b": Checkpoint(16, {"fps": 8}),
     "ali-vilab/text-to-video-ms-1.7b": Checkpoint(16, {"fps": 8}),
+    "Wan-AI/Wan2.1-T2V-1.3B-Diffusers": Checkpoint(21, {"height": 480, "width": 832, "guidance_scale": 5.0}),
+    "Wan-AI/Wan2.1-T2V-14B-Diffusers": Checkpoint(21, {"height": 480, "width": 832, "guidance_scale": 5.0}),
+    "Wan-AI/Wan2.2-TI2V-5B-Diffusers": Checkpoint(31, {"height": 704, "width": 1280, "fps": 24}),
+    "Skywork/SkyReels-V2-DF-1.3B-540P-Diffusers": Checkpoint(25, {"height": 544, "width": 960}),
+    "Skywork/SkyReels-V2-DF-14B-540P-Diffusers": Checkpoint(25, {"height": 544, "width": 960}),
+    "Skywork/SkyReels-V2-DF-14B-720P-Diffusers": Checkpoint(31, {"height": 720, "width": 1280}),
     "VideoCrafter/VideoCrafter2": Checkpoint(16, {"height": 320, "width": 512}),
     "VideoCrafter/Text2Video-512": Checkpoint(16, {"height": 320, "width": 512}),
     "VideoCrafter/Text2Video-1024": Checkpoint(16, {"height": 576, "width": 1024}),
@@ -98,6 +111,22 @@ _FAMILIES: list[Family] = [
         ("AnimateDiffSDXLPipeline",),
         AnimateDiffXLModel,
         verified="contract tests on random weights; quality not seen by us",
+    ),
+    Family(
+        "Wan 2.1 and Wan 2.2 TI2V-5B, text to video",
+        ("WanPipeline",),
+        WanModel,
+        verified="contract tests on random weights; quality not seen by us",
+        half="bfloat16",
+        wide=("vae",),
+    ),
+    Family(
+        "SkyReels-V2 diffusion forcing, text to video",
+        ("SkyReelsV2DiffusionForcingPipeline",),
+        SkyReelsForcingModel,
+        verified="contract tests on random weights; quality not seen by us",
+        half="bfloat16",
+        wide=("vae",),
     ),
 ]
 
@@ -199,6 +228,11 @@ def find_checkpoint(name: str | Path, **kwargs: Any) -> Path | None:
     return None
 
 
+def half_precision(name: str | Path, **kwargs: Any) -> str:
+    """The half precision that a model is made for: "float16" or "bfloat16". Arguments and errors as `find_pipeline`."""
+    return "float16" if find_checkpoint(name, **kwargs) else find_pipeline(name, **kwargs)[1].half
+
+
 def load_pipeline(name: str | Path, **kwargs: Any) -> Any:
     """A pipeline by hub id, folder, original checkpoint or "toybox".
 
@@ -222,6 +256,9 @@ def load_pipeline(name: str | Path, **kwargs: Any) -> Any:
             # diffusers renames the argument to `dtype`; the old name is the one that all supported versions know.
             warnings.filterwarnings("ignore", message=".*torch_dtype.*", category=FutureWarning)
             kwargs = _EMBEDDED.get(str(name), {}) | kwargs
+            given = "dtype" if "dtype" in kwargs else "torch_dtype"
+            if family.wide and isinstance(kwargs.get(given), torch.dtype):
+                kwargs[given] = {"default": kwargs[given]} | dict.fromkeys(family.wide, torch.float32)
             return (family.loader or DiffusionPipeline).from_pretrained(source, **kwargs)
     except pickle.UnpicklingError as error:
         raise _not_loaded(name, "its pickled weights are damaged, or want to run code, which is refused") from error

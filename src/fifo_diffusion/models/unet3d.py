@@ -173,7 +173,7 @@ class UNet3DModel(VideoModel):
         return encode_frames(self.pipe.vae, frames_FHWC, self.device)
 
     def output(self, frames_BFCHW: Tensor, output_type: str) -> Any:
-        result = _output_class(self.pipe)
+        result = output_class(self.pipe)
         if output_type == "latent":
             return result(frames=frames_BFCHW)
         video = frames_BFCHW.transpose(1, 2) * 2 - 1
@@ -202,7 +202,7 @@ def mixed(texts: Sequence[Tensor], weight_WFP: Tensor) -> Tensor:
     return torch.einsum("wfp,pgb...->gwbf...", weight, stacked).flatten(1, 2)
 
 
-def _output_class(pipe: Any) -> Any:
+def output_class(pipe: Any) -> Any:
     """The class of what the pipeline's own call returns, from its module or from that of the class it derives from."""
     modules = (vars(sys.modules[base.__module__]) for base in type(pipe).__mro__)
     found = (module[name] for module in modules for name in module if name.endswith("Output") and name != "BaseOutput")
