@@ -174,7 +174,7 @@ class VideoModelContract:
         decoder = model.decoder()
         pieces = [decoder.push(piece) for piece in x.split([1, self.frames - 1], 2)]
         tail = decoder.flush()
-        found = torch.cat([*pieces, tail] if tail.numel() else pieces, 1)
+        found = torch.cat([piece for piece in (*pieces, tail) if piece.numel()], 1)
         assert decoder.exact
         assert found.shape[1] == model.timing.frames(self.frames)
         assert distance(found, whole) < TOLERANCE

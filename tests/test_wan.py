@@ -411,6 +411,14 @@ def test_batches_and_windows_at_once(fifo):
     assert same((clip.frames[0] * 255).round().astype(np.uint8), alone)
 
 
+@pytest.mark.parametrize("changes", [{}, VAE_2_2], ids=["2.1", "2.2"])
+def test_streamed_is_whole_to_the_last_bit(changes):
+    pipe = WanPipeline(**components(vae_changes=changes))
+    latents = torch.randn(2, 4, 12, 2, 2, generator=torch.Generator().manual_seed(0))
+    decoder, whole = registry.wrap(pipe).decoder(), WanContract().whole_decoding(pipe, latents)
+    assert torch.equal(torch.cat([decoder.push(piece) for piece in latents.split([1, 4, 1, 6], 2)], 1), whole)
+
+
 def test_the_decoder_passes_over_frames_that_nobody_sees(fifo):
     """As ranks do that do not write; what comes after is the same."""
     latents = torch.randn(1, 4, 40, 2, 2, generator=torch.Generator().manual_seed(0))

@@ -311,7 +311,7 @@ class FrameStream(Iterator[np.ndarray]):
             self._latents.extend(known.split(1, 2))
         assert known is not None
         if plan.kind == "known":
-            self._decoder.skip(known)
+            self._decoder.prime(known)
         if self._completes_clip:
             given = known.shape[2]
             first_new += window - given

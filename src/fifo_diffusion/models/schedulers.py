@@ -144,6 +144,7 @@ def read_levels(scheduler: Any, count: int, *, eta: float = 0.0, scheduler_exact
         "DDIMParallelScheduler",
         "DDPMScheduler",
         "DDPMParallelScheduler",
+        "CogVideoXDDIM",
         "SignalScaleDDIM",
     )
     if not name.startswith(as_they_are):
@@ -166,13 +167,18 @@ def read_levels(scheduler: Any, count: int, *, eta: float = 0.0, scheduler_exact
         target,
         eta=1.0 if ancestral else eta,
         prediction=config.get("prediction_type", "epsilon"),
-        clip=float(config.get("clip_sample_range", 1.0)) if config.get("clip_sample") else None,
+        clip=float(config.get("clip_sample_range", 1.0)) if _clips(name, config) else None,
     )
     if isinstance(scheduler, SignalScaleDDIMScheduler):
         scale = scheduler.signal_scale
         below = torch.cat([scale[:1], scale[timestep[:-1]]])
         return levels.with_signal_scale(scale[timestep], scale[aim.clamp_min(0)] if exact else below)
     return _ddpm_details(levels, config, abar[timestep], target, scheduler_exact) if ancestral else levels
+
+
+def _clips(name: str, config: Any) -> bool:
+    """CogVideoX's scheduler has the option, and does not heed it."""
+    return bool(config.get("clip_sample")) and not name.startswith("CogVideoX")
 
 
 def _ddpm_details(levels: NoiseLevels, config: Any, abar: Tensor, target: Tensor, exact: bool) -> NoiseLevels:
@@ -304,4 +310,6 @@ def _as_ddim(scheduler: Any) -> Any:
         )
     logger.warning("FIFO steps each frame with DDIM on the betas of %s (set pipe.scheduler to DDIM for silence)", name)
     # These schedulers never clip; DDIM's own default would.
-    return DDIMScheduler.from_config(config, clip_sample=False)
+    ddim = DDIMScheduler.from_config(config, clip_sample=False)
+    ddim.alphas_cumprod = scheduler.alphas_cumprod  # CogVideoX's are shifted
+    return ddim

@@ -27,6 +27,10 @@ class StreamingDecoder(Protocol):
         `push` would have given."""
         ...
 
+    def prime(self, latents_BCFHW: Tensor) -> None:
+        """Before anything else: latents that come before the video. Their frames are never handed out."""
+        ...
+
     def flush(self) -> Tensor:
         """The frames still held back, at the end of a video."""
         ...
@@ -61,6 +65,9 @@ class FrameDecoder:
 
     def skip(self, latents_BCFHW: Tensor) -> int:
         return latents_BCFHW.shape[2]
+
+    def prime(self, latents_BCFHW: Tensor) -> None:
+        pass
 
     def flush(self) -> Tensor:
         return torch.empty(0)

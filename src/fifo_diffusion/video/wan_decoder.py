@@ -1,10 +1,9 @@
-"""Streaming decoder of `AutoencoderKLWan`: every convolution looks at a few earlier frames, which are kept.
+"""Streaming decoder and encoder of `AutoencoderKLWan` (Wan, SkyReels-V2).
 
 The stock `decode` goes latent by latent too, with caches that it throws away at the end. Here they belong to the
 decoder object, so that several videos may be decoded in turns, and also with the pipeline's own.
 """
 
-from collections import deque
 from math import ceil
 from typing import Any
 
@@ -12,82 +11,45 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from fifo_diffusion.video.causal_decoder import CausalDecoder, bring_to_device
+from fifo_diffusion.video.timing import LatentTiming
 
-class WanDecoder:
-    """One latent in, one frame (the first of a video) or four out: exactly what decoding the whole clip gives.
 
-    Remembered are also the last latents, as many as a frame depends on: from them the caches, which are large, are made
-    anew after `skip` or `load_state`.
+class WanDecoder(CausalDecoder):
+    """One latent in, one frame (the first of a video) or four out.
 
     Args:
         vae: an `AutoencoderKLWan`, 2.1 or 2.2. Its tiling and slicing are not used.
     """
 
-    latency = 0
-    exact = True
-
     def __init__(self, vae: Any) -> None:
-        self.vae = vae
-        self._past: deque[Tensor] = deque(maxlen=latents_in_sight(vae.decoder))
-        self._caches: list[Any] | None = None  # None: to be made from the past
+        super().__init__(vae, LatentTiming(1, vae.config.scale_factor_temporal), reach_of(vae.decoder))
 
-    @torch.no_grad()
-    def push(self, latents_BCFHW: Tensor) -> Tensor:
-        if self._caches is None:
-            self._caches = [None] * sum(_is_causal(module) for module in self.vae.decoder.modules())
-            for index, latent in enumerate(self._past):
-                self._decode(latent, first=index == 0)
-        frames = []
-        for latent in latents_BCFHW.split(1, 2):
-            frames.append(self._decode(latent, first=not self._past))
-            self._past.append(latent)
-        video = torch.cat(frames, 2).float().transpose(1, 2)
-        return (video / 2 + 0.5).clamp(0, 1)
-
-    def skip(self, latents_BCFHW: Tensor) -> int:
-        begins, count = not self._past, latents_BCFHW.shape[2]
-        self._past.extend(latents_BCFHW.split(1, 2))
-        self._caches = None
-        further = self.vae.config.scale_factor_temporal
-        return count * further - (further - 1 if begins and count else 0)
-
-    def flush(self) -> Tensor:
-        return torch.empty(0)
-
-    def state(self) -> dict[str, Tensor]:
-        return {"past": torch.cat([*self._past], 2)} if self._past else {}
-
-    def load_state(self, state: dict[str, Tensor]) -> None:
-        self._past.clear()
-        self._caches = None
-        if "past" in state:
-            self._past.extend(state["past"].split(1, 2))
-
-    def _decode(self, latent_BC1HW: Tensor, *, first: bool) -> Tensor:
-        """(B, 3, frames, H, W) in [-1, 1], as `AutoencoderKLWan._decode` does it for each latent."""
-        vae = self.vae
-        _bring(vae)
-        z = vae.post_quant_conv(denormalized(vae, latent_BC1HW))
-        # A dictionary: only given where it says something, as older versions of diffusers do not know it.
+    def decode(self, latents_BCFHW: Tensor, caches: list[Any] | None) -> tuple[Tensor, list[Any]]:
+        vae, first = self.vae, caches is None
+        bring_to_device(vae)
+        caches = [None] * sum(map(_is_causal, vae.decoder.modules())) if caches is None else caches
+        z = vae.post_quant_conv(denormalized(vae, latents_BCFHW))
+        # Said only where it means something, as older versions of diffusers do not know the argument.
         told = {"first_chunk": True} if first and vae.config.get("is_residual") else {}
-        frames = vae.decoder(z, feat_cache=self._caches, feat_idx=[0], **told)
+        frames = vae.decoder(z, feat_cache=caches, feat_idx=[0], **told)
         if vae.config.get("patch_size"):
             from diffusers.models.autoencoders.autoencoder_kl_wan import unpatchify
 
             frames = unpatchify(frames, patch_size=vae.config.patch_size)
-        return frames.clamp(-1, 1)
+        return frames.clamp(-1, 1), caches
 
 
-def latents_in_sight(decoder: torch.nn.Module) -> int:
-    """How many latents, the present one among them, a frame depends on: the reach of all causal convolutions, in order,
-    with time becoming finer on the way."""
+def reach_of(decoder: torch.nn.Module) -> int:
+    """How many latents before its own a frame depends on: all causal convolutions in order, with time becoming finer
+    on the way. One more, because the oldest latent is decoded as the first of a video, which is special."""
     reach, frames_per_latent = 0.0, 1
     for name, module in decoder.named_modules():
         if _is_causal(module):
             reach += (module.kernel_size[0] - 1) / frames_per_latent
             if name.endswith("time_conv"):
                 frames_per_latent *= 2
-    return ceil(reach) + 2  # the first latent of the past is decoded as the first of a video
+    return ceil(reach) + 1
 
 
 def denormalized(vae: Any, latents_BCFHW: Tensor) -> Tensor:
@@ -115,10 +77,3 @@ def _statistics(vae: Any, like_BCFHW: Tensor) -> tuple[Tensor, Tensor]:
 
 def _is_causal(module: torch.nn.Module) -> bool:
     return type(module).__name__ == "WanCausalConv3d"
-
-
-def _bring(module: torch.nn.Module) -> None:
-    """With `enable_model_cpu_offload` a hook brings the module to the GPU, but only for its public methods."""
-    hook = getattr(module, "_hf_hook", None)
-    if hasattr(hook, "pre_forward"):
-        hook.pre_forward(module)
