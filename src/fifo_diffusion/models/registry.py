@@ -282,7 +282,7 @@ def _checkpoint_of(name_or_path: str) -> Checkpoint | None:
 def _unsupported(class_name: str) -> str:
     return (
         f"{class_name} is not a supported pipeline; supported: {', '.join(supported_pipelines())} "
-        "(add one with fifo_diffusion.register_family, see docs/architecture.md)"
+        "(add one with fifo_diffusion.register_family, see docs/adding-a-model.md)"
     )
 
 
