@@ -40,7 +40,9 @@ class CogVideoXModel(TransformerModel):
         size = {"height": config.sample_height * factor, "width": config.sample_width * factor, "fps": 8}
         super().__init__(pipe, frames=frames or TIMING.latents(config.sample_frames), defaults=size | (defaults or {}))
         self.most_frames = self.frames  # the tables of positions are as long
-        self._modulation = PerFrameModulation(pipe.transformer)
+
+    def install_hooks(self, transformer):
+        return PerFrameModulation(transformer)
 
     def mix(self, conditions, weight_WFP):
         """Text and video attend to each other in one sequence: a window has one text, the mean of its frames'."""
@@ -53,7 +55,7 @@ class CogVideoXModel(TransformerModel):
             patch = self.pipe.transformer.config.patch_size
             tokens = latents_BCFHW.shape[2] * (latents_BCFHW.shape[3] // patch) * (latents_BCFHW.shape[4] // patch)
             arguments["image_rotary_emb"] = tuple(table[:tokens] for table in arguments["image_rotary_emb"])
-        with self._modulation.active(latents_BCFHW.shape[2], self.text_at):
+        with self.hooks.active(latents_BCFHW.shape[2], self.text_at):
             # One embedding of time for each frame: B F rows.
             output = self.pipe.transformer(latents_BCFHW.transpose(1, 2), text, timestep_BF.flatten(), **arguments)[0]
         return output.transpose(1, 2)
@@ -72,10 +74,6 @@ class CogVideoXModel(TransformerModel):
         if output_type == "latent":  # (B, C, F, H, W) here, (B, F, C, H, W) there
             frames_BFCHW = frames_BFCHW.transpose(1, 2)
         return super().output(frames_BFCHW, output_type)
-
-    def close(self):
-        self._modulation.remove()
-        super().close()
 
 
 class PerFrameModulation:

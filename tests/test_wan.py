@@ -466,6 +466,40 @@ def test_a_cache_on_the_transformer_is_refused():
         FIFO(pipe).stream("a cat", **FEW)
 
 
+@pytest.mark.parametrize("tell", ["each token", "each frame by diffusion forcing"])
+def test_what_the_transformers_do_by_themselves_is_the_same(tell):
+    """Both take timesteps per frame, at more cost."""
+    pipe = skyreels() if "forcing" in tell else pipeline()
+    model, x = registry.wrap(pipe), torch.randn(2, 4, 4, 4, 4, generator=torch.Generator().manual_seed(0))
+    t, condition = torch.tensor([[100, 300, 500, 700], [0, 5, 900, 999]]), model.condition(["a cat", "a dog"], **SIZE)
+    found = model.predict(x, t, condition)
+    own = {"enable_diffusion_forcing": True, "fps": [1]} if "forcing" in tell else {}
+    with torch.no_grad():
+        tokens = t if own else t.repeat_interleave(4, 1)
+        without, with_text = (pipe.transformer(x, tokens, text, **own).sample for text in condition.text)
+    assert distance(found, without + 3 * (with_text - without)) < contract.TOLERANCE
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_compiled(when):
+    x, t = torch.randn(1, 4, 4, 4, 4, generator=torch.Generator().manual_seed(0)), torch.tensor([[100, 300, 500, 700]])
+    expected, pipe = [], pipeline()
+    model = registry.wrap(pipe)
+    for shift in (0, 50):
+        expected.append(model.predict(x, t + shift, model.condition(["a cat"], **SIZE)))
+    model.close()
+    torch.compiler.reset()
+    if when == "before":
+        pipe.transformer.compile(backend="eager")
+        pipe("a cat", num_frames=13, num_inference_steps=1, output_type="latent", **SIZE)
+    model = registry.wrap(pipe)
+    if when == "after":
+        pipe.transformer.compile(backend="eager")
+    for shift, right in zip((0, 50), expected, strict=True):
+        assert distance(model.predict(x, t + shift, model.condition(["a cat"], **SIZE)), right) < contract.TOLERANCE
+
+
 def test_lora_counts():
     peft = pytest.importorskip("peft")
     model, x = registry.wrap(pipeline()), torch.randn(1, 4, 4, 4, 4, generator=torch.Generator().manual_seed(0))

@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from fifo_diffusion.method import Bands, NoiseLevels
 from fifo_diffusion.models.base import VideoModel
@@ -23,8 +23,8 @@ from fifo_diffusion.models.unet3d import TextCondition, mixed, output_class, row
 class TransformerModel(VideoModel):
     """A diffusers pipeline around `pipe.transformer`, with guidance in one batched call or in two.
 
-    A family says what its denoiser's arguments are called, `denoise`, and how its autoencoder treats time: `timing`,
-    `decoder`, `encode`.
+    A family says what its denoiser's arguments are called, how it is told one timestep per frame (`install_hooks`,
+    `denoise`), and how its autoencoder treats time (`timing`, `decoder`, `encode`).
 
     Args:
         pipe: loaded pipeline; used as it is and never changed but for inert hooks.
@@ -46,7 +46,12 @@ class TransformerModel(VideoModel):
         self.frames = frames or self.timing.latents(call["num_frames"].default)
         usual = {name: call[name].default for name in ("guidance_scale", "height", "width")}
         self.defaults = usual | {"fps": 16, "eta": 0.0} | (defaults or {})
+        self.hooks = self.install_hooks(pipe.transformer)
         reset_if_compiled(pipe.transformer)
+
+    def install_hooks(self, transformer: nn.Module) -> Any:
+        """Put the family's hooks on the transformer, inert outside `denoise`. An object with `remove()`, or None."""
+        return None
 
     @property
     def device(self) -> torch.device:
@@ -81,6 +86,8 @@ class TransformerModel(VideoModel):
                 "a cache is enabled on the transformer, which would mix up windows: call "
                 "pipe.transformer.disable_cache()"
             )
+        if getattr(self.pipe.transformer, "_parallel_config", None) is not None:
+            raise ValueError("the transformer is split over GPUs, which FIFO cannot use: spread windows with group=")
         for name in self.no_effect:
             if call.get(name):
                 raise ValueError(f"{name} would have no effect here: leave it out")
@@ -148,4 +155,6 @@ class TransformerModel(VideoModel):
         return {name: part for name, part in parts.items() if part is not None}
 
     def close(self) -> None:
+        if self.hooks is not None:
+            self.hooks.remove()
         reset_if_compiled(self.pipe.transformer)

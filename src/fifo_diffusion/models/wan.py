@@ -1,9 +1,6 @@
 """The Wan family (Wan 2.1, Wan 2.2 TI2V-5B) and SkyReels-V2 diffusion forcing, which is built on it.
 
-`WanTransformer3DModel` takes a timestep for every token, `SkyReelsV2Transformer3DModel` one for every latent frame, so
-that nothing has to be changed in them; only texts that differ from frame to frame need a hook.
-
-Tensor names end in their axes: R rows (windows x videos), F latent frames, S tokens of all frames.
+Tensor names end in their axes: R rows (windows x videos), F latent frames, S tokens of all frames, N of one.
 """
 
 from collections.abc import Iterator, Sequence
@@ -15,7 +12,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from fifo_diffusion.models.per_frame import reset_if_compiled
 from fifo_diffusion.models.transformer import TransformerModel
 from fifo_diffusion.models.unet3d import TextCondition
 from fifo_diffusion.video.timing import LatentTiming
@@ -45,19 +41,14 @@ class WanModel(TransformerModel):
             )
         self.timing = LatentTiming(1, pipe.vae_scale_factor_temporal)
         super().__init__(pipe, frames=frames, defaults=defaults)
-        self._texts = PerFrameText(pipe.transformer)
-        reset_if_compiled(pipe.transformer)
+
+    def install_hooks(self, transformer: nn.Module) -> "FrameRows":
+        return FrameRows(transformer)
 
     def denoise(self, latents_RCFHW: Tensor, timestep_RF: Tensor, text: Tensor, condition: TextCondition) -> Tensor:
-        with self._texts.active(timestep_RF.shape[1] if condition.per_frame else None):
-            text = text.flatten(0, 1) if condition.per_frame else text
-            return self._pass(latents_RCFHW, timestep_RF, text, condition.arguments)
-
-    def _pass(self, latents_RCFHW: Tensor, timestep_RF: Tensor, text: Tensor, arguments: dict[str, Any]) -> Tensor:
-        _, high, wide = self.pipe.transformer.config.patch_size
-        tokens = (latents_RCFHW.shape[-2] // high) * (latents_RCFHW.shape[-1] // wide)
-        timestep_RS = timestep_RF.repeat_interleave(tokens, 1)
-        return self.pipe.transformer(latents_RCFHW, timestep_RS, text, **arguments)[0]
+        text = text.flatten(0, 1) if condition.per_frame else text
+        with self.hooks.active(timestep_RF.shape[1], condition.per_frame):
+            return self.pipe.transformer(latents_RCFHW, timestep_RF.flatten(), text, **condition.arguments)[0]
 
     def decoder(self) -> WanDecoder:
         return WanDecoder(self.pipe.vae)
@@ -65,10 +56,6 @@ class WanModel(TransformerModel):
     def encode(self, frames_FHWC: np.ndarray) -> Tensor:
         used = self.timing.frames(self.timing.whole_latents(len(frames_FHWC)))
         return encode_causal(self.pipe.vae, frames_FHWC[-used:], self.device)
-
-    def close(self) -> None:
-        self._texts.remove()
-        super().close()
 
 
 class SkyReelsForcingModel(WanModel):
@@ -81,46 +68,45 @@ class SkyReelsForcingModel(WanModel):
         super().__init__(pipe, frames=frames, defaults={"fps": 24} | (defaults or {}))
 
     def condition(self, prompts: Sequence[str], **call: Any) -> TextCondition:
-        if self._told_frame_rate and len(prompts) > 1:  # the pipeline takes one prompt at a time then
+        told_frame_rate = self.pipe.transformer.config.inject_sample_info
+        if told_frame_rate and len(prompts) > 1:  # the pipeline takes one prompt at a time then
             negative = call.pop("negative_prompt", None) or [None] * len(prompts)
             pairs = zip(prompts, negative, strict=True)
             each = [self.condition([p], negative_prompt=None if n is None else [n], **call) for p, n in pairs]
             return replace(each[0], text=torch.cat([condition.text for condition in each], 1))
         try:
-            return super().condition(prompts, **call)
+            plain = super().condition(prompts, **call)
         except NameError as error:  # diffusers does without the package at import, and fails at the first text
             if error.name != "ftfy":
                 raise
             raise ValueError(f"{type(self.pipe).__name__} needs the package ftfy: pip install ftfy") from error
-
-    @property
-    def _told_frame_rate(self) -> bool:
-        return self.pipe.transformer.config.inject_sample_info
-
-    def _pass(self, latents_RCFHW: Tensor, timestep_RF: Tensor, text: Tensor, arguments: dict[str, Any]) -> Tensor:
-        transformer, rows = self.pipe.transformer, len(latents_RCFHW)
-        arguments = {k: v for k, v in arguments.items() if k != "fps"} | {"fps": arguments["fps"][:1]}
-        if not self._told_frame_rate:
-            return transformer(latents_RCFHW, timestep_RF, text, **arguments)[0]
-        # Told the frame rate, the transformer takes one row at a time.
-        each = zip(latents_RCFHW.split(1), timestep_RF.split(1), text.chunk(rows), strict=True)
-        return torch.cat([transformer(*row, **arguments)[0] for row in each])
+        # One row of latents per frame: diffusion forcing without its own way to say so.
+        told = {"enable_diffusion_forcing": False, "fps": plain.arguments["fps"][:1]}
+        return replace(plain, arguments=plain.arguments | told)
 
 
-class PerFrameText:
-    """Hooks on the text attention of Wan's blocks, which let every frame attend to a text of its own; inert outside
-    `active()`. Install them before the transformer is compiled."""
+class FrameRows:
+    """Hooks on Wan's transformer that let its blocks see every frame as a row of its own, but for the attention across
+    frames; inert outside `active()`. Install them before the transformer is compiled.
+
+    A block adds a row's embedding of time to its tokens, so that each frame gets its own. (The transformer also takes a
+    timestep for every token, but then makes six embeddings of every token in every block.) Text attention sees the
+    frames of a video together, as in the stock transformer, unless every frame has a text of its own.
+    """
 
     def __init__(self, transformer: nn.Module) -> None:
         self._frames: int | None = None
-        attentions = [block.attn2 for block in transformer.blocks]
-        self._handles = [attention.register_forward_pre_hook(self._split) for attention in attentions]
-        self._handles += [attention.register_forward_hook(self._join) for attention in attentions]
+        self._texts = False
+        self._handles = [transformer.blocks[0].register_forward_pre_hook(self._begin)]
+        for block in transformer.blocks:
+            for attention in (block.attn1, block.attn2):
+                self._handles.append(attention.register_forward_pre_hook(self._join))
+                self._handles.append(attention.register_forward_hook(self._split))
 
     @contextmanager
-    def active(self, frames: int | None) -> Iterator[None]:
-        """Within, there is a row of text for each of so many frames of each row of latents; None: as always."""
-        self._frames = frames
+    def active(self, frames: int, texts: bool) -> Iterator[None]:
+        """Within, the transformer takes (R F) timesteps for R rows of F frames; with `texts` also R F rows of text."""
+        self._frames, self._texts = frames, texts
         try:
             yield
         finally:
@@ -132,13 +118,20 @@ class PerFrameText:
             handle.remove()
         self._handles = []
 
-    def _split(self, _module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...] | None:
+    def _begin(self, _module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...] | None:
+        """(R, S, D) -> (R F, N, D). It stays so to the end, where it is reshaped to frames anyway."""
         if self._frames is None:
             return None
-        tokens_RSD, *others = args
-        return (tokens_RSD.unflatten(1, (self._frames, -1)).flatten(0, 1), *others)
+        return (args[0].unflatten(1, (self._frames, -1)).flatten(0, 1), *args[1:])
 
-    def _join(self, _module: nn.Module, _args: tuple[Any, ...], output: Tensor) -> Tensor | None:
-        if self._frames is None:
+    def _apart(self, args: tuple[Any, ...]) -> bool:
+        """Whether the attention is called frame by frame: outside `active`, or with a text for each."""
+        return self._frames is None or (self._texts and args[1] is not None)
+
+    def _join(self, _module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...] | None:
+        if self._apart(args):
             return None
-        return output.unflatten(0, (-1, self._frames)).flatten(1, 2)
+        return (args[0].unflatten(0, (-1, self._frames)).flatten(1, 2), *args[1:])
+
+    def _split(self, _module: nn.Module, args: tuple[Any, ...], output: Tensor) -> Tensor | None:
+        return None if self._apart(args) else output.unflatten(1, (self._frames, -1)).flatten(0, 1)
