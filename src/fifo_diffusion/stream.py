@@ -262,7 +262,8 @@ class FrameStream(Iterator[np.ndarray]):
             assert shown is not None
             self._ready.append(self._given_frame(shown) if self._shows else _UNSEEN)
         while not self._ready:
-            self._ready.extend(self._decoded(self._wait_for_latent()))
+            latent, decoder = self._wait_for_latent(), self._decoder
+            self._ready.extend(decoder.push(latent).unbind(1) if self._shows else [_UNSEEN] * decoder.skip(latent))
         self.frame_index += 1
         return self._ready.popleft()
 
@@ -270,11 +271,6 @@ class FrameStream(Iterator[np.ndarray]):
         self._shown = self._shown or shown.frames_from(self.frame_index)
         picture = torch.tensor(next(self._shown)).permute(2, 0, 1)
         return (picture.float() / 255).expand(len(self.settings.seeds), -1, -1, -1)
-
-    def _decoded(self, latent: Tensor) -> Sequence[Tensor]:
-        if not self._shows:  # nobody sees another rank's frames
-            return [_UNSEEN] * self._decoder.skip(latent)
-        return self._decoder.push(latent).unbind(1)
 
     def _next_latent(self) -> Tensor:
         """(B, C, 1, H, W), instead of a frame."""
@@ -334,8 +330,8 @@ class FrameStream(Iterator[np.ndarray]):
     def _fill_while_showing(self) -> None:
         """Spread the filling of the queue over the known frames that open the video: they come at an even pace, and
         the first at once. A video that ends among them never fills a queue."""
-        opening = self._opening
-        if self.frame_index >= opening or (self._num_frames is not None and self._num_frames <= opening):
+        opening, end = self._opening, self._num_frames
+        if self.frame_index >= opening or (end is not None and end <= opening):
             return
         total = self._layout.fill_forwards
         while self._filled < total and self._filled * opening < self.frame_index * total:

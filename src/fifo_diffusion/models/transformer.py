@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from fifo_diffusion.method import Bands, NoiseLevels
+from fifo_diffusion.models.band_table import Together
 from fifo_diffusion.models.base import VideoModel
 from fifo_diffusion.models.capture import capture
 from fifo_diffusion.models.per_frame import reset_if_compiled
@@ -118,6 +119,7 @@ class TransformerModel(VideoModel):
         *,
         bands: Bands | None = None,
         pieces: int = 1,
+        together: Together | None = None,
     ) -> Tensor:
         latents = latents_BCFHW.to(self.pipe.transformer.dtype)
         timestep, outputs = timestep_BF.to(latents.device), []
