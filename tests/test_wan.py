@@ -44,6 +44,56 @@ class TestWanOfExpandedTimesteps(WanContract):
         return pipe
 
 
+def two_transformers():
+    """Wan 2.2 A14B: the second takes over below timestep 600."""
+    second = components(seed=7)["transformer"]
+    pipe = WanPipeline(**components(), transformer_2=second, boundary_ratio=0.6)
+    pipe.set_progress_bar_config(disable=True)
+    return pipe
+
+
+class TestWanOfTwoTransformers(WanContract):
+    def make_pipe(self):
+        return two_transformers()
+
+    def stock(self, pipe, latents, timestep, text):
+        transformer = pipe.transformer if timestep >= 600 else pipe.transformer_2
+        with torch.no_grad():
+            return transformer(latents, timestep.expand(len(latents)), text).sample
+
+    def test_the_second_has_a_guidance_of_its_own(self, pipe):
+        """As in the pipeline."""
+        self.second = 1.5
+        model = registry.wrap(pipe)
+        self.test_the_captured_loop_is_the_pipeline(pipe, model)
+        x, t = self.latents(model, 1), self.rising(model)
+        conditions = [self.condition(model, self.prompts[:1], guidance_scale_2=scale) for scale in (1.5, None)]
+        right, other = (model.predict(x, t, condition) for condition in conditions)
+        assert distance(right[:, :, :1], other[:, :, :1]) > 100 * contract.TOLERANCE
+        assert torch.equal(right[:, :, t[0] >= 600], other[:, :, t[0] >= 600])
+
+    second: float | None = None
+
+    def condition(self, model, prompts, **more):
+        return super().condition(model, prompts, **{"guidance_scale_2": self.second} | more)
+
+    def sampled(self, pipe, latents, **call):
+        return super().sampled(pipe, latents, guidance_scale_2=self.second, **call)
+
+    def test_a_window_may_need_both_or_one(self, pipe, model, monkeypatch):
+        condition, called = self.condition(model, self.prompts[:1]), []
+        for name in ("transformer", "transformer_2"):
+            getattr(pipe, name).register_forward_pre_hook(lambda *_, name=name: called.append(name))
+        x = self.latents(model, 2)
+        for times, expected in (
+            ([[100, 300, 500, 700], [700, 800, 900, 950]], {"transformer", "transformer_2"}),
+            ([[100, 300, 500, 599], [10, 20, 30, 40]], {"transformer_2"}),
+        ):
+            called.clear()
+            model.predict(x, torch.tensor(times), condition)
+            assert set(called) == expected
+
+
 def test_defaults_and_limits():
     with FIFO(pipeline()) as fifo:
         expected = {"guidance_scale": 5.0, "height": 480, "width": 832, "fps": 16, "eta": 0.0}
@@ -60,11 +110,9 @@ def test_defaults_and_limits():
         model.condition(["a cat"], ar_step=5, **SIZE)
 
 
-def test_two_transformers_are_refused():
-    parts = components()
-    pipe = WanPipeline(**parts, transformer_2=parts["transformer"], boundary_ratio=0.9)
-    with pytest.raises(ValueError, match=r"two transformers.*: use Wan 2.1, or Wan 2.2 TI2V-5B"):
-        FIFO(pipe)
+def test_one_transformer_of_two_is_refused():
+    with pytest.raises(ValueError, match=r"one of its two transformers only: load it with both$"):
+        FIFO(WanPipeline(**components(), boundary_ratio=0.9))
 
 
 def test_a_cache_on_the_transformer_is_refused():

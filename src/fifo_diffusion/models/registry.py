@@ -73,6 +73,9 @@ CHECKPOINTS = {
     "ali-vilab/text-to-video-ms-1.7b": Checkpoint(16, {"fps": 8}),
     "Wan-AI/Wan2.1-T2V-1.3B-Diffusers": Checkpoint(21, _WAN, _BY_CONTRACT),
     "Wan-AI/Wan2.1-T2V-14B-Diffusers": Checkpoint(21, _WAN, _BY_CONTRACT),
+    "Wan-AI/Wan2.2-T2V-A14B-Diffusers": Checkpoint(
+        21, _WAN | {"guidance_scale": 4.0, "height": 720, "width": 1280}, _BY_CONTRACT
+    ),
     "Wan-AI/Wan2.2-TI2V-5B-Diffusers": Checkpoint(31, _WAN | {"height": 704, "width": 1280, "fps": 24}, _BY_CONTRACT),
     "Skywork/SkyReels-V2-DF-1.3B-540P-Diffusers": Checkpoint(25, _540P, _BY_CONTRACT),
     "Skywork/SkyReels-V2-DF-14B-540P-Diffusers": Checkpoint(25, _540P, _BY_CONTRACT),
@@ -118,7 +121,7 @@ _FAMILIES: list[Family] = [
         verified=_BY_CONTRACT,
     ),
     Family(
-        "Wan 2.1 and Wan 2.2 TI2V-5B, text to video",
+        "Wan 2.1 and 2.2, text to video",
         ("WanPipeline",),
         WanModel,
         verified=_BY_CONTRACT,

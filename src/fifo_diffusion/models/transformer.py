@@ -125,13 +125,23 @@ class TransformerModel(VideoModel):
         timestep, outputs = timestep_BF.to(latents.device), []
         for text in condition.text.split(1):
             output = self.denoise(latents, timestep, rows_of(text, len(latents)), condition)
-            if output.shape != latents.shape:
-                raise RuntimeError(
-                    f"{type(self.pipe.transformer).__name__} returned {tuple(output.shape)} for latents "
-                    f"{tuple(latents.shape)}: it does not take one timestep per frame"
-                )
-            outputs.append(output.float())
-        return outputs[0] + condition.guidance_scale * (outputs[-1] - outputs[0]) if len(outputs) > 1 else outputs[0]
+            outputs.append(self.checked(output, latents).float())
+        if len(outputs) == 1:
+            return outputs[0]
+        return outputs[0] + self.guidance(condition, timestep) * (outputs[1] - outputs[0])
+
+    def checked(self, output: Tensor, latents: Tensor) -> Tensor:
+        """The output, if it has the latents' shape: some models take a wrong timestep silently."""
+        if output.shape == latents.shape:
+            return output
+        raise RuntimeError(
+            f"{type(self.pipe.transformer).__name__} returned {tuple(output.shape)} for latents "
+            f"{tuple(latents.shape)}: it does not take one timestep per frame"
+        )
+
+    def guidance(self, condition: TextCondition, timestep_RF: Tensor) -> float | Tensor:
+        """Weight of classifier-free guidance, where it is not one number also (R, 1, F, 1, 1)."""
+        return condition.guidance_scale
 
     @abstractmethod
     def denoise(self, latents_RCFHW: Tensor, timestep_RF: Tensor, text: Tensor, condition: TextCondition) -> Tensor:

@@ -5,7 +5,7 @@ Tensor names end in their axes: R rows (windows x videos), F latent frames, S to
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -18,8 +18,22 @@ from fifo_diffusion.video.timing import LatentTiming
 from fifo_diffusion.video.wan_decoder import WanDecoder, encode_causal
 
 
+@dataclass(frozen=True)
+class WanCondition(TextCondition):
+    """What Wan's transformers are told besides latents and time.
+
+    Attributes:
+        guidance_scale_2: weight of guidance for the second transformer; None: as the first.
+    """
+
+    guidance_scale_2: float | None = None
+
+
 class WanModel(TransformerModel):
     """`WanPipeline`: text to video.
+
+    With two transformers (Wan 2.2 A14B) every frame gets the prediction of the one that is meant for its noise level. A
+    window with frames of both kinds goes through both.
 
     Args:
         pipe: loaded pipeline; used as it is.
@@ -27,28 +41,55 @@ class WanModel(TransformerModel):
         defaults: of the checkpoint, where it is known.
 
     Raises:
-        ValueError: a pipeline with two transformers (Wan 2.2 A14B).
+        ValueError: one of the two transformers is missing.
     """
 
     family = "Wan"
     unguided_first = False
 
     def __init__(self, pipe: Any, *, frames: int | None = None, defaults: dict[str, Any] | None = None) -> None:
-        if getattr(pipe, "transformer_2", None) is not None or pipe.transformer is None:
-            raise ValueError(
-                "this Wan pipeline has two transformers, one for high and one for low noise (Wan 2.2 A14B), but a "
-                "window of the queue can hold both: use Wan 2.1, or Wan 2.2 TI2V-5B"
-            )
+        self._second = getattr(pipe, "transformer_2", None)
+        ratio = pipe.config.get("boundary_ratio")
+        if pipe.transformer is None or (self._second is None) != (ratio is None):
+            raise ValueError("this Wan pipeline has one of its two transformers only: load it with both")
+        self._boundary = None if ratio is None else ratio * pipe.scheduler.config.num_train_timesteps
         self.timing = LatentTiming(1, pipe.vae_scale_factor_temporal)
         super().__init__(pipe, frames=frames, defaults=defaults)
 
     def install_hooks(self, transformer: nn.Module) -> "FrameRows":
-        return FrameRows(transformer)
+        return FrameRows(transformer, *[] if self._second is None else [self._second])
+
+    def condition(self, prompts: Sequence[str], **call: Any) -> "WanCondition":
+        plain = super().condition(prompts, **call)
+        return WanCondition(plain.text, plain.guidance_scale, plain.arguments, call.get("guidance_scale_2"))
+
+    def guidance(self, condition: "WanCondition", timestep_RF: Tensor) -> float | Tensor:
+        if self._boundary is None or condition.guidance_scale_2 is None:
+            return condition.guidance_scale
+        first, second = condition.guidance_scale, condition.guidance_scale_2
+        return torch.where(timestep_RF < self._boundary, second, first)[:, None, :, None, None]
 
     def denoise(self, latents_RCFHW: Tensor, timestep_RF: Tensor, text: Tensor, condition: TextCondition) -> Tensor:
+        if self._boundary is None:
+            return self._pass(self.pipe.transformer, latents_RCFHW, timestep_RF, text, condition)
+        output, low_RF = torch.empty_like(latents_RCFHW), timestep_RF < self._boundary
+        for transformer, its_RF in ((self.pipe.transformer, ~low_RF), (self._second, low_RF)):
+            rows = its_RF.any(1)
+            if rows.any():
+                found = self._pass(transformer, latents_RCFHW[rows], timestep_RF[rows], text[rows], condition)
+                found = self.checked(found, latents_RCFHW[rows])
+                output[rows] = torch.where(its_RF[rows][:, None, :, None, None], found, output[rows])
+        return output
+
+    def _pass(
+        self, transformer: Any, latents_RCFHW: Tensor, timestep_RF: Tensor, text: Tensor, condition: TextCondition
+    ) -> Tensor:
         text = text.flatten(0, 1) if condition.per_frame else text
         with self.hooks.active(timestep_RF.shape[1], condition.per_frame):
-            return self.pipe.transformer(latents_RCFHW, timestep_RF.flatten(), text, **condition.arguments)[0]
+            return transformer(latents_RCFHW, timestep_RF.flatten(), text, **condition.arguments)[0]
+
+    def parts(self) -> dict[str, Any]:
+        return super().parts() | ({} if self._second is None else {"transformer_2": self._second})
 
     def decoder(self) -> WanDecoder:
         return WanDecoder(self.pipe.vae)
@@ -94,11 +135,11 @@ class FrameRows:
     frames of a video together, as in the stock transformer, unless every frame has a text of its own.
     """
 
-    def __init__(self, transformer: nn.Module) -> None:
+    def __init__(self, *transformers: nn.Module) -> None:
         self._frames: int | None = None
         self._texts = False
-        self._handles = [transformer.blocks[0].register_forward_pre_hook(self._begin)]
-        for block in transformer.blocks:
+        self._handles = [transformer.blocks[0].register_forward_pre_hook(self._begin) for transformer in transformers]
+        for block in (block for transformer in transformers for block in transformer.blocks):
             for attention in (block.attn1, block.attn2):
                 self._handles.append(attention.register_forward_pre_hook(self._join))
                 self._handles.append(attention.register_forward_hook(self._split))
