@@ -141,19 +141,25 @@ def test_what_the_transformers_do_by_themselves_is_the_same(tell):
 @pytest.mark.slow
 @pytest.mark.parametrize("when", ["before", "after"])
 def test_compiled(when):
+    """Both transformers."""
     x, t = torch.randn(1, 4, 4, 4, 4, generator=torch.Generator().manual_seed(0)), torch.tensor([[100, 300, 500, 700]])
-    expected, pipe = [], pipeline()
+    expected, pipe = [], two_transformers()
     model = registry.wrap(pipe)
     for shift in (0, 50):
         expected.append(model.predict(x, t + shift, model.condition(["a cat"], **SIZE)))
     model.close()
     torch.compiler.reset()
+
+    def compile_both():
+        for transformer in (pipe.transformer, pipe.transformer_2):
+            transformer.compile(backend="eager")
+
     if when == "before":
-        pipe.transformer.compile(backend="eager")
-        pipe("a cat", num_frames=13, num_inference_steps=1, output_type="latent", **SIZE)
+        compile_both()
+        pipe("a cat", num_frames=13, num_inference_steps=4, output_type="latent", **SIZE)
     model = registry.wrap(pipe)
     if when == "after":
-        pipe.transformer.compile(backend="eager")
+        compile_both()
     for shift, right in zip((0, 50), expected, strict=True):
         assert distance(model.predict(x, t + shift, model.condition(["a cat"], **SIZE)), right) < contract.TOLERANCE
 

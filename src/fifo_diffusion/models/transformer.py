@@ -48,7 +48,7 @@ class TransformerModel(VideoModel):
         usual = {name: call[name].default for name in ("guidance_scale", "height", "width")}
         self.defaults = usual | {"fps": 16, "eta": 0.0} | (defaults or {})
         self.hooks = self.install_hooks(pipe.transformer)
-        reset_if_compiled(pipe.transformer)
+        self._trace_anew()
 
     def install_hooks(self, transformer: nn.Module) -> Any:
         """Put the family's hooks on the transformer, inert outside `denoise`. An object with `remove()`, or None."""
@@ -169,4 +169,10 @@ class TransformerModel(VideoModel):
     def close(self) -> None:
         if self.hooks is not None:
             self.hooks.remove()
-        reset_if_compiled(self.pipe.transformer)
+        self._trace_anew()
+
+    def _trace_anew(self) -> None:
+        """Hooks that come or go after compiling would not be noticed."""
+        for transformer in (self.pipe.transformer, getattr(self.pipe, "transformer_2", None)):
+            if transformer is not None:
+                reset_if_compiled(transformer)
