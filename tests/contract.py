@@ -44,6 +44,17 @@ class VideoModelContract:
         """Within, no layer looks across frames."""
         raise NotImplementedError
 
+    def whole_decoding(self, pipe: Any, latents: Tensor) -> Tensor:
+        """All latents decoded at once, as the pipeline does it: (B, F, 3, H, W) in [0, 1]."""
+        if hasattr(pipe, "decode"):
+            return pipe.decode(latents, "pt")
+        more = {"video_length": self.frames} if self.frames_argument == "video_length" else {}
+        return pipe.video_processor.postprocess_video(pipe.decode_latents(latents, **more), output_type="pt")
+
+    def sampled(self, pipe: Any, latents: Tensor, **call: Any) -> Tensor:
+        """What the pipeline makes of these latents of pure noise."""
+        return pipe(latents=latents, output_type="latent", **call).frames
+
     # ------------------------------------------------------------------ helpers
 
     @pytest.fixture
@@ -128,10 +139,8 @@ class VideoModelContract:
         """Sampling by way of capture, predict and step gives what `pipe()` gives from the same noise."""
         call = {"height": self.height, "width": self.width, "guidance_scale": self.guidance_scale}
         start = self.latents(model, 1, seed=5)
-        expected = pipe(
-            prompt=[self.prompts[1]], num_inference_steps=5, latents=start.clone(), output_type="latent",
-            **{self.frames_argument: self.frames}, **call,
-        ).frames  # fmt: skip
+        count = {self.frames_argument: model.timing.frames(self.frames), "num_inference_steps": 5}
+        expected = self.sampled(pipe, start.clone(), prompt=[self.prompts[1]], **count, **call)
         condition = self.condition(model, (self.prompts[1],))
         *_, found = sample_clip(
             model.levels(5, scheduler_exact=True),
@@ -160,21 +169,15 @@ class VideoModelContract:
         assert pipe.scheduler is scheduler
         assert "step" not in vars(scheduler)
 
-    def decoded(self, pipe: Any, latents: Tensor) -> Tensor:
-        """Whole decoding by the pipeline: frames (B, F, 3, H, W) in [0, 1]."""
-        if hasattr(pipe, "decode"):
-            return pipe.decode(latents, "pt")
-        more = {"video_length": self.frames} if self.frames_argument == "video_length" else {}
-        return pipe.video_processor.postprocess_video(pipe.decode_latents(latents, **more), output_type="pt")
-
     def test_streamed_decoding_is_whole_decoding(self, pipe, model):
         """Invariant 8."""
         x = self.latents(model, 2)
-        whole = self.decoded(pipe, x)
+        whole = self.whole_decoding(pipe, x)
         decoder = model.decoder()
         pieces = [*(decoder.push(piece) for piece in x.split([1, self.frames - 1], 2)), decoder.flush()]
         found = torch.cat([piece for piece in pieces if piece.numel()], 1)
         assert decoder.exact == self.exact
+        assert found.shape[1] == model.timing.frames(self.frames)
         assert distance(found, whole) < TOLERANCE
 
     def test_a_wrong_shape_is_caught(self, pipe, model, monkeypatch):

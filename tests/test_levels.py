@@ -1,5 +1,7 @@
 """The vectorised step equals `scheduler.step`, frame by frame."""
 
+import copy
+
 import diffusers
 import pytest
 import torch
@@ -7,6 +9,7 @@ import torch
 import tiny
 from fifo_diffusion.method import NoiseLevels
 from fifo_diffusion.models.schedulers import read_levels
+from golden import distance
 
 COUNT = 10
 
@@ -116,10 +119,60 @@ def test_the_scheduler_is_left_as_it_was():
 
 
 def test_other_diffusion_schedulers_step_by_ddim_on_their_betas(caplog):
-    theirs = diffusers.DPMSolverMultistepScheduler.from_config(tiny.scheduler().config)
+    theirs = diffusers.PNDMScheduler.from_config(tiny.scheduler().config, skip_prk_steps=True)
     levels = read_levels(theirs, COUNT)
-    assert "DPMSolverMultistepScheduler" in caplog.text
+    assert "PNDMScheduler" in caplog.text
     torch.testing.assert_close(levels.alpha, read_levels(tiny.scheduler(), COUNT).alpha)
+    sde = diffusers.DPMSolverMultistepScheduler.from_config(tiny.scheduler().config, algorithm_type="sde-dpmsolver++")
+    plain = diffusers.DPMSolverMultistepScheduler.from_config(tiny.scheduler().config)
+    assert read_levels(sde, COUNT).planes == read_levels(plain, COUNT, eta=0.5).planes == 1
+
+
+FLOW = {"use_flow_sigmas": True, "prediction_type": "flow_prediction", "flow_shift": 3.0}
+
+
+@pytest.mark.parametrize(
+    ("scheduler", "planes"),
+    [
+        (diffusers.UniPCMultistepScheduler(**FLOW), 4),
+        (diffusers.UniPCMultistepScheduler(prediction_type="v_prediction", disable_corrector=[0, 1]), 4),
+        (diffusers.UniPCMultistepScheduler(solver_order=3), 5),
+        (diffusers.UniPCMultistepScheduler(solver_type="bh1", final_sigmas_type="sigma_min"), 4),
+        (diffusers.DPMSolverMultistepScheduler(), 2),
+        (diffusers.DPMSolverMultistepScheduler(**FLOW), 2),
+        (diffusers.DPMSolverMultistepScheduler(solver_order=3, use_karras_sigmas=True), 3),
+    ],
+)
+def test_solvers_with_history_keep_it_in_the_slot(scheduler, planes):
+    """Frames that pass the levels one after the other, as in a queue, get what each would get alone."""
+    frames, rng = 3, torch.Generator().manual_seed(0)
+    levels, x = read_levels(scheduler, COUNT), torch.randn(2, 2, frames, 3, 3, generator=rng)
+
+    def model(x_BCFHW, timestep_F):
+        return torch.tanh(x_BCFHW * (1 + timestep_F[None, None, :, None, None] / 1000))
+
+    slots, alone = levels.blank(x), []
+    assert slots.shape[1] == 2 * planes
+    for k in range(frames):
+        theirs, frame = copy.deepcopy(scheduler), x[:, :, k : k + 1]
+        theirs.set_timesteps(COUNT)
+        for t in theirs.timesteps:
+            frame = theirs.step(model(frame, t[None]), t, frame, return_dict=False)[0]
+        alone.append(frame)
+    for iteration in range(COUNT + frames - 1):  # frame k begins k iterations after frame 0
+        moving = [k for k in range(frames) if 0 <= iteration - k < COUNT]
+        level = torch.tensor([COUNT - 1 - iteration + k for k in moving])
+        some = slots[:, :, moving]
+        slots[:, :, moving] = levels.step(some, model(some[:, :2], levels.timestep[level]), level[None])
+    assert distance(slots[:, :2], torch.cat(alone, 2)) < 1e-5
+    assert distance(slots[:, :2], frames_by(levels.without_memory(), model, x)) > 1e-3
+
+
+def frames_by(levels, model, x):
+    for j in reversed(range(len(levels))):
+        level = torch.full((1, x.shape[2]), j)
+        x = levels.step(x, model(x, levels.timestep[level[0]]), level)
+    return x
 
 
 @pytest.mark.parametrize("prediction", ["epsilon", "v_prediction", "sample", "flow_prediction"])
@@ -153,6 +206,9 @@ def test_what_cannot_be_stepped_is_refused_with_a_way_out():
     refuse("dynamic shifting", flow(use_dynamic_shifting=True))
     refuse("LCMScheduler draws all noise anew at every step: leave eta out", diffusers.LCMScheduler(), eta=0.5)
     refuse("LCMScheduler at most 50: use frames_per_level", diffusers.LCMScheduler(), 64)
+    refuse("leave eta=0", diffusers.UniPCMultistepScheduler(**FLOW), eta=0.5)
+    refuse(r"Scheduler\(shift=3.0\)", diffusers.UniPCMultistepScheduler(**FLOW, predict_x0=False))
+    refuse('set final_sigmas_type="sigma_min"', diffusers.UniPCMultistepScheduler(solver_type="bh1"))
     refuse("set thresholding=False", tiny.scheduler(thresholding=True))
     refuse("set pipe.scheduler to a DDIMScheduler", diffusers.EDMEulerScheduler())
     refuse("zero terminal SNR", tiny.scheduler(rescale_betas_zero_snr=True))

@@ -2,6 +2,7 @@
 
 from itertools import islice
 
+import diffusers
 import pytest
 import torch
 
@@ -36,9 +37,10 @@ def entered(frame, levels):
 def run(predict, layout, levels, count, *, start="known", windows=1, noise=NOISE, first_new=0):
     """Clean latents of the first `count` new frames."""
     if start == "known":
-        queue = Queue.from_known(layout, noise, worlds(range(first_new - layout.frames, first_new)), first_new)
+        known = worlds(range(first_new - layout.frames, first_new))
+        queue = Queue.from_known(layout, noise, known, first_new, planes=levels.planes)
     elif start == "noise":
-        queue = Queue.from_pure_noise(layout, noise, LIKE)
+        queue = Queue.from_pure_noise(layout, noise, LIKE, planes=levels.planes)
     else:
         queue = Queue.from_clip_published(layout, levels, noise, worlds(range(layout.frames)))
     frames = {}
@@ -69,6 +71,20 @@ def test_without_frame_mixing_all_settings_of_equal_length_agree(f, n, lookahead
     expected = run(per_frame, QueueLayout(16, 1, False), levels, 12, start=start)
     found = run(per_frame, QueueLayout(f, n, lookahead), levels, 12, start=start)
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["UniPCMultistepScheduler", "DPMSolverMultistepScheduler"])
+@pytest.mark.parametrize("start", ["known", "noise"])
+@pytest.mark.parametrize(("f", "n", "b", "lookahead"), [(12, 1, 1, False), (4, 3, 1, True), (5, 4, 2, "banded")])
+def test_what_a_solver_remembers_travels_with_its_frame(f, n, b, lookahead, start, kind):
+    """Without frame mixing, every frame of the queue is what ordinary sampling makes of it."""
+    layout = QueueLayout(f, n, lookahead, b)
+    flow = {"use_flow_sigmas": True, "prediction_type": "flow_prediction"}
+    levels = read_levels(getattr(diffusers, kind)(**flow, flow_shift=3.0), layout.levels)
+    *_, expected = sample_clip(levels, per_frame, NOISE, range(8), torch.zeros(1, 4, 8, 3, 3))
+    found = run(per_frame, layout, levels, 8, start=start)
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+    assert not torch.allclose(run(per_frame, layout, levels.without_memory(), 8, start=start), expected, atol=1e-2)
 
 
 @pytest.mark.parametrize("lookahead", [False, True, "banded"])

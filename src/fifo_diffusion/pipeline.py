@@ -91,8 +91,10 @@ class FIFO:
         if group is not None and gpu == "cuda":
             gpu = f"cuda:{os.environ.get('LOCAL_RANK', 0)}"
         device = torch.device(kwargs.pop("device", None) or gpu)
-        kwargs.setdefault("torch_dtype", torch.float32 if device.type == "cpu" else torch.float16)
         offload = kwargs.pop("offload_text_encoder", False)
+        if "dtype" not in kwargs and "torch_dtype" not in kwargs:
+            half = "float32" if device.type == "cpu" else registry.half_precision(name, **kwargs)
+            kwargs["torch_dtype"] = getattr(torch, half)
         pipe = registry.load_pipeline(name, **kwargs)
         pipe = to_device_but_text(pipe, device) if offload else pipe.to(device)
         fifo = cls(pipe, group=group)

@@ -123,8 +123,11 @@ def prepare_start(model: VideoModel, settings: RunSettings, start: Any, include_
     if shown is not None and known.shape[2] < settings.window:
         # These are frames of a clip that the model makes (`complete_clip`): handed out as its other frames are, or the
         # first step of the video would show what the autoencoder changes in a picture.
-        rendered = to_uint8(decoded(model.decoder(), known))[0]
-        shown = Shown(np.concatenate([recent[: len(recent) - len(rendered)], rendered]), size, shown.count)
+        # A decoder that waits for further latents cannot do that: then they are shown as they were given.
+        rendered = decoded(model.decoder(), known)[0]
+        if len(rendered) == model.timing.frames(known.shape[2]):
+            unused = recent[: len(recent) - len(rendered)]
+            shown = Shown(np.concatenate([unused, to_uint8(rendered)]), size, shown.count)
     return StartPlan("known", _for_all(known, settings), shown, timing=model.timing)
 
 

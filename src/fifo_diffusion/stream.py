@@ -268,7 +268,8 @@ class FrameStream(Iterator[np.ndarray]):
             self._ready.append(self._given_frame(shown) if self._shows else _UNSEEN)
         while not self._ready:
             ends = self._num_frames is not None and self._num_frames <= self._opening and not self._latents
-            self._ready.extend(self._flushed() if ends else self._decoded(self._wait_for_latent()))
+            held_back = self._flushed() if ends else []
+            self._ready.extend(held_back or self._decoded(self._wait_for_latent()))
         self.frame_index += 1
         return self._ready.popleft()
 
@@ -315,7 +316,7 @@ class FrameStream(Iterator[np.ndarray]):
         plan, layout, window = self._plan, self._layout, self.settings.window
         known, first_new = plan.known_BCFHW, plan.first_latent
         if plan.kind == "noise":
-            self._queue = Queue.from_pure_noise(layout, self._noise, self._like)
+            self._queue = Queue.from_pure_noise(layout, self._noise, self._like, planes=self._levels.planes)
             return
         if plan.kind == "clip":
             published = self.settings.compat == "published"
@@ -337,7 +338,7 @@ class FrameStream(Iterator[np.ndarray]):
             *_, known = complete_clip(self._levels, self._predict, self._clip_noise, frames, known)
             self._latents.extend(known[:, :, given:].split(1, 2))
         self._opening = plan.shown_frames + self._timing.frames(first_new - plan.first_latent)
-        self._queue = Queue.from_known(layout, self._noise, known, first_new)
+        self._queue = Queue.from_known(layout, self._noise, known, first_new, planes=self._levels.planes)
 
     @property
     def _completes_clip(self) -> bool:
@@ -352,8 +353,8 @@ class FrameStream(Iterator[np.ndarray]):
     def _fill_while_showing(self) -> None:
         """Spread the filling of the queue over the known frames that open the video: they come at an even pace, and
         the first at once. A video that ends among them never fills a queue."""
-        opening = self._opening
-        if self.frame_index >= opening or (self._num_frames is not None and self._num_frames <= opening):
+        opening, end = self._opening, self._num_frames
+        if self.frame_index >= opening or (end is not None and end <= opening):
             return
         total = self._layout.fill_forwards
         while self._filled < total and self._filled * opening < self.frame_index * total:

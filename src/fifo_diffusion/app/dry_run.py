@@ -91,7 +91,7 @@ def _memory(plan: Plan) -> str:
     settings, layout = plan.settings, plan.settings.layout
     count = parameters(plan.model)
     channels, height, width = plan.model.latent_shape(settings.height, settings.width)
-    queue = layout.size * channels * height * width * 4
+    queue = layout.size * plan.planes * channels * height * width * 4
     return (
         f"weights {_megabytes(count * BYTES[plan.dtype])} ({count / 1e6:,.1f} million parameters), queue "
         f"{_megabytes(queue)}, whatever the length (computed; the model's own work comes on top)"

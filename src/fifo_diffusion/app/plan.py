@@ -29,6 +29,7 @@ class Plan:
         videos: to make, or the one that is continued.
         given: frames of the file that the video starts from.
         state: the saved run that is continued, or None.
+        planes: latents in each slot of the queue: more than one where the solver remembers.
     """
 
     request: Request
@@ -43,6 +44,7 @@ class Plan:
     videos: list[Video]
     given: int = 0
     state: Any = None
+    planes: int = 1
 
     @property
     def done(self) -> int:
@@ -113,15 +115,17 @@ def make_plan(request: Request) -> Plan:
     notes = state.notes if state is not None else {}
     model_name = notes.get("model") or request.get("model", DEFAULT_MODEL)
     device, dtype = _device(request), notes.get("dtype") or request.get("dtype")
-    dtype = DTYPES[dtype] if dtype else ("float32" if device.startswith("cpu") else "float16")
     from fifo_diffusion.app.blueprint import blueprint
+    from fifo_diffusion.models.registry import half_precision
 
     with checking():
+        dtype = dtype or ("float32" if device.startswith("cpu") else half_precision(model_name))
+        dtype = DTYPES[dtype]
         model = blueprint(model_name)
         if "fps_condition" in request.given and not hasattr(model, "fps_condition"):
             raise usage(f"{model_name} is not told a frame rate: leave --fps-condition out")
         settings = _settings(model, request, state)
-        model.levels(
+        levels = model.levels(
             settings.layout.levels,
             eta=settings.eta,
             scheduler_exact=settings.scheduler_exact,
@@ -134,7 +138,8 @@ def make_plan(request: Request) -> Plan:
     start = notes.get("start") or request.get("start", "clip")
     with checking():
         given = notes["given"] if notes else 0 if start in STARTS else count_frames(start)
-    return Plan(request, model_name, device, dtype, model, settings, fps, scale, num_frames, videos, given, state)
+    known = (model_name, device, dtype, model, settings, fps, scale, num_frames, videos, given, state)
+    return Plan(request, *known, planes=levels.planes)
 
 
 def stream_arguments(request: Request) -> dict[str, Any]:

@@ -24,6 +24,9 @@ class NoiseLevels:
         prediction: what the model predicts: one of "epsilon", "v_prediction", "sample", "flow_prediction".
         clip: bound on the predicted clean latent, or None.
         clip_direction: whether the direction towards noise is recomputed from the clipped prediction (DDPM).
+        solver: (L, P, P + 1), the step of a solver with history, or None. A slot then holds P latents one after the
+            other in the channel axis: the frame's own and P - 1 that the solver remembers of it. A step maps these P
+            and the predicted clean latent linearly to the next P.
     """
 
     timestep: Tensor
@@ -36,6 +39,7 @@ class NoiseLevels:
     prediction: str = "epsilon"
     clip: float | None = None
     clip_direction: bool = False
+    solver: Tensor | None = None
 
     def __post_init__(self) -> None:
         if self.prediction not in PREDICTIONS:
@@ -45,6 +49,19 @@ class NoiseLevels:
 
     def __len__(self) -> int:
         return len(self.timestep)
+
+    @property
+    def planes(self) -> int:
+        """Latents that a slot holds: the frame's own, and what the solver remembers."""
+        return 1 if self.solver is None else self.solver.shape[1]
+
+    def blank(self, latents_BCFHW: Tensor) -> Tensor:
+        """Latents of frames that have not taken a step, with room for what the solver will remember of them."""
+        return torch.cat([latents_BCFHW, *[torch.zeros_like(latents_BCFHW)] * (self.planes - 1)], 1)
+
+    def without_memory(self) -> "NoiseLevels":
+        """The same levels, stepped without history."""
+        return replace(self, solver=None)
 
     @classmethod
     def diffusion(
@@ -116,7 +133,8 @@ class NoiseLevels:
         """One denoising step Phi of every frame from its own level to that level's target (Eq. 3).
 
         Args:
-            sample_BCFHW: latents, frame f of row b at level `level_BF[b, f]`.
+            sample_BCFHW: latents, frame f of row b at level `level_BF[b, f]`; C is P times as many channels where a
+                solver remembers.
             prediction_BCFHW: the model's output after guidance.
             level_BF: (B, F) int64.
             noise_BCFHW: fresh standard normal noise; needed where `fresh` > 0.
@@ -124,6 +142,8 @@ class NoiseLevels:
         Returns:
             (B, C, F, H, W) float32.
         """
+        if self.solver is not None:
+            return self._solver_step(self.solver, sample_BCFHW, prediction_BCFHW, level_BF)
         clean, direction = self.split(sample_BCFHW, prediction_BCFHW, level_BF)
         target_alpha = self._rows(self.target_alpha, level_BF, clean)
         kept = (self.target_sigma**2 - self.removed**2).clamp_min(0).sqrt()
@@ -133,6 +153,12 @@ class NoiseLevels:
                 raise ValueError("these levels add fresh noise: noise_BCFHW is needed")
             result = result + self._rows(self.fresh, level_BF, clean) * noise_BCFHW
         return result
+
+    def _solver_step(self, solver: Tensor, sample_BCFHW: Tensor, prediction_BCFHW: Tensor, level_BF: Tensor) -> Tensor:
+        planes_BPCFHW = sample_BCFHW.float().unflatten(1, (self.planes, -1))
+        clean, _ = self.split(planes_BPCFHW[:, 0], prediction_BCFHW, level_BF)
+        rows = solver.to(torch.float32)[level_BF.cpu()].to(clean.device).expand(len(clean), -1, -1, -1)
+        return torch.einsum("bfpq,bqcfhw->bpcfhw", rows, torch.cat([planes_BPCFHW, clean[:, None]], 1)).flatten(1, 2)
 
     def needs_noise(self, level_BF: Tensor) -> bool:
         """Whether a step from any of these levels adds fresh noise."""

@@ -37,7 +37,8 @@ class Queue:
     """The latents of the queue and what is needed to go on from here.
 
     Attributes:
-        latents_BCFHW: all padded slots (context first), float32.
+        latents_BCFHW: all padded slots (context first), float32; where a solver remembers, with that in further
+            channels (`NoiseLevels.solver`).
         known_BCFHW: known clean latents, the last of which is frame -1 + first_new; may hold no frame.
         first_new: number of the first frame that is not known.
         origin: frame number of slot 0 (the head) in iteration 0.
@@ -56,28 +57,33 @@ class Queue:
     lags: bool = False
 
     @classmethod
-    def from_known(cls, layout: QueueLayout, noise: Noise, known_BCFHW: Tensor, first_new: int) -> "Queue":
+    def from_known(
+        cls, layout: QueueLayout, noise: Noise, known_BCFHW: Tensor, first_new: int, *, planes: int = 1
+    ) -> "Queue":
         """The first new frames enter at the tail, with the known ones as their past.
 
         Args:
             known_BCFHW: at least f - 1 clean latents; more than f are never read.
             first_new: frame number of the first new frame; the known ones carry the numbers before it.
+            planes: `NoiseLevels.planes`.
         """
         if known_BCFHW.shape[2] < layout.frames - 1:
             raise ValueError(f"a start needs at least {layout.frames - 1} known frames, not {known_BCFHW.shape[2]}")
         b, c, _, h, w = known_BCFHW.shape
-        latents = known_BCFHW.new_zeros((b, c, layout.size, h, w), dtype=torch.float32)
+        latents = known_BCFHW.new_zeros((b, c * planes, layout.size, h, w), dtype=torch.float32)
         queue = cls(latents, known_BCFHW.float(), first_new, first_new - layout.slots + layout.frames_per_level)
         queue._enqueue(layout, noise)
         return queue
 
     @classmethod
-    def from_pure_noise(cls, layout: QueueLayout, noise: Noise, like_BCFHW: Tensor) -> "Queue":
-        """Algorithm 2: every slot, and the context of lookahead, starts as noise at the top level."""
+    def from_pure_noise(cls, layout: QueueLayout, noise: Noise, like_BCFHW: Tensor, *, planes: int = 1) -> "Queue":
+        """Algorithm 2: every slot, and the context of lookahead, starts as noise at the top level. `planes` as in
+        `NoiseLevels`."""
         origin = layout.frames_per_level - layout.slots
         frames = range(origin - layout.context, origin + layout.slots)
         latents = _noise_of(noise, frames, layout.levels, like_BCFHW)
-        return cls(latents, latents[:, :, :0], 0, origin, from_noise=True)
+        memory = [torch.zeros_like(latents)] * (planes - 1)
+        return cls(torch.cat([latents, *memory], 1), latents[:, :, :0], 0, origin, from_noise=True)
 
     @classmethod
     def from_clip_published(
@@ -117,8 +123,9 @@ class Queue:
     def _enqueue(self, layout: QueueLayout, noise: Noise) -> None:
         """Fresh noise into the last b slots."""
         b = layout.frames_per_level
-        frames = self.frames(layout)[-b:]
-        self.latents_BCFHW[:, :, -b:] = _noise_of(noise, frames, layout.levels, self.latents_BCFHW)
+        fresh = _noise_of(noise, self.frames(layout)[-b:], layout.levels, self.latents_BCFHW)
+        self.latents_BCFHW[:, : fresh.shape[1], -b:] = fresh
+        self.latents_BCFHW[:, fresh.shape[1] :, -b:] = 0
 
 
 def diagonal_denoising(
@@ -147,6 +154,7 @@ def diagonal_denoising(
         for ever. Frames that are known or were enqueued only to warm up come out too; the caller drops them.
     """
     context, b = layout.context, layout.frames_per_level
+    channels = queue.latents_BCFHW.shape[1] // levels.planes
     while True:
         frames, level = queue.frames(layout), torch.tensor(queue.levels(layout))
         snapshot = _with_known_frames(queue, layout, levels, noise)
@@ -154,7 +162,7 @@ def diagonal_denoising(
         windows = layout.windows_from(queue.front(layout))
         whole_first = queue.lags or queue.warming_up(layout)
         for some in _chunks(windows if share is None else share.mine(windows), windows_per_batch()):
-            inputs = torch.cat([snapshot[:, :, w.start : w.stop] for w in some])
+            inputs = torch.cat([snapshot[:, :channels, w.start : w.stop] for w in some])
             rows = torch.stack([level[w.start : w.stop] for w in some]).repeat_interleave(len(snapshot), 0)
             output = predict(inputs, levels.timestep[rows], [frames[w.start : w.stop] for w in some])
             for w, prediction in zip(some, output.chunk(len(some)), strict=True):
@@ -172,7 +180,7 @@ def diagonal_denoising(
         queue.latents_BCFHW = torch.cat([past, result[:, :, context + b :], torch.empty_like(head)], 2)
         queue.iteration += 1
         queue._enqueue(layout, noise)
-        yield frames[context], head
+        yield frames[context], head[:, :channels]
 
 
 def sample_clip(
@@ -187,13 +195,14 @@ def sample_clip(
     Yields:
         the latents after each of the L steps; the last are the clean clip.
     """
-    latents = _noise_of(noise, frames, len(levels), like_BCFHW)
+    latents = levels.blank(_noise_of(noise, frames, len(levels), like_BCFHW))
+    channels = latents.shape[1] // levels.planes
     for index in reversed(range(len(levels))):
         level = torch.full((len(frames),), index)
         rows = level.expand(len(latents), -1)
-        prediction = predict(latents, levels.timestep[rows], [frames])
+        prediction = predict(latents[:, :channels], levels.timestep[rows], [frames])
         latents = _step(levels, latents, prediction, level, frames, noise)
-        yield latents
+        yield latents[:, :channels]
 
 
 def complete_clip(
@@ -210,7 +219,7 @@ def complete_clip(
     A model that was never taught to heed cleaner frames follows them too little. So each step is computed twice, the
     second time with noise in their place, and the prediction is moved away from that (history guidance, Song et al.,
     arXiv 2502.06764). And what came out is noised again, part of the way, and denoised with the given frames in sight
-    (resampling, as in RePaint, Lugmayr et al., arXiv 2201.09865).
+    (resampling, as in RePaint, Lugmayr et al., arXiv 2201.09865). Solvers step without history here.
 
     Args:
         noise: descent r (0 is the first) draws at its levels plus r (L + 1).
@@ -221,7 +230,7 @@ def complete_clip(
     Yields:
         the latents after each step, beginning with the given ones; the last are the clean clip.
     """
-    given = first_BCKHW.shape[2]
+    levels, given = levels.without_memory(), first_BCKHW.shape[2]
     unseen = _noise_of(noise, frames[:given], len(levels), first_BCKHW)
     latents = _noise_of(noise, frames[given:], len(levels), first_BCKHW)
     seen = levels.renoise(first_BCKHW, unseen, torch.zeros(1, given, dtype=torch.long))
@@ -279,7 +288,7 @@ def _with_known_frames(queue: Queue, layout: QueueLayout, levels: NoiseLevels, n
     clean = queue.known_BCFHW[:, :, [g - queue.first_new + count for g in numbers]]
     level = torch.tensor([[layout.slot_levels[p] for p in slots]])
     latents = queue.latents_BCFHW.clone()
-    latents[:, :, slots] = levels.renoise(clean, _noise_of(noise, numbers, len(levels), clean), level)
+    latents[:, : clean.shape[1], slots] = levels.renoise(clean, _noise_of(noise, numbers, len(levels), clean), level)
     return latents
 
 

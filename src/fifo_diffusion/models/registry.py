@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from fifo_diffusion import toybox
 from fifo_diffusion.models.animatediff import AnimateDiffModel, AnimateDiffXLModel
 from fifo_diffusion.models.base import VideoModel
@@ -19,6 +21,7 @@ from fifo_diffusion.models.text_to_video import TextToVideoPipeline, VideoCrafte
 from fifo_diffusion.models.unet3d import UNet3DModel
 from fifo_diffusion.models.videocrafter import VideoCrafterModel
 from fifo_diffusion.models.videocrafter_checkpoint import load_checkpoint, read_weights
+from fifo_diffusion.models.wan import SkyReelsForcingModel, WanModel
 from fifo_diffusion.toybox import PIPELINE_FOLDER
 
 
@@ -33,6 +36,8 @@ class Family:
             does not say.
         loader: class used in place of the named one by `from_pretrained`, where diffusers' own is deprecated.
         verified: how support was checked.
+        half: the half precision that it is made for.
+        wide: parts that stay in float32 beside it.
     """
 
     name: str
@@ -40,15 +45,22 @@ class Family:
     model: Callable[..., VideoModel]
     loader: Any = None
     verified: str = "not verified"
+    half: str = "float16"
+    wide: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """What is known of one published checkpoint: its clip length and good defaults."""
+    """What is known of one published checkpoint: f, its clip length in latent frames, and good defaults."""
 
     frames: int
     defaults: dict[str, Any] = field(default_factory=dict)
     verified: str = "random weights, recorded numbers; quality not seen by us"
+
+
+_BY_CONTRACT = "contract tests on random weights; quality not seen by us"
+_WAN = {"guidance_scale": 5.0, "height": 480, "width": 832, "fps": 16}
+_540P = {"guidance_scale": 6.0, "height": 544, "width": 960, "fps": 24}
 
 
 CHECKPOINT_FILE = "model.ckpt"  # as VideoCrafter's repositories on the hub call it
@@ -67,6 +79,15 @@ CHECKPOINTS = {
     "maxin-cn/Latte-1": Checkpoint(16, {"height": 512, "width": 512, "fps": 8}),
     "LanguageBind/Open-Sora-Plan-v1.1.0/65x512x512": Checkpoint(17, {"height": 512, "width": 512, "fps": 24}),
     "LanguageBind/Open-Sora-Plan-v1.1.0/221x512x512": Checkpoint(56, {"height": 512, "width": 512, "fps": 24}),
+    "Wan-AI/Wan2.1-T2V-1.3B-Diffusers": Checkpoint(21, _WAN, _BY_CONTRACT),
+    "Wan-AI/Wan2.1-T2V-14B-Diffusers": Checkpoint(21, _WAN, _BY_CONTRACT),
+    "Wan-AI/Wan2.2-T2V-A14B-Diffusers": Checkpoint(
+        21, _WAN | {"guidance_scale": 4.0, "height": 720, "width": 1280}, _BY_CONTRACT
+    ),
+    "Wan-AI/Wan2.2-TI2V-5B-Diffusers": Checkpoint(31, _WAN | {"height": 704, "width": 1280, "fps": 24}, _BY_CONTRACT),
+    "Skywork/SkyReels-V2-DF-1.3B-540P-Diffusers": Checkpoint(25, _540P, _BY_CONTRACT),
+    "Skywork/SkyReels-V2-DF-14B-540P-Diffusers": Checkpoint(25, _540P, _BY_CONTRACT),
+    "Skywork/SkyReels-V2-DF-14B-720P-Diffusers": Checkpoint(31, _540P | {"height": 720, "width": 1280}, _BY_CONTRACT),
     "VideoCrafter/VideoCrafter2": Checkpoint(16, {"height": 320, "width": 512}),
     "VideoCrafter/Text2Video-512": Checkpoint(16, {"height": 320, "width": 512}),
     "VideoCrafter/Text2Video-1024": Checkpoint(16, {"height": 576, "width": 1024}),
@@ -109,13 +130,29 @@ _FAMILIES: list[Family] = [
         "AnimateDiff (Stable Diffusion 1.5 with a motion adapter)",
         ("AnimateDiffPipeline",),
         AnimateDiffModel,
-        verified="contract tests on random weights; quality not seen by us",
+        verified=_BY_CONTRACT,
     ),
     Family(
         "AnimateDiff XL (Stable Diffusion XL with a motion adapter)",
         ("AnimateDiffSDXLPipeline",),
         AnimateDiffXLModel,
-        verified="contract tests on random weights; quality not seen by us",
+        verified=_BY_CONTRACT,
+    ),
+    Family(
+        "Wan 2.1 and 2.2, text to video",
+        ("WanPipeline",),
+        WanModel,
+        verified=_BY_CONTRACT,
+        half="bfloat16",
+        wide=("vae",),
+    ),
+    Family(
+        "SkyReels-V2 diffusion forcing, text to video",
+        ("SkyReelsV2DiffusionForcingPipeline",),
+        SkyReelsForcingModel,
+        verified=_BY_CONTRACT,
+        half="bfloat16",
+        wide=("vae",),
     ),
     Family(
         "Open-Sora Plan v1.1.0 (folders as published)",
@@ -237,6 +274,11 @@ def find_checkpoint(name: str | Path, **kwargs: Any) -> Path | None:
     return None
 
 
+def half_precision(name: str | Path, **kwargs: Any) -> str:
+    """The half precision that a model is made for: "float16" or "bfloat16". Arguments and errors as `find_pipeline`."""
+    return "float16" if find_checkpoint(name, **kwargs) else find_pipeline(name, **kwargs)[1].half
+
+
 def load_pipeline(name: str | Path, **kwargs: Any) -> Any:
     """A pipeline by hub id, folder, original checkpoint or "toybox".
 
@@ -266,6 +308,9 @@ def load_pipeline(name: str | Path, **kwargs: Any) -> Any:
             # diffusers renames the argument to `dtype`; the old name is the one that all supported versions know.
             warnings.filterwarnings("ignore", message=".*torch_dtype.*", category=FutureWarning)
             kwargs = _EMBEDDED.get(str(name), {}) | kwargs
+            given = "dtype" if "dtype" in kwargs else "torch_dtype"
+            if family.wide and isinstance(kwargs.get(given), torch.dtype):
+                kwargs[given] = {"default": kwargs[given]} | dict.fromkeys(family.wide, torch.float32)
             return (family.loader or DiffusionPipeline).from_pretrained(source, **kwargs)
     except pickle.UnpicklingError as error:
         raise _not_loaded(name, "its pickled weights are damaged, or want to run code, which is refused") from error
@@ -290,7 +335,7 @@ def _checkpoint_of(name_or_path: str) -> Checkpoint | None:
 def _unsupported(class_name: str) -> str:
     return (
         f"{class_name} is not a supported pipeline; supported: {', '.join(supported_pipelines())} "
-        "(add one with fifo_diffusion.register_family, see docs/architecture.md)"
+        "(add one with fifo_diffusion.register_family, see docs/adding-a-model.md)"
     )
 
 

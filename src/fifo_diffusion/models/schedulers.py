@@ -101,9 +101,10 @@ class SignalScaleDDIMScheduler(DDIMScheduler):
 def read_levels(scheduler: Any, count: int, *, eta: float = 0.0, scheduler_exact: bool = False) -> NoiseLevels:
     """Noise levels of `count` sampling steps of a diffusers scheduler.
 
-    DDIM (with eta), DDPM, LCM and flow-matching Euler are stepped as they are. Every other scheduler that is defined by
-    diffusion betas (DPM++, UniPC, PNDM, Euler, ...) is stepped by DDIM on its own betas and spacing, with a note in
-    the log.
+    DDIM (with eta), DDPM, LCM and flow-matching Euler are stepped as they are, and so are UniPC and DPM++, whose
+    history travels with each frame. Every other scheduler that is defined by diffusion betas (PNDM, Euler, ..., and
+    those two with eta or in variants that add noise or do not predict the clean latent) is stepped by DDIM on its own
+    betas and spacing, with a note in the log.
 
     Args:
         scheduler: read from a copy; never changed.
@@ -123,8 +124,12 @@ def read_levels(scheduler: Any, count: int, *, eta: float = 0.0, scheduler_exact
             f"the queue has {count} levels but the scheduler only {trained} timesteps: use fewer num_partitions or "
             "more frames_per_level"
         )
+    if eta and (name.startswith("FlowMatchEuler") or config.get("use_flow_sigmas")):
+        raise ValueError("eta belongs to diffusion models: this model is sampled by flow matching, leave eta=0")
     if name.startswith("FlowMatchEuler"):
-        return _flow_levels(scheduler, count, eta)
+        return _flow_levels(scheduler, count)
+    if _is_linear_multistep(scheduler) and not eta:
+        return _multistep_levels(scheduler, count)
     if not hasattr(scheduler, "alphas_cumprod"):
         raise ValueError(
             f"the scheduler {name} cannot be stepped frame by frame: set pipe.scheduler to a DDIMScheduler, "
@@ -139,6 +144,7 @@ def read_levels(scheduler: Any, count: int, *, eta: float = 0.0, scheduler_exact
         "DDIMParallelScheduler",
         "DDPMScheduler",
         "DDPMParallelScheduler",
+        "CogVideoXDDIM",
         "SignalScaleDDIM",
     )
     if not name.startswith(as_they_are):
@@ -161,13 +167,18 @@ def read_levels(scheduler: Any, count: int, *, eta: float = 0.0, scheduler_exact
         target,
         eta=1.0 if ancestral else eta,
         prediction=config.get("prediction_type", "epsilon"),
-        clip=float(config.get("clip_sample_range", 1.0)) if config.get("clip_sample") else None,
+        clip=float(config.get("clip_sample_range", 1.0)) if _clips(name, config) else None,
     )
     if isinstance(scheduler, SignalScaleDDIMScheduler):
         scale = scheduler.signal_scale
         below = torch.cat([scale[:1], scale[timestep[:-1]]])
         return levels.with_signal_scale(scale[timestep], scale[aim.clamp_min(0)] if exact else below)
     return _ddpm_details(levels, config, abar[timestep], target, scheduler_exact) if ancestral else levels
+
+
+def _clips(name: str, config: Any) -> bool:
+    """CogVideoX's scheduler has the option, and does not heed it."""
+    return bool(config.get("clip_sample")) and not name.startswith("CogVideoX")
 
 
 def _ddpm_details(levels: NoiseLevels, config: Any, abar: Tensor, target: Tensor, exact: bool) -> NoiseLevels:
@@ -218,9 +229,7 @@ def _lcm_levels(scheduler: Any, count: int, eta: float) -> NoiseLevels:
     )
 
 
-def _flow_levels(scheduler: Any, count: int, eta: float) -> NoiseLevels:
-    if eta:
-        raise ValueError("eta belongs to diffusion models: this model is sampled by flow matching, leave eta=0")
+def _flow_levels(scheduler: Any, count: int) -> NoiseLevels:
     config = scheduler.config
     if config.get("invert_sigmas"):
         raise ValueError("flow matching with invert_sigmas is not supported")
@@ -234,13 +243,73 @@ def _flow_levels(scheduler: Any, count: int, eta: float) -> NoiseLevels:
     )
 
 
+def _is_linear_multistep(scheduler: Any) -> bool:
+    """UniPC and DPM++ in the variants whose step is linear in sample, history and the predicted clean latent."""
+    name, config = type(scheduler).__name__, scheduler.config
+    if config.get("thresholding") or config.get("use_dynamic_shifting"):
+        return False
+    if name.startswith("UniPCMultistep"):
+        return bool(config.predict_x0) and scheduler.solver_p is None
+    learned = str(config.get("variance_type")).startswith("learned")
+    return name.startswith("DPMSolverMultistep") and config.algorithm_type == "dpmsolver++" and not learned
+
+
+def _multistep_levels(scheduler: Any, count: int) -> NoiseLevels:
+    """Every frame goes through all levels once, in order, so that its history is that of ordinary sampling."""
+    config = scheduler.config
+    scheduler.set_timesteps(count)
+    timestep, sigmas = scheduler.timesteps.cpu().flip(0), scheduler.sigmas.double().cpu().flip(0)
+    flow = bool(config.get("use_flow_sigmas"))
+    if len(timestep) != count or (not flow and bool((timestep.diff() <= 0).any())):
+        name = type(scheduler).__name__
+        raise ValueError(f"{name} does not give {count} distinct timesteps: choose another number of num_partitions")
+    alphas = 1 - sigmas if flow else (1 + sigmas**2).rsqrt()
+    sigmas, none = (sigmas if flow else sigmas * alphas), torch.zeros(count, dtype=torch.float64)
+    prediction = config.get("prediction_type", "epsilon")
+    matrices = _solver_matrices(scheduler)
+    if not bool(matrices.isfinite().all()):
+        raise ValueError(
+            f'{type(scheduler).__name__} divides by zero in its last step: set final_sigmas_type="sigma_min"'
+        )
+    table = (timestep, alphas[1:], sigmas[1:], alphas[:-1], sigmas[:-1], none, none, prediction)
+    return NoiseLevels(*table, solver=matrices)
+
+
+def _solver_matrices(scheduler: Any) -> Tensor:
+    """`NoiseLevels.solver` of a multistep scheduler, found by stepping it with unit vectors.
+
+    Of a frame it remembers: UniPC the corrected sample before the last step, and both the last predicted clean latents,
+    newest first, as many as its order needs.
+    """
+    corrects = hasattr(scheduler, "last_sample")
+    estimates = scheduler.config.solver_order - (not corrects)
+    planes = 1 + corrects + estimates
+    sample, *memory, clean = torch.eye(planes + 1, dtype=torch.float64).split(1)
+    scheduler.convert_model_output = lambda model_output, *_args, **_kwargs: model_output
+    scheduler.set_begin_index(0)
+    matrices = []
+    for t in scheduler.timesteps:
+        if estimates:
+            scheduler.model_outputs[-estimates:] = memory[corrects:][::-1]
+        if corrects:
+            scheduler.last_sample = memory[0]
+        rows = [scheduler.step(clean, t, sample, return_dict=False)[0]]
+        rows += [scheduler.last_sample] if corrects else []
+        rows += scheduler.model_outputs[::-1][:estimates]
+        matrices.append(torch.cat(rows))
+    return torch.stack(matrices[::-1])
+
+
 def _as_ddim(scheduler: Any) -> Any:
     name, config = type(scheduler).__name__, scheduler.config
     prediction = config.get("prediction_type", "epsilon")
     if prediction == "flow_prediction" or config.get("use_flow_sigmas"):
         raise ValueError(
-            f"{name} on a flow model is not supported: set pipe.scheduler to FlowMatchEulerDiscreteScheduler"
+            f"{name} on a flow model is not supported in this variant: set pipe.scheduler to "
+            f"FlowMatchEulerDiscreteScheduler(shift={config.get('flow_shift', 1.0)})"
         )
     logger.warning("FIFO steps each frame with DDIM on the betas of %s (set pipe.scheduler to DDIM for silence)", name)
     # These schedulers never clip; DDIM's own default would.
-    return DDIMScheduler.from_config(config, clip_sample=False)
+    ddim = DDIMScheduler.from_config(config, clip_sample=False)
+    ddim.alphas_cumprod = scheduler.alphas_cumprod  # CogVideoX's are shifted
+    return ddim

@@ -86,7 +86,8 @@ def encode_frames(vae: Any, frames_FHWC: np.ndarray, device: torch.device) -> Te
 
 def decoded(decoder: StreamingDecoder, latents_BCFHW: Tensor) -> Tensor:
     """All frames of a whole clip, (B, F', 3, H, W), by a fresh decoder."""
-    return torch.cat([part for part in (decoder.push(latents_BCFHW), decoder.flush()) if part.numel()], 1)
+    frames = [decoder.push(latents_BCFHW), decoder.flush()]
+    return torch.cat([part for part in frames if part.numel()] or frames[:1], 1)
 
 
 def to_uint8(frames: Tensor) -> np.ndarray:

@@ -1,0 +1,178 @@
+"""What base models with a diffusion transformer have in common: all of a pipeline that is not its denoiser's own.
+
+Tensor names end in their axes: G passes (2 with guidance), B videos, R rows (windows x videos), F latent frames.
+"""
+
+import inspect
+from abc import abstractmethod
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from fifo_diffusion.method import Bands, NoiseLevels
+from fifo_diffusion.models.band_table import Together
+from fifo_diffusion.models.base import VideoModel
+from fifo_diffusion.models.capture import capture
+from fifo_diffusion.models.per_frame import reset_if_compiled
+from fifo_diffusion.models.schedulers import read_levels
+from fifo_diffusion.models.unet3d import TextCondition, mixed, output_class, rows_of
+
+
+class TransformerModel(VideoModel):
+    """A diffusers pipeline around `pipe.transformer`, with guidance in one batched call or in two.
+
+    A family says what its denoiser's arguments are called, how it is told one timestep per frame (`install_hooks`,
+    `denoise`), and how its autoencoder treats time (`timing`, `decoder`, `encode`).
+
+    Args:
+        pipe: loaded pipeline; used as it is and never changed but for inert hooks.
+        frames: f in latents, where the checkpoint is known; else as many as the pipeline samples by default.
+        defaults: of the checkpoint, where it is known.
+    """
+
+    latent_argument = "hidden_states"
+    time_argument = "timestep"
+    text_argument = "encoder_hidden_states"
+    unguided_first = True
+    """Order of the passes: without the prompt first, or with it first."""
+    no_effect: tuple[str, ...] = ()
+    """Arguments of the pipeline's call that act where FIFO has taken over."""
+
+    def __init__(self, pipe: Any, *, frames: int | None = None, defaults: dict[str, Any] | None = None) -> None:
+        self.pipe = pipe
+        call = inspect.signature(type(pipe).__call__).parameters
+        self.frames = frames or self.timing.latents(call["num_frames"].default)
+        usual = {name: call[name].default for name in ("guidance_scale", "height", "width")}
+        self.defaults = usual | {"fps": 16, "eta": 0.0} | (defaults or {})
+        self.hooks = self.install_hooks(pipe.transformer)
+        self._trace_anew()
+
+    def install_hooks(self, transformer: nn.Module) -> Any:
+        """Put the family's hooks on the transformer, inert outside `denoise`. An object with `remove()`, or None."""
+        return None
+
+    @property
+    def device(self) -> torch.device:
+        return torch.device(self.pipe._execution_device)
+
+    @property
+    def size_multiple(self) -> int:
+        """What height and width must be multiples of: one patch of the transformer."""
+        patch = self.pipe.transformer.config.patch_size
+        return self.pipe.vae_scale_factor_spatial * (patch if isinstance(patch, int) else patch[-1])
+
+    def latent_shape(self, height: int, width: int) -> tuple[int, int, int]:
+        """(C, H, W); height and width must be multiples of the autoencoder's factor times the patch size."""
+        multiple, factor = self.size_multiple, self.pipe.vae_scale_factor_spatial
+        if height < multiple or width < multiple or height % multiple or width % multiple:
+            near = [max(multiple, round(x / multiple) * multiple) for x in (height, width)]
+            raise ValueError(
+                f"height {height} and width {width} must be multiples of {multiple}: use {near[0]} and {near[1]}"
+            )
+        return self.pipe.transformer.config.in_channels, height // factor, width // factor
+
+    def levels(
+        self, count: int, *, eta: float = 0.0, scheduler_exact: bool = False, published: bool = False
+    ) -> NoiseLevels:
+        if published:
+            raise ValueError(f'compat="published": there is no published FIFO code for {self.family}: leave compat out')
+        return read_levels(self.pipe.scheduler, count, eta=eta, scheduler_exact=scheduler_exact)
+
+    def condition(self, prompts: Sequence[str], **call: Any) -> TextCondition:
+        if getattr(self.pipe.transformer, "is_cache_enabled", False):
+            raise ValueError(
+                "a cache is enabled on the transformer, which would mix up windows: call "
+                "pipe.transformer.disable_cache()"
+            )
+        if getattr(self.pipe.transformer, "_parallel_config", None) is not None:
+            raise ValueError("the transformer is split over GPUs, which FIFO cannot use: spread windows with group=")
+        for name in self.no_effect:
+            if call.get(name):
+                raise ValueError(f"{name} would have no effect here: leave it out")
+        scale = call.get("guidance_scale", self.defaults["guidance_scale"])
+        call = {"guidance_scale": scale, **call, "num_inference_steps": 2}
+        call["num_frames"] = self.timing.frames(self.frames)
+        calls = capture(self.pipe, self.pipe.transformer, prompt=list(prompts), output_type="latent", **call).calls
+        passes = [record.pop(self.text_argument) for record in calls]
+        passes = passes if self.unguided_first else passes[::-1]
+        rows = torch.cat(passes)
+        if len(rows) not in (len(prompts), 2 * len(prompts)):
+            raise RuntimeError(
+                f"{type(self.pipe).__name__} gave its transformer {len(rows)} rows for {len(prompts)} prompts"
+            )
+        arguments = {k: v for k, v in calls[0].items() if k not in (self.latent_argument, self.time_argument)}
+        text = rows.unflatten(0, (-1, len(prompts)))
+        return TextCondition(text, scale, arguments | {"return_dict": False})
+
+    def mix(self, conditions: Sequence[TextCondition], weight_WFP: Tensor) -> TextCondition:
+        return replace(conditions[0], text=mixed([c.text for c in conditions], weight_WFP))
+
+    @torch.no_grad()
+    def predict(
+        self,
+        latents_BCFHW: Tensor,
+        timestep_BF: Tensor,
+        condition: TextCondition,
+        *,
+        bands: Bands | None = None,
+        pieces: int = 1,
+        together: Together | None = None,
+    ) -> Tensor:
+        latents = latents_BCFHW.to(self.pipe.transformer.dtype)
+        timestep, outputs = timestep_BF.to(latents.device), []
+        for text in condition.text.split(1):
+            output = self.denoise(latents, timestep, rows_of(text, len(latents)), condition)
+            outputs.append(self.checked(output, latents).float())
+        if len(outputs) == 1:
+            return outputs[0]
+        return outputs[0] + self.guidance(condition, timestep) * (outputs[1] - outputs[0])
+
+    def checked(self, output: Tensor, latents: Tensor) -> Tensor:
+        """The output, if it has the latents' shape: some models take a wrong timestep silently."""
+        if output.shape == latents.shape:
+            return output
+        raise RuntimeError(
+            f"{type(self.pipe.transformer).__name__} returned {tuple(output.shape)} for latents "
+            f"{tuple(latents.shape)}: it does not take one timestep per frame"
+        )
+
+    def guidance(self, condition: TextCondition, timestep_RF: Tensor) -> float | Tensor:
+        """Weight of classifier-free guidance, where it is not one number also (R, 1, F, 1, 1)."""
+        return condition.guidance_scale
+
+    @abstractmethod
+    def denoise(self, latents_RCFHW: Tensor, timestep_RF: Tensor, text: Tensor, condition: TextCondition) -> Tensor:
+        """One pass of the transformer, of the latents' shape.
+
+        Args:
+            latents_RCFHW: in the transformer's precision.
+            text: (R, tokens, D), or with `condition.per_frame` (R, F, tokens, D).
+            condition: for its `arguments`.
+        """
+
+    def output(self, frames_BFCHW: Tensor, output_type: str) -> Any:
+        result = output_class(self.pipe)
+        if output_type == "latent":
+            return result(frames=frames_BFCHW)
+        video = frames_BFCHW.transpose(1, 2) * 2 - 1
+        return result(frames=self.pipe.video_processor.postprocess_video(video, output_type=output_type))
+
+    def parts(self) -> dict[str, Any]:
+        transformer = getattr(self.pipe.transformer, "_orig_mod", self.pipe.transformer)
+        parts = {"transformer": transformer, "vae": self.pipe.vae, "scheduler": self.pipe.scheduler}
+        parts["text"] = self.pipe.text_encoder
+        return {name: part for name, part in parts.items() if part is not None}
+
+    def close(self) -> None:
+        if self.hooks is not None:
+            self.hooks.remove()
+        self._trace_anew()
+
+    def _trace_anew(self) -> None:
+        """Hooks that come or go after compiling would not be noticed."""
+        for transformer in (self.pipe.transformer, getattr(self.pipe, "transformer_2", None)):
+            if transformer is not None:
+                reset_if_compiled(transformer)

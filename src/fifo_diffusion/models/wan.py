@@ -1,0 +1,178 @@
+"""The Wan family (Wan 2.1, Wan 2.2 TI2V-5B) and SkyReels-V2 diffusion forcing, which is built on it.
+
+Tensor names end in their axes: R rows (windows x videos), F latent frames, S tokens of all frames, N of one.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from fifo_diffusion.models.transformer import TransformerModel
+from fifo_diffusion.models.unet3d import TextCondition
+from fifo_diffusion.video.timing import LatentTiming
+from fifo_diffusion.video.wan_decoder import WanDecoder, encode_causal
+
+
+@dataclass(frozen=True)
+class WanCondition(TextCondition):
+    """What Wan's transformers are told besides latents and time.
+
+    Attributes:
+        guidance_scale_2: weight of guidance for the second transformer; None: as the first.
+    """
+
+    guidance_scale_2: float | None = None
+
+
+class WanModel(TransformerModel):
+    """`WanPipeline`: text to video.
+
+    With two transformers (Wan 2.2 A14B) every frame gets the prediction of the one that is meant for its noise level. A
+    window with frames of both kinds goes through both.
+
+    Args:
+        pipe: loaded pipeline; used as it is.
+        frames: f in latents, where the checkpoint is known; 21 otherwise (81 frames of the video).
+        defaults: of the checkpoint, where it is known.
+
+    Raises:
+        ValueError: one of the two transformers is missing.
+    """
+
+    family = "Wan"
+    unguided_first = False
+
+    def __init__(self, pipe: Any, *, frames: int | None = None, defaults: dict[str, Any] | None = None) -> None:
+        self._second = getattr(pipe, "transformer_2", None)
+        ratio = pipe.config.get("boundary_ratio")
+        if pipe.transformer is None or (self._second is None) != (ratio is None):
+            raise ValueError("this Wan pipeline has one of its two transformers only: load it with both")
+        self._boundary = None if ratio is None else ratio * pipe.scheduler.config.num_train_timesteps
+        self.timing = LatentTiming(1, pipe.vae_scale_factor_temporal)
+        super().__init__(pipe, frames=frames, defaults=defaults)
+
+    def install_hooks(self, transformer: nn.Module) -> "FrameRows":
+        return FrameRows(transformer, *[] if self._second is None else [self._second])
+
+    def condition(self, prompts: Sequence[str], **call: Any) -> "WanCondition":
+        plain = super().condition(prompts, **call)
+        return WanCondition(plain.text, plain.guidance_scale, plain.arguments, call.get("guidance_scale_2"))
+
+    def guidance(self, condition: "WanCondition", timestep_RF: Tensor) -> float | Tensor:
+        if self._boundary is None or condition.guidance_scale_2 is None:
+            return condition.guidance_scale
+        first, second = condition.guidance_scale, condition.guidance_scale_2
+        return torch.where(timestep_RF < self._boundary, second, first)[:, None, :, None, None]
+
+    def denoise(self, latents_RCFHW: Tensor, timestep_RF: Tensor, text: Tensor, condition: TextCondition) -> Tensor:
+        if self._boundary is None:
+            return self._pass(self.pipe.transformer, latents_RCFHW, timestep_RF, text, condition)
+        output, low_RF = torch.empty_like(latents_RCFHW), timestep_RF < self._boundary
+        for transformer, its_RF in ((self.pipe.transformer, ~low_RF), (self._second, low_RF)):
+            rows = its_RF.any(1)
+            if rows.any():
+                found = self._pass(transformer, latents_RCFHW[rows], timestep_RF[rows], text[rows], condition)
+                found = self.checked(found, latents_RCFHW[rows])
+                output[rows] = torch.where(its_RF[rows][:, None, :, None, None], found, output[rows])
+        return output
+
+    def _pass(
+        self, transformer: Any, latents_RCFHW: Tensor, timestep_RF: Tensor, text: Tensor, condition: TextCondition
+    ) -> Tensor:
+        text = text.flatten(0, 1) if condition.per_frame else text
+        with self.hooks.active(timestep_RF.shape[1], condition.per_frame):
+            return transformer(latents_RCFHW, timestep_RF.flatten(), text, **condition.arguments)[0]
+
+    def parts(self) -> dict[str, Any]:
+        return super().parts() | ({} if self._second is None else {"transformer_2": self._second})
+
+    def decoder(self) -> WanDecoder:
+        return WanDecoder(self.pipe.vae)
+
+    def encode(self, frames_FHWC: np.ndarray) -> Tensor:
+        used = self.timing.frames(self.timing.whole_latents(len(frames_FHWC)))
+        return encode_causal(self.pipe.vae, frames_FHWC[-used:], self.device)
+
+
+class SkyReelsForcingModel(WanModel):
+    """`SkyReelsV2DiffusionForcingPipeline`: trained with a noise level of its own for every latent frame."""
+
+    family = "SkyReels-V2 diffusion forcing"
+    no_effect = ("ar_step", "overlap_history", "addnoise_condition")
+
+    def __init__(self, pipe: Any, *, frames: int | None = None, defaults: dict[str, Any] | None = None) -> None:
+        super().__init__(pipe, frames=frames, defaults={"fps": 24} | (defaults or {}))
+
+    def condition(self, prompts: Sequence[str], **call: Any) -> TextCondition:
+        told_frame_rate = self.pipe.transformer.config.inject_sample_info
+        if told_frame_rate and len(prompts) > 1:  # the pipeline takes one prompt at a time then
+            negative = call.pop("negative_prompt", None) or [None] * len(prompts)
+            pairs = zip(prompts, negative, strict=True)
+            each = [self.condition([p], negative_prompt=None if n is None else [n], **call) for p, n in pairs]
+            return replace(each[0], text=torch.cat([condition.text for condition in each], 1))
+        try:
+            plain = super().condition(prompts, **call)
+        except NameError as error:  # diffusers does without the package at import, and fails at the first text
+            if error.name != "ftfy":
+                raise
+            raise ValueError(f"{type(self.pipe).__name__} needs the package ftfy: pip install ftfy") from error
+        # One row of latents per frame: diffusion forcing without its own way to say so.
+        told = {"enable_diffusion_forcing": False, "fps": plain.arguments["fps"][:1]}
+        return replace(plain, arguments=plain.arguments | told)
+
+
+class FrameRows:
+    """Hooks on Wan's transformer that let its blocks see every frame as a row of its own, but for the attention across
+    frames; inert outside `active()`. Install them before the transformer is compiled.
+
+    A block adds a row's embedding of time to its tokens, so that each frame gets its own. (The transformer also takes a
+    timestep for every token, but then makes six embeddings of every token in every block.) Text attention sees the
+    frames of a video together, as in the stock transformer, unless every frame has a text of its own.
+    """
+
+    def __init__(self, *transformers: nn.Module) -> None:
+        self._frames: int | None = None
+        self._texts = False
+        self._handles = [transformer.blocks[0].register_forward_pre_hook(self._begin) for transformer in transformers]
+        for block in (block for transformer in transformers for block in transformer.blocks):
+            for attention in (block.attn1, block.attn2):
+                self._handles.append(attention.register_forward_pre_hook(self._join))
+                self._handles.append(attention.register_forward_hook(self._split))
+
+    @contextmanager
+    def active(self, frames: int, texts: bool) -> Iterator[None]:
+        """Within, the transformer takes (R F) timesteps for R rows of F frames; with `texts` also R F rows of text."""
+        self._frames, self._texts = frames, texts
+        try:
+            yield
+        finally:
+            self._frames = None
+
+    def remove(self) -> None:
+        """Take all hooks off; the transformer is stock again."""
+        for handle in self._handles:
+            handle.remove()
+        self._handles = []
+
+    def _begin(self, _module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...] | None:
+        """(R, S, D) -> (R F, N, D). It stays so to the end, where it is reshaped to frames anyway."""
+        if self._frames is None:
+            return None
+        return (args[0].unflatten(1, (self._frames, -1)).flatten(0, 1), *args[1:])
+
+    def _apart(self, args: tuple[Any, ...]) -> bool:
+        """Whether the attention is called frame by frame: outside `active`, or with a text for each."""
+        return self._frames is None or (self._texts and args[1] is not None)
+
+    def _join(self, _module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...] | None:
+        if self._apart(args):
+            return None
+        return (args[0].unflatten(0, (-1, self._frames)).flatten(1, 2), *args[1:])
+
+    def _split(self, _module: nn.Module, args: tuple[Any, ...], output: Tensor) -> Tensor | None:
+        return None if self._apart(args) else output.unflatten(1, (self._frames, -1)).flatten(0, 1)

@@ -1,0 +1,194 @@
+"""Wan: the contract, and what users do to these pipelines."""
+
+import pytest
+import torch
+from diffusers import WanPipeline
+
+import contract
+from fifo_diffusion import FIFO
+from fifo_diffusion.models import registry
+from golden import distance
+from streams import frames
+from tiny_wan import FEW, SIZE, VAE_2_2, WanContract, components, euler, pipeline, skyreels
+
+
+class TestWan(WanContract):
+    """UniPC, as the checkpoints have it."""
+
+    @pytest.mark.parametrize("vae_changes", [{}, VAE_2_2], ids=["2.1", "2.2"])
+    def test_the_first_latent_is_one_frame_and_all_others_four(self, vae_changes):
+        pipe = WanPipeline(**components(vae_changes=vae_changes))
+        model, factor = registry.wrap(pipe), pipe.vae_scale_factor_spatial
+        decoder = model.decoder()
+        x = torch.randn(1, 4, 3, 2, 2)
+        assert [decoder.push(latent).shape[1:] for latent in x.split(1, 2)] == [
+            (count, 3, 2 * factor, 2 * factor) for count in (1, 4, 4)
+        ]
+
+
+class TestWanByEuler(WanContract):
+    """Flow-matching Euler, which `WanPipeline` names as its scheduler."""
+
+    def make_pipe(self):
+        return pipeline(euler())
+
+
+class TestWanOfExpandedTimesteps(WanContract):
+    """Wan 2.2 TI2V-5B, whose own pipeline gives a timestep to every token; and its autoencoder."""
+
+    height = width = 64
+
+    def make_pipe(self):
+        pipe = WanPipeline(**components(vae_changes=VAE_2_2), expand_timesteps=True)
+        pipe.set_progress_bar_config(disable=True)
+        return pipe
+
+
+def two_transformers():
+    """Wan 2.2 A14B: the second takes over below timestep 600."""
+    second = components(seed=7)["transformer"]
+    pipe = WanPipeline(**components(), transformer_2=second, boundary_ratio=0.6)
+    pipe.set_progress_bar_config(disable=True)
+    return pipe
+
+
+class TestWanOfTwoTransformers(WanContract):
+    def make_pipe(self):
+        return two_transformers()
+
+    def stock(self, pipe, latents, timestep, text):
+        transformer = pipe.transformer if timestep >= 600 else pipe.transformer_2
+        with torch.no_grad():
+            return transformer(latents, timestep.expand(len(latents)), text).sample
+
+    def test_the_second_has_a_guidance_of_its_own(self, pipe):
+        """As in the pipeline."""
+        self.second = 1.5
+        model = registry.wrap(pipe)
+        self.test_the_captured_loop_is_the_pipeline(pipe, model)
+        x, t = self.latents(model, 1), self.rising(model)
+        conditions = [self.condition(model, self.prompts[:1], guidance_scale_2=scale) for scale in (1.5, None)]
+        right, other = (model.predict(x, t, condition) for condition in conditions)
+        assert distance(right[:, :, :1], other[:, :, :1]) > 100 * contract.TOLERANCE
+        assert torch.equal(right[:, :, t[0] >= 600], other[:, :, t[0] >= 600])
+
+    second: float | None = None
+
+    def condition(self, model, prompts, **more):
+        return super().condition(model, prompts, **{"guidance_scale_2": self.second} | more)
+
+    def sampled(self, pipe, latents, **call):
+        return super().sampled(pipe, latents, guidance_scale_2=self.second, **call)
+
+    def test_a_window_may_need_both_or_one(self, pipe, model, monkeypatch):
+        condition, called = self.condition(model, self.prompts[:1]), []
+        for name in ("transformer", "transformer_2"):
+            getattr(pipe, name).register_forward_pre_hook(lambda *_, name=name: called.append(name))
+        x = self.latents(model, 2)
+        for times, expected in (
+            ([[100, 300, 500, 700], [700, 800, 900, 950]], {"transformer", "transformer_2"}),
+            ([[100, 300, 500, 599], [10, 20, 30, 40]], {"transformer_2"}),
+        ):
+            called.clear()
+            model.predict(x, torch.tensor(times), condition)
+            assert set(called) == expected
+
+
+def test_defaults_and_limits():
+    with FIFO(pipeline()) as fifo:
+        expected = {"guidance_scale": 5.0, "height": 480, "width": 832, "fps": 16, "eta": 0.0}
+        assert (fifo.model.frames, fifo.model.defaults) == (21, expected)
+        with pytest.raises(ValueError, match="height 40 and width 32 must be multiples of 16: use 32 and 32"):
+            fifo.stream("a cat", **FEW | {"height": 40})
+        with pytest.raises(ValueError, match='Wan models cannot do lookahead="banded"'):
+            fifo.stream("a cat", lookahead="banded", **FEW)
+        with pytest.raises(ValueError, match="no published FIFO code for Wan: leave compat out"):
+            fifo.stream("a cat", compat="published", **FEW)
+    model = registry.wrap(skyreels())
+    assert (model.frames, model.defaults["fps"], model.defaults["guidance_scale"]) == (25, 24, 6.0)
+    with pytest.raises(ValueError, match="ar_step would have no effect here: leave it out"):
+        model.condition(["a cat"], ar_step=5, **SIZE)
+
+
+def test_one_transformer_of_two_is_refused():
+    with pytest.raises(ValueError, match=r"one of its two transformers only: load it with both$"):
+        FIFO(WanPipeline(**components(), boundary_ratio=0.9))
+
+
+def test_a_cache_on_the_transformer_is_refused():
+    from diffusers import FirstBlockCacheConfig
+
+    pipe = pipeline()
+    pipe.transformer.enable_cache(FirstBlockCacheConfig())
+    with pytest.raises(ValueError, match=r"call pipe.transformer.disable_cache\(\)$"):
+        FIFO(pipe).stream("a cat", **FEW)
+
+
+@pytest.mark.parametrize("tell", ["each token", "each frame by diffusion forcing"])
+def test_what_the_transformers_do_by_themselves_is_the_same(tell):
+    """Both take timesteps per frame, at more cost."""
+    pipe = skyreels() if "forcing" in tell else pipeline()
+    model, x = registry.wrap(pipe), torch.randn(2, 4, 4, 4, 4, generator=torch.Generator().manual_seed(0))
+    t, condition = torch.tensor([[100, 300, 500, 700], [0, 5, 900, 999]]), model.condition(["a cat", "a dog"], **SIZE)
+    found = model.predict(x, t, condition)
+    own = {"enable_diffusion_forcing": True, "fps": [1]} if "forcing" in tell else {}
+    with torch.no_grad():
+        tokens = t if own else t.repeat_interleave(4, 1)
+        without, with_text = (pipe.transformer(x, tokens, text, **own).sample for text in condition.text)
+    assert distance(found, without + 3 * (with_text - without)) < contract.TOLERANCE
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_compiled(when):
+    """Both transformers."""
+    x, t = torch.randn(1, 4, 4, 4, 4, generator=torch.Generator().manual_seed(0)), torch.tensor([[100, 300, 500, 700]])
+    expected, pipe = [], two_transformers()
+    model = registry.wrap(pipe)
+    for shift in (0, 50):
+        expected.append(model.predict(x, t + shift, model.condition(["a cat"], **SIZE)))
+    model.close()
+    torch.compiler.reset()
+
+    def compile_both():
+        for transformer in (pipe.transformer, pipe.transformer_2):
+            transformer.compile(backend="eager")
+
+    if when == "before":
+        compile_both()
+        pipe("a cat", num_frames=13, num_inference_steps=4, output_type="latent", **SIZE)
+    model = registry.wrap(pipe)
+    if when == "after":
+        compile_both()
+    for shift, right in zip((0, 50), expected, strict=True):
+        assert distance(model.predict(x, t + shift, model.condition(["a cat"], **SIZE)), right) < contract.TOLERANCE
+
+
+def test_lora_counts():
+    peft = pytest.importorskip("peft")
+    model, x = registry.wrap(pipeline()), torch.randn(1, 4, 4, 4, 4, generator=torch.Generator().manual_seed(0))
+    t = torch.tensor([[100, 300, 500, 700]])
+    plain = model.predict(x, t, model.condition(["a cat"], **SIZE))
+    model.pipe.transformer.add_adapter(peft.LoraConfig(r=2, init_lora_weights=False, target_modules=["to_q", "to_v"]))
+    assert distance(model.predict(x, t, model.condition(["a cat"], **SIZE)), plain) > 1e-3
+
+
+def test_half_precision():
+    x = torch.randn(1, 4, 4, 4, 4, generator=torch.Generator().manual_seed(0))
+    found = []
+    for dtype in (torch.float32, torch.bfloat16):
+        model = registry.wrap(pipeline().to(dtype))
+        condition = model.condition(["a red ball"], **SIZE)
+        found.append(model.predict(x, torch.tensor([[100, 300, 500, 700]]), condition))
+    assert found[1].dtype == torch.float32
+    assert distance(found[1], found[0]) < 0.03
+
+
+def test_a_saved_folder_keeps_its_autoencoder_in_float32(tmp_path):
+    """As the model's authors have it, beside a transformer in bfloat16."""
+    pipeline().save_pretrained(tmp_path)
+    assert registry.half_precision(tmp_path) == "bfloat16"
+    pipe = registry.load_pipeline(tmp_path, torch_dtype=torch.bfloat16)
+    assert (pipe.transformer.dtype, pipe.vae.dtype) == (torch.bfloat16, torch.float32)
+    with FIFO(pipe) as fifo:
+        assert frames(fifo.stream("a cat", seed=0, num_frames=10, **FEW)).shape == (10, 32, 32, 3)
