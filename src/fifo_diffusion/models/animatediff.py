@@ -41,6 +41,21 @@ class MotionCondition(TextCondition):
     guidance: Tensor | None = None
     pictures: tuple[Tensor, ...] = ()
 
+    def halves(self) -> list["MotionCondition"]:
+        def cut(value: Tensor | None, g: int) -> Tensor | None:
+            return None if value is None else value[g : g + 1]
+
+        return [
+            replace(
+                half,
+                pooled=cut(self.pooled, g),
+                sizes=cut(self.sizes, g),
+                guidance=cut(self.guidance, g),
+                pictures=tuple(picture[g : g + 1] for picture in self.pictures),
+            )
+            for g, half in enumerate(super().halves())
+        ]
+
 
 class AnimateDiffModel(UNet3DModel):
     """`AnimateDiffPipeline`.

@@ -39,6 +39,10 @@ class TextCondition:
     def per_frame(self) -> bool:
         return self.text.dim() == 5
 
+    def halves(self) -> list["TextCondition"]:
+        """One condition for each pass: with guidance one without the prompt and one with it."""
+        return [replace(self, text=self.text[g : g + 1]) for g in range(len(self.text))]
+
 
 class UNet3DModel(VideoModel):
     """A diffusers text-to-video pipeline around `UNet3DConditionModel`.
