@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fifo_diffusion.method import Bands, NoiseLevels
+from fifo_diffusion.method import Bands, NoiseLevels, to_device
 from fifo_diffusion.models.banded import BandedPass
 from fifo_diffusion.models.base import VideoModel
 from fifo_diffusion.models.capture import capture
@@ -132,7 +132,7 @@ class UNet3DModel(VideoModel):
     ) -> Tensor:
         unet, passes, rows = self.pipe.unet, len(condition.text), len(latents_BCFHW)
         latents = latents_BCFHW.to(unet.dtype).repeat(passes, 1, 1, 1, 1)
-        timestep = timestep_BF.to(latents.device).repeat(passes, 1)
+        timestep = to_device(timestep_BF, latents.device).repeat(passes, 1)
         with BandedPass(unet, bands, latents.device, pieces) if bands is not None else nullcontext():
             output = self._denoise(latents, timestep, condition)
         if output.shape != latents.shape:
