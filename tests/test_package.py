@@ -58,6 +58,7 @@ def test_rooms_import_only_rooms_below():
         "models": {"method", "video", "toybox", "models"},
         "evaluation": {"method", "models", "video"},
         "toybox": set(),
+        "peers": {"method", "models", "video", "prompts", "settings"},
     }
     for room, allowed in below.items():
         for path in (ROOT / "src" / "fifo_diffusion" / room).glob("*.py"):

@@ -9,6 +9,14 @@ import typer
 from typer.models import OptionInfo
 
 
+class Method(StrEnum):
+    fifo = "fifo"
+    freenoise = "freenoise"
+    genl = "genl"
+    chunked = "chunked"
+    plain = "plain"
+
+
 class Change(StrEnum):
     tail = "tail"
     queue = "queue"
@@ -29,6 +37,7 @@ class Precision(StrEnum):
 
 
 LENGTH, MODEL, METHOD = "How long", "Model", "Method (FIFO-Diffusion)"
+OTHERS = "Other methods, to compare with"
 LOOK, FILES, TALK = "Look", "Files", "What is said"
 
 
@@ -224,6 +233,35 @@ Compat = Annotated[
 ]
 SchedulerExact = Annotated[
     bool, _option("--scheduler-exact", panel=METHOD, help="Step exactly as the model's scheduler does.")
+]
+WayToMake = Annotated[
+    Method | None,
+    _option(
+        "--method",
+        metavar="METHOD",
+        panel=OTHERS,
+        help="freenoise (FreeNoise), genl (Gen-L-Video), chunked (each chunk goes on from the last frames of the one "
+        "before), plain (all frames in one pass). Steps: --num-inference-steps, by default 50. "
+        "[dim]Default: fifo.[/dim]",
+    ),
+]
+Stride = Annotated[
+    int | None,
+    _option(
+        check=_at_least(1),
+        metavar="N",
+        panel=OTHERS,
+        help="freenoise, genl: frames from one window to the next. [dim]Default: 4.[/dim]",
+    ),
+]
+Overlap = Annotated[
+    int | None,
+    _option(
+        check=_at_least(1),
+        metavar="N",
+        panel=OTHERS,
+        help="chunked: frames that a chunk has in common with the one before. [dim]Default: 1.[/dim]",
+    ),
 ]
 Fps = Annotated[
     float | None,
