@@ -36,7 +36,7 @@ SLICE = 100
 def captions(seed: int = 5) -> list[str]:
     """Eight held-out captions."""
     sys.path.insert(0, str(TRAINING))
-    from world import caption, draw_labels
+    from fifo_diffusion.evaluation.world import caption, draw_labels
 
     rng, drawn = np.random.default_rng(seed), {}
     for family in FAMILIES:
