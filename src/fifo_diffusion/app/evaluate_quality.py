@@ -33,12 +33,11 @@ def quality(results: Results, numbers: dict[str, Any]) -> Section:
     if not measured:
         return section
     table = {name: summary(videos) for name, videos in measured.items()}
-    for name, row in table.items():
-        if made := results.found.get(f"videos-{name}", {}).get("peak_mb"):
-            row["host MB, peak"] = made
-    numbers["quality"] = table
+    memory = {name: results.found.get(f"videos-{name}", {}).get("peak_mb") for name in table}
+    numbers.update(quality=table, quality_host_mb_peak=memory)
     _distances(results, section, table, numbers)
-    section.table = [{"method": n} | {k: v for k, v in row.items() if k not in CURVES} for n, row in table.items()]
+    shown = {name: {k: v for k, v in row.items() if k not in CURVES} for name, row in table.items()}
+    section.table = [{"method": name, **row, "host MB, peak": memory[name]} for name, row in shown.items()]
     _pictures(results, section, measured)
     _exports(results, section, list(measured))
     return section

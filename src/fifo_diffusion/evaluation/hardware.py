@@ -26,13 +26,13 @@ def versions() -> dict[str, str]:
     import diffusers
     import torch
 
-    import fifo_diffusion
+    from fifo_diffusion import __version__
 
     return {
         "python": platform.python_version(),
         "torch": torch.__version__,
         "diffusers": diffusers.__version__,
-        "fifo_diffusion": fifo_diffusion.__version__,
+        "fifo_diffusion": __version__,
     }
 
 

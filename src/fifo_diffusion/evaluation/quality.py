@@ -59,6 +59,6 @@ def summary(videos: list[dict[str, Any]]) -> dict[str, Any]:
             result[name] = np.mean([value[:length] for value in values], 0).round(4).tolist()
         elif isinstance(first, int | float):
             result[name] = round(float(np.mean(values)), 4)
-            if len(values) > 1:
+            if len(values) > 1 and name != "frames":
                 result[f"{name}_se"] = round(float(np.std(values, ddof=1) / len(values) ** 0.5), 4)
     return result
