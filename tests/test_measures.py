@@ -2,12 +2,14 @@
 
 import csv
 import json
+from importlib.resources import files
 
 import numpy as np
 import pytest
 import torch
 
 from fifo_diffusion.evaluation import frechet, motion, quality, report, study, vbench
+from fifo_diffusion.evaluation.clip_score import ClipScore
 from fifo_diffusion.evaluation.world import FAMILIES, make_clip
 from fifo_diffusion.video import count_frames, write_video
 
@@ -237,3 +239,28 @@ def test_vbench_layout(tmp_path, videos):
     assert len(commands) == 3
     assert all("--mode=custom_input" in command for command in commands)
     assert count_frames(tmp_path / "vbench" / "genl" / "a dog   a ball-0.mp4") == 4
+
+
+def test_clip_score_from_a_local_folder(tmp_path):
+    """The cosine of the model's own embeddings, over every eighth frame."""
+    from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel, CLIPProcessor, CLIPTokenizer
+
+    tokenizer = CLIPTokenizer.from_pretrained(str(files("fifo_diffusion.toybox") / "pipeline" / "tokenizer"))
+    small = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+    words = {"vocab_size": len(tokenizer), "eos_token_id": tokenizer.eos_token_id, "max_position_embeddings": 20}
+    config = CLIPConfig(text_config=small | words, vision_config=small | {"image_size": 32, "patch_size": 8})
+    torch.manual_seed(0)
+    model, images = CLIPModel(config).eval(), CLIPImageProcessor(size={"shortest_edge": 32}, crop_size=32)
+    model.save_pretrained(tmp_path)
+    CLIPProcessor(images, tokenizer).save_pretrained(tmp_path)
+
+    frames = np.random.default_rng(0).integers(0, 255, (17, 32, 32, 3), dtype=np.uint8)
+    score = ClipScore(tmp_path)
+    pixels = images([*frames[::8]], return_tensors="pt").pixel_values
+    tokens = tokenizer("a red ball", return_tensors="pt").input_ids
+    with torch.no_grad():
+        seen = model.visual_projection(model.vision_model(pixels).pooler_output)
+        read = model.text_projection(model.text_model(tokens).pooler_output)
+    expected = 100 * float(torch.nn.functional.cosine_similarity(seen, read).mean())
+    assert score(frames, "a red ball") == pytest.approx(expected, abs=1e-3)
+    assert score(frames[:8], "a red ball") != pytest.approx(expected, abs=1e-3)
