@@ -14,7 +14,6 @@ docs/images/NAME.png.
 import argparse
 import json
 import os
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +24,8 @@ from pictures import sheet
 
 from fifo_diffusion import FIFO, QueueState
 from fifo_diffusion.evaluation.measures import drift
+from fifo_diffusion.evaluation.world import caption, draw_labels
 
-TRAINING = Path(__file__).resolve().parents[1] / "training"
 FAMILIES = ("shape", "landscape", "robot", "shape", "robot", "shape", "landscape", "robot")
 NUM_PARTITIONS = 2
 LOOKAHEAD = {"yes": True, "no": False, "banded": "banded"}
@@ -35,9 +34,6 @@ SLICE = 100
 
 def captions(seed: int = 5) -> list[str]:
     """Eight held-out captions."""
-    sys.path.insert(0, str(TRAINING))
-    from world import caption, draw_labels
-
     rng, drawn = np.random.default_rng(seed), {}
     for family in FAMILIES:
         labels = draw_labels(rng, family, held=True)

@@ -53,7 +53,8 @@ def draw_clips(count: int, frames: int, seed: int) -> Iterator[tuple[Tensor, lis
     """Known clips (B, C, F, H, W) and their captions, a few at a time; families in turn."""
     sys.path.insert(0, str(TRAINING))
     from latents import encode, load
-    from world import FAMILIES, make_clip
+
+    from fifo_diffusion.evaluation.world import FAMILIES, make_clip
 
     rng, basis = np.random.default_rng(seed), load(TRAINING / "latents.npz")
     for first in range(0, count, CLIPS_AT_ONCE):

@@ -228,7 +228,7 @@ def test_bands_that_are_disjoint_windows_are_partitions(make, size, monkeypatch)
     mutations = {
         "norms over the queue": (unet3d, "BandTable", AllSeen),
         "convolutions not cut": (unet3d, "BandTable", Uncut),
-        "stock attention": (banded, "_attention_of", lambda block: []),
+        "stock attention": (banded, "attention_of", lambda block: []),
     }
     if not any(isinstance(m, TemporalConvLayer) for m in model.pipe.unet.modules()):
         del mutations["convolutions not cut"]

@@ -1,22 +1,14 @@
 """The checker on rendered clips: it must accept true captions and refuse others."""
 
-import importlib.util
-from pathlib import Path
-
 import numpy as np
 import pytest
 
 from fifo_diffusion import toybox
-from fifo_diffusion.evaluation import checker
-
-WORLD = Path(__file__).parents[1] / "training" / "world.py"
+from fifo_diffusion.evaluation import checker, world
 
 
 @pytest.fixture(scope="module")
 def clips():
-    spec = importlib.util.spec_from_file_location("toybox_world", WORLD)
-    world = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(world)
     rng = np.random.default_rng(7)
     return [world.make_clip(rng, family=f, held=None) for f in world.FAMILIES for _ in range(60)]
 

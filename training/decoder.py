@@ -17,7 +17,8 @@ import torch
 from diffusers import AutoencoderKL
 from latents import Basis, encode, load
 from model import make_vae
-from world import PERIOD, draw_labels, render
+
+from fifo_diffusion.evaluation.world import PERIOD, draw_labels, render
 
 
 def batch(

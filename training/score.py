@@ -16,10 +16,10 @@ import torch
 from latents import encode, load
 from sheets import save_sheet
 from toybox import Toybox
-from world import FAMILIES, make_clip
 
 from fifo_diffusion.evaluation import checker
 from fifo_diffusion.evaluation.measures import flicker, smoothness
+from fifo_diffusion.evaluation.world import FAMILIES, make_clip
 
 
 def summary(videos: np.ndarray, captions: list[str]) -> dict:

@@ -15,7 +15,7 @@ from typing import Annotated, Any
 import typer
 
 from fifo_diffusion import __version__
-from fifo_diffusion.app import options
+from fifo_diffusion.app import evaluate_options, options
 from fifo_diffusion.app.errors import USAGE, explain, one_line
 from fifo_diffusion.app.ranks import torchrun_rank
 
@@ -75,6 +75,9 @@ def generate(
     windows_per_batch: options.WindowsPerBatch = None,
     compat: options.Compat = None,
     scheduler_exact: options.SchedulerExact = False,
+    method: options.WayToMake = None,
+    stride: options.Stride = None,
+    overlap: options.Overlap = None,
     fps: options.Fps = None,
     fps_condition: options.FpsCondition = None,
     dtype: options.Dtype = None,
@@ -108,6 +111,51 @@ def generate(
     from fifo_diffusion.app.generate import run
 
     return run(request)
+
+
+@app.command()
+def evaluate(
+    ctx: typer.Context,
+    output: evaluate_options.Report,
+    model: options.Model = None,
+    table: evaluate_options.Tables = None,
+    config: evaluate_options.ConfigFile = None,
+    methods: evaluate_options.Methods = None,
+    prompts: evaluate_options.EvaluatePrompts = None,
+    num_frames: evaluate_options.EvaluateFrames = None,
+    num_partitions: options.NumPartitions = None,
+    num_inference_steps: evaluate_options.RivalSteps = None,
+    seed: evaluate_options.EvaluateSeed = None,
+    base_clips: evaluate_options.BaseClips = None,
+    cost_frames: evaluate_options.CostFrames = None,
+    mse_clips: evaluate_options.MseClips = None,
+    clips: evaluate_options.Clips = None,
+    features: evaluate_options.Features = None,
+    clip_model: evaluate_options.ClipModel = None,
+    dtype: options.Dtype = None,
+    device: options.Device = None,
+    quiet: options.Quiet = False,
+    debug: options.Debug = False,
+) -> int:
+    """Make the paper's tables and figures for a model: FIFO and its rivals on the same weights.
+
+    Stopped, it goes on where it was when the same is typed again. REPORT/config.json makes every number again.
+
+    [bold]Examples[/bold]
+
+    fifo-diffusion evaluate --model toybox --table all -o report/
+
+    fifo-diffusion evaluate --table relative-mse --model cerspense/zeroscope_v2_576w --clips videos/ -o report/
+
+    fifo-diffusion evaluate --config report/config.json --methods fifo -o again/
+    """
+    from fifo_diffusion.app.evaluate import run
+
+    values = {
+        name: [getattr(v, "value", v) for v in x] if isinstance(x, list) else getattr(x, "value", x)
+        for name, x in ctx.params.items()
+    }
+    return run(values)
 
 
 @app.command()
@@ -221,7 +269,7 @@ def _parser_message(error: Any, typed: list[str]) -> str:
         message = f"{names[-1]} {message.removeprefix('Value error, ')}"
     if message.startswith("No such command") and " " in typed[0]:
         return f'{message.rstrip(".")}: to make a video, type fifo-diffusion generate "{typed[0]}"'
-    command = f"{typed[0]} " if typed and typed[0] in ("generate", "convert") else ""
+    command = f"{typed[0]} " if typed and typed[0] in ("generate", "convert", "evaluate") else ""
     return f"{message.rstrip('.')} (see fifo-diffusion {command}--help)"
 
 

@@ -94,7 +94,7 @@ class RunSettings:
         if state is not None:
             if generator is not None:
                 raise ValueError("a continued run keeps its seed: leave generator out")
-            given["seeds"] = None if seed is None else _seeds(seed, None, videos)
+            given["seeds"] = None if seed is None else seeds_of(seed, None, videos)
             settings = cls._from_state(state, given, pipeline_arguments)
             _check_steps(settings.layout, num_inference_steps)
             return settings
@@ -105,7 +105,7 @@ class RunSettings:
         for name in ("guidance_scale", "eta"):
             if not isinstance(given[name], int | float) or isinstance(given[name], bool):
                 raise ValueError(f"{name} must be a number, not {given[name]!r}")
-        settings = cls(seeds=_seeds(seed, generator, videos), pipeline_arguments=pipeline_arguments, **given)
+        settings = cls(seeds=seeds_of(seed, generator, videos), pipeline_arguments=pipeline_arguments, **given)
         _check_steps(settings.layout, num_inference_steps)
         if settings.layout.banded:
             model.check_bands()
@@ -150,7 +150,12 @@ def default_layout(
     return QueueLayout(model.frames if window is None else window, num_partitions, lookahead, frames_per_level)
 
 
-def _seeds(seed: int | Sequence[int] | None, generator: torch.Generator | None, videos: int) -> tuple[int, ...]:
+def seeds_of(seed: int | Sequence[int] | None, generator: torch.Generator | None, videos: int) -> tuple[int, ...]:
+    """One seed per video: counted up from one, as given, or drawn.
+
+    Raises:
+        ValueError: another number of seeds, or one out of range.
+    """
     if seed is None:
         device = generator.device if generator is not None else "cpu"
         seed = int(torch.randint(0, 2**31, (1,), generator=generator, device=device))

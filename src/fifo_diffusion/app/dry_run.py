@@ -7,6 +7,7 @@ from fifo_diffusion.app.blueprint import parameters
 from fifo_diffusion.app.generate import cost_of, speed_of
 from fifo_diffusion.app.plan import Plan
 from fifo_diffusion.app.progress import duration
+from fifo_diffusion.app.rivals import describe_rival
 from fifo_diffusion.method.layout import QueueLayout
 
 BYTES = {"float32": 4, "float16": 2, "bfloat16": 2}
@@ -14,19 +15,25 @@ BYTES = {"float32": 4, "float16": 2, "bfloat16": 2}
 
 def describe(plan: Plan) -> str:
     """The plan as a table for people."""
-    layout, settings = plan.settings.layout, plan.settings
     rows = [
         ("model", f"{plan.model_name} ({plan.model.family}), {plan.dtype} on {plan.device}"),
         ("video", _video(plan)),
         *(("", f"{v.output}  seed {v.seed}  {_prompt(v.prompt)}") for v in plan.videos),
+        *(_method(plan) if plan.request.method == "fifo" else describe_rival(plan)),
+        *_time(plan),
+    ]
+    return "\n".join(f"{name:<9} {text}".rstrip() for name, text in rows)
+
+
+def _method(plan: Plan) -> list[tuple[str, str]]:
+    layout, settings = plan.settings.layout, plan.settings
+    return [
         ("queue", _queue(plan)),
         *_windows(layout),
         *_cost(plan),
         ("memory", _memory(plan)),
         ("settings", f"eta {settings.eta:g}, guidance {settings.guidance_scale:g}, start {_start(plan)}"),
-        *_time(plan),
     ]
-    return "\n".join(f"{name:<9} {text}".rstrip() for name, text in rows)
 
 
 def _video(plan: Plan) -> str:
@@ -110,6 +117,9 @@ def _time(plan: Plan) -> list[tuple[str, str]]:
     cost, speed = cost_of(plan), speed_of(plan)
     if speed is None:
         return [("time", "not known yet: a short real run measures this machine (try --num-frames 20)")]
+    if plan.request.method != "fifo":
+        first, whole = (duration(speed * cost.until(n)) for n in (1, plan.num_frames or 1))
+        return [("time", f"first frame after about {first}, all after about {whole}")]
     each = f"{duration(speed * cost.per_frame)} per frame" if speed * cost.per_frame >= 1 else ""
     each = each or f"{1 / (speed * cost.per_frame):.2f} frames/s"
     parts = [each]

@@ -15,6 +15,7 @@ from fifo_diffusion.app.plan import Plan, check_outputs, make_plan, stream_argum
 from fifo_diffusion.app.progress import Progress, duration, say
 from fifo_diffusion.app.ranks import joined, torchrun_rank
 from fifo_diffusion.app.request import DEFAULT_STATE_EVERY, Request, Video
+from fifo_diffusion.app.rivals import RivalCost, open_rival
 from fifo_diffusion.app.speed import key, known_speed, remember_speed
 from fifo_diffusion.video import VideoFileError, open_writer
 
@@ -101,6 +102,8 @@ def _load(plan: Plan, ranks: "Ranks | None" = None) -> Any:
 def _open_stream(plan: Plan, fifo: Any, video: Video) -> Any:
     windows = plan.request.get("windows_per_batch")
     with checking():
+        if plan.request.method != "fifo":
+            return open_rival(plan, fifo, video)
         if plan.state is not None:
             return fifo.stream(start=plan.state, num_frames=plan.num_frames, windows_per_batch=windows)
         return fifo.stream(
@@ -216,11 +219,12 @@ class _Run:
         length = "endless" if plan.num_frames is None else f"{plan.num_frames} frames"
         if plan.state is not None:
             length += f", going on from frame {plan.done}"
-        steps = f"{settings.num_partitions} x {settings.window} frames, {settings.layout.levels} steps"
-        ahead = {True: ", lookahead", False: "", "banded": ", banded lookahead"}[settings.lookahead]
-        say(
-            f"{self.video.output}: {length}, {settings.width}x{settings.height}, seed {self.video.seed}, {steps}{ahead}"
-        )
+        if self.request.method == "fifo":
+            steps = f"{settings.num_partitions} x {settings.window} frames, {settings.layout.levels} steps"
+            steps += {True: ", lookahead", False: "", "banded": ", banded lookahead"}[settings.lookahead]
+        else:
+            steps = f"{self.request.method}, {settings.num_inference_steps} steps"
+        say(f"{self.video.output}: {length}, {settings.width}x{settings.height}, seed {self.video.seed}, {steps}")
         unknown = _unknown_to_toybox(plan.model_name, self.video.prompt)
         if unknown:
             say(f"note: toybox does not know {', '.join(unknown)}; what it knows: fifo-diffusion models")
@@ -251,8 +255,10 @@ class _Run:
         say(f"\nstopped by {name}: {frames} frames are safe in {output}; {advice}")
 
 
-def cost_of(plan: Plan) -> Cost:
+def cost_of(plan: Plan) -> Cost | RivalCost:
     """The work of one of the plan's videos."""
+    if plan.request.method != "fifo":
+        return RivalCost(plan.settings)
     passes = 2 if plan.settings.guidance_scale > 1 else 1
     notes = plan.state.notes if plan.state is not None else plan.request.given
     shown = plan.given if notes.get("include_start") else 0

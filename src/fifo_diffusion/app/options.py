@@ -9,6 +9,14 @@ import typer
 from typer.models import OptionInfo
 
 
+class Method(StrEnum):
+    fifo = "fifo"
+    freenoise = "freenoise"
+    genl = "genl"
+    chunked = "chunked"
+    plain = "plain"
+
+
 class Change(StrEnum):
     tail = "tail"
     queue = "queue"
@@ -29,10 +37,11 @@ class Precision(StrEnum):
 
 
 LENGTH, MODEL, METHOD = "How long", "Model", "Method (FIFO-Diffusion)"
+OTHERS = "Other methods, to compare with"
 LOOK, FILES, TALK = "Look", "Files", "What is said"
 
 
-def _option(
+def option(
     *names: str, help: str, panel: str, check: Callable[[float], str] | None = None, metavar: str = "", **more: object
 ) -> OptionInfo:
     """An option in its panel; `check` says what a number must be, where it is not."""
@@ -53,7 +62,7 @@ def _option(
     )
 
 
-def _at_least(least: int) -> Callable[[float], str]:
+def at_least(least: int) -> Callable[[float], str]:
     return lambda value: "" if value >= least else f"at least {least}"
 
 
@@ -70,7 +79,7 @@ Prompt = Annotated[
 ]
 Output = Annotated[
     str | None,
-    _option(
+    option(
         "-o",
         "--output",
         metavar="OUT",
@@ -81,7 +90,7 @@ Output = Annotated[
 ]
 Model = Annotated[
     str | None,
-    _option(
+    option(
         "-m",
         "--model",
         metavar="MODEL",
@@ -93,10 +102,10 @@ Model = Annotated[
 ]
 NumFrames = Annotated[
     int | None,
-    _option(
+    option(
         "-n",
         "--num-frames",
-        check=_at_least(1),
+        check=at_least(1),
         metavar="N",
         panel=LENGTH,
         help="Frames in all. [dim]Default: 160.[/dim]",
@@ -104,23 +113,23 @@ NumFrames = Annotated[
 ]
 Seconds = Annotated[
     float | None,
-    _option(check=_above(0), metavar="X", panel=LENGTH, help="Instead of frames: seconds of video, at --fps."),
+    option(check=_above(0), metavar="X", panel=LENGTH, help="Instead of frames: seconds of video, at --fps."),
 ]
-Forever = Annotated[bool, _option("--forever", panel=LENGTH, help="Go on until Ctrl-C.")]
+Forever = Annotated[bool, option("--forever", panel=LENGTH, help="Go on until Ctrl-C.")]
 Seed = Annotated[
     int | None,
-    _option(
-        check=_at_least(0),
+    option(
+        check=at_least(0),
         metavar="N",
         panel=LOOK,
         help="The same number makes the same video again. [dim]Default: random; it is printed, and kept in the "
         "file.[/dim]",
     ),
 ]
-NegativePrompt = Annotated[str | None, _option(metavar="TEXT", panel=LOOK, help="What should not be seen.")]
+NegativePrompt = Annotated[str | None, option(metavar="TEXT", panel=LOOK, help="What should not be seen.")]
 GuidanceScale = Annotated[
     float | None,
-    _option(
+    option(
         metavar="X",
         panel=LOOK,
         help="How closely the prompt is followed; 1 is off and twice as fast. [dim]Default: the model's.[/dim]",
@@ -128,15 +137,15 @@ GuidanceScale = Annotated[
 ]
 Height = Annotated[
     int | None,
-    _option(check=_at_least(1), metavar="N", panel=LOOK, help="Pixels. [dim]Default: the model's.[/dim]"),
+    option(check=at_least(1), metavar="N", panel=LOOK, help="Pixels. [dim]Default: the model's.[/dim]"),
 ]
 Width = Annotated[
     int | None,
-    _option(check=_at_least(1), metavar="N", panel=LOOK, help="Pixels. [dim]Default: the model's.[/dim]"),
+    option(check=at_least(1), metavar="N", panel=LOOK, help="Pixels. [dim]Default: the model's.[/dim]"),
 ]
 Start = Annotated[
     str | None,
-    _option(
+    option(
         metavar="START",
         panel=LOOK,
         help="What the video grows out of: clip (a clip made in the model's ordinary way opens it), noise (the "
@@ -144,11 +153,11 @@ Start = Annotated[
     ),
 ]
 IncludeStart = Annotated[
-    bool, _option("--include-start", panel=LOOK, help="Put the frames of the --start file first in the video.")
+    bool, option("--include-start", panel=LOOK, help="Put the frames of the --start file first in the video.")
 ]
 PromptChange = Annotated[
     Change | None,
-    _option(
+    option(
         metavar="HOW",
         panel=LOOK,
         help="How a --schedule changes the prompt: for new frames (tail), for all frames in work at once (queue), "
@@ -157,8 +166,8 @@ PromptChange = Annotated[
 ]
 NumPartitions = Annotated[
     int | None,
-    _option(
-        check=_at_least(1),
+    option(
+        check=at_least(1),
         metavar="N",
         panel=METHOD,
         help="n: each adds f denoising steps to every frame. [dim]Default: 4.[/dim]",
@@ -166,13 +175,11 @@ NumPartitions = Annotated[
 ]
 Lookahead = Annotated[
     bool | None,
-    _option(
-        "--lookahead/--no-lookahead", panel=METHOD, help="Twice the work for less flicker. [dim]Default: on.[/dim]"
-    ),
+    option("--lookahead/--no-lookahead", panel=METHOD, help="Twice the work for less flicker. [dim]Default: on.[/dim]"),
 ]
 BandedLookahead = Annotated[
     bool,
-    _option(
+    option(
         "--banded-lookahead",
         panel=METHOD,
         help="Lookahead by one pass of the whole queue: nearly the work of --no-lookahead.",
@@ -180,8 +187,8 @@ BandedLookahead = Annotated[
 ]
 FramesPerLevel = Annotated[
     int | None,
-    _option(
-        check=_at_least(1),
+    option(
+        check=at_least(1),
         metavar="N",
         panel=METHOD,
         help="b: this many neighbours share a noise level: b times faster, coarser. [dim]Default: 1.[/dim]",
@@ -189,11 +196,11 @@ FramesPerLevel = Annotated[
 ]
 NumInferenceSteps = Annotated[
     int | None,
-    _option(check=_at_least(1), metavar="N", panel=METHOD, help="Only to be explicit: it must be n f / b."),
+    option(check=at_least(1), metavar="N", panel=METHOD, help="Only to be explicit: it must be n f / b."),
 ]
 Eta = Annotated[
     float | None,
-    _option(
+    option(
         check=_between(0, 1),
         metavar="X",
         panel=METHOD,
@@ -202,8 +209,8 @@ Eta = Annotated[
 ]
 Window = Annotated[
     int | None,
-    _option(
-        check=_at_least(2),
+    option(
+        check=at_least(2),
         metavar="N",
         panel=METHOD,
         help="f: frames that the model sees at once. [dim]Default: the model's.[/dim]",
@@ -211,8 +218,8 @@ Window = Annotated[
 ]
 WindowsPerBatch = Annotated[
     int | None,
-    _option(
-        check=_at_least(1),
+    option(
+        check=at_least(1),
         metavar="N",
         panel=METHOD,
         help="Windows that go through the model together. [dim]Default: 1 on a CPU, else as many as fit.[/dim]",
@@ -228,14 +235,43 @@ OffloadTextEncoder = Annotated[
 ]
 Compat = Annotated[
     Profile | None,
-    _option(metavar="published", panel=METHOD, help="published: do what the paper's published code does."),
+    option(metavar="published", panel=METHOD, help="published: do what the paper's published code does."),
 ]
 SchedulerExact = Annotated[
-    bool, _option("--scheduler-exact", panel=METHOD, help="Step exactly as the model's scheduler does.")
+    bool, option("--scheduler-exact", panel=METHOD, help="Step exactly as the model's scheduler does.")
+]
+WayToMake = Annotated[
+    Method | None,
+    option(
+        "--method",
+        metavar="METHOD",
+        panel=OTHERS,
+        help="freenoise (FreeNoise), genl (Gen-L-Video), chunked (each chunk goes on from the last frames of the one "
+        "before), plain (all frames in one pass). Steps: --num-inference-steps, by default 50. "
+        "[dim]Default: fifo.[/dim]",
+    ),
+]
+Stride = Annotated[
+    int | None,
+    option(
+        check=at_least(1),
+        metavar="N",
+        panel=OTHERS,
+        help="freenoise, genl: frames from one window to the next. [dim]Default: 4.[/dim]",
+    ),
+]
+Overlap = Annotated[
+    int | None,
+    option(
+        check=at_least(1),
+        metavar="N",
+        panel=OTHERS,
+        help="chunked: frames that a chunk has in common with the one before. [dim]Default: 1.[/dim]",
+    ),
 ]
 Fps = Annotated[
     float | None,
-    _option(
+    option(
         metavar="X",
         check=_above(0),
         panel=FILES,
@@ -244,13 +280,13 @@ Fps = Annotated[
 ]
 FpsCondition = Annotated[
     float | None,
-    _option(
+    option(
         metavar="X", check=_above(0), panel=MODEL, help="The frame rate that the model is told, where it takes one."
     ),
 ]
 Dtype = Annotated[
     Precision | None,
-    _option(
+    option(
         metavar="TYPE",
         panel=MODEL,
         help="Precision of the weights: float32, float16 or bfloat16. "
@@ -259,23 +295,21 @@ Dtype = Annotated[
 ]
 Device = Annotated[
     str | None,
-    _option(
-        metavar="DEVICE", panel=MODEL, help="cpu, cuda, cuda:1, mps. [dim]Default: a GPU where there is one.[/dim]"
-    ),
+    option(metavar="DEVICE", panel=MODEL, help="cpu, cuda, cuda:1, mps. [dim]Default: a GPU where there is one.[/dim]"),
 ]
 Scale = Annotated[
     int | None,
-    _option(
-        check=_at_least(1),
+    option(
+        check=at_least(1),
         metavar="N",
         panel=FILES,
         help="Enlarge this many times, without smoothing (for toybox: 4).",
     ),
 ]
-Overwrite = Annotated[bool, _option("--overwrite", panel=FILES, help="Replace outputs that exist.")]
+Overwrite = Annotated[bool, option("--overwrite", panel=FILES, help="Replace outputs that exist.")]
 Prompts = Annotated[
     Path | None,
-    _option(
+    option(
         metavar="FILE",
         panel=FILES,
         help="Many videos: a prompt per line (# for comments). They are numbered: OUT_000.mp4 or OUT/000-....mp4.",
@@ -283,7 +317,7 @@ Prompts = Annotated[
 ]
 Schedule = Annotated[
     Path | None,
-    _option(
+    option(
         metavar="FILE",
         panel=FILES,
         help='One video with many prompts: lines such as "120: a blue ball" (from frame 120 on), or JSON. '
@@ -292,19 +326,19 @@ Schedule = Annotated[
 ]
 State = Annotated[
     Path | None,
-    _option(metavar="FILE", panel=FILES, help="Keep the run here, and continue it from here if the file exists."),
+    option(metavar="FILE", panel=FILES, help="Keep the run here, and continue it from here if the file exists."),
 ]
 StateEvery = Annotated[
     int | None,
-    _option(
-        check=_at_least(1),
+    option(
+        check=at_least(1),
         metavar="N",
         panel=FILES,
         help="Frames between two writes of --state. [dim]Default: 50.[/dim]",
     ),
 ]
 DryRun = Annotated[
-    bool, _option("--dry-run", panel=TALK, help="Print the queue, the cost, memory and time; make nothing.")
+    bool, option("--dry-run", panel=TALK, help="Print the queue, the cost, memory and time; make nothing.")
 ]
-Quiet = Annotated[bool, _option("-q", "--quiet", panel=TALK, help="No progress; errors only.")]
-Debug = Annotated[bool, _option("--debug", panel=TALK, help="Warnings of libraries, and where errors arose.")]
+Quiet = Annotated[bool, option("-q", "--quiet", panel=TALK, help="No progress; errors only.")]
+Debug = Annotated[bool, option("--debug", panel=TALK, help="Warnings of libraries, and where errors arose.")]

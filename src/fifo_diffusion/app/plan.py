@@ -9,6 +9,7 @@ from typing import Any
 from fifo_diffusion.app.errors import LOOKAHEAD_OPTIONS, CliError, as_option, checking, usage
 from fifo_diffusion.app.ranks import local_gpu
 from fifo_diffusion.app.request import DEFAULT_MODEL, STARTS, STREAM_OPTIONS, Prompt, Request, Video
+from fifo_diffusion.app.rivals import rival_settings
 from fifo_diffusion.video import count_frames, open_writer
 
 DTYPES = {"float32": "float32", "float16": "float16", "bfloat16": "bfloat16"}
@@ -124,15 +125,15 @@ def make_plan(request: Request) -> Plan:
         model = blueprint(model_name)
         if "fps_condition" in request.given and not hasattr(model, "fps_condition"):
             raise usage(f"{model_name} is not told a frame rate: leave --fps-condition out")
-        settings = _settings(model, request, state)
-        levels = model.levels(
-            settings.layout.levels,
-            eta=settings.eta,
-            scheduler_exact=settings.scheduler_exact,
-            published=settings.compat == "published",
-        )
-    fps = float(notes.get("fps") or request.get("fps") or model.defaults["fps"])
-    num_frames = notes["num_frames"] if notes and not request.length_given else request.num_frames(fps)
+        fps = float(notes.get("fps") or request.get("fps") or model.defaults["fps"])
+        num_frames = notes["num_frames"] if notes and not request.length_given else request.num_frames(fps)
+        if request.method == "fifo":
+            settings = _settings(model, request, state)
+            steps, published = settings.layout.levels, settings.compat == "published"
+        else:
+            settings = rival_settings(model, request, num_frames)
+            steps, published = settings.num_inference_steps, False
+        model.levels(steps, eta=settings.eta, scheduler_exact=settings.scheduler_exact, published=published)
     videos = request.videos if state is None else [_continued_video(request, state, num_frames)]
     scale = int(notes.get("scale") or request.get("scale", 1))
     start = notes.get("start") or request.get("start", "clip")

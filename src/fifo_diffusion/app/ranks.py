@@ -5,9 +5,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
-from fifo_diffusion.app.request import Request
-
 if TYPE_CHECKING:
+    from fifo_diffusion.app.request import Request
     from fifo_diffusion.distributed import Ranks
 
 TORCHRUN = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
@@ -25,7 +24,7 @@ def local_gpu() -> str:
 
 
 @contextmanager
-def joined(request: Request) -> Iterator["Ranks | None"]:
+def joined(request: "Request") -> Iterator["Ranks | None"]:
     """The processes that make this video together, or None. All get rank 0's outputs and seeds; all but rank 0 are
     quiet. Where one fails, the others are told."""
     if torchrun_rank() is None or "dry_run" in request.given:

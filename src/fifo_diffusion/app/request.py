@@ -9,6 +9,7 @@ from typing import Any
 
 from fifo_diffusion.app.errors import LOOKAHEAD_OPTIONS, as_option, usage
 from fifo_diffusion.app.prompt_files import read_prompts, read_schedule
+from fifo_diffusion.app.rivals import check_method
 
 DEFAULT_MODEL = "toybox"
 DEFAULT_FRAMES = 160
@@ -72,6 +73,7 @@ class Request:
                     f"{LOOKAHEAD_OPTIONS[given['lookahead']]} and --banded-lookahead exclude each other: give one"
                 )
             given["lookahead"] = "banded"
+        check_method(given)
         request = cls(given)
         request._check_together()
         state = request.state_file
@@ -90,6 +92,10 @@ class Request:
     @property
     def state_file(self) -> Path | None:
         return Path(self.given["state"]) if "state" in self.given else None
+
+    @property
+    def method(self) -> str:
+        return self.given.get("method", "fifo")
 
     @property
     def quiet(self) -> bool:

@@ -8,10 +8,11 @@ frames that holds slot i, all of them at the level of slot i. The error is that 
 Legend: B clips, C channels, F frames, H and W latent height and width, S slots (n f).
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -146,4 +147,48 @@ def relative_error(
     reference = reference_errors(model, levels, layouts[0], clips, noise, condition)
     return [
         RelativeError(diagonal_errors(model, levels, layout, clips, noise, condition), reference) for layout in layouts
+    ]
+
+
+def measure(
+    model: Any,
+    clips: Iterable[tuple[np.ndarray, str]],
+    partitions: Sequence[int],
+    seed: int,
+    *,
+    progress: Callable[[str], Any] = lambda text: None,
+) -> list[dict[str, Any]]:
+    """The paper's table: for each n a row without and one with lookahead, over all clips, one draw of noise each.
+
+    Args:
+        model: a `VideoModel`; guidance is off.
+        clips: uint8 frames (F, H, W, 3) with F = f max(n) + f // 2, and captions. Every n uses the last n f + f // 2.
+        progress: is told after each clip.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    found: dict[int, list[list[RelativeError]]] = {n: [] for n in partitions}
+    layouts = {n: [QueueLayout(model.frames, n, lookahead) for lookahead in (False, True)] for n in partitions}
+    for number, (frames, text) in enumerate(clips, 1):
+        latents = model.encode(frames)
+        noise = torch.randn(latents.shape, generator=generator).to(latents)
+        height, width = frames.shape[1:3]
+        condition = model.condition([text], height=height, width=width, guidance_scale=1.0)
+        for n, chosen in layouts.items():
+            size, levels = n * model.frames + model.frames // 2, model.levels(n * model.frames)
+            part = latents[:, :, -size:], noise[:, :, -size:]
+            found[n].append(relative_error(model, levels, chosen, *part, condition))
+        progress(f"clip {number}")
+    results = {n: [RelativeError.over_clips(same) for same in zip(*found[n], strict=True)] for n in partitions}
+    return [
+        {
+            "partitions": n,
+            "lookahead": bool(layout.lookahead),
+            "clips": len(result.reference_BS),
+            "ratio_of_norms": result.ratio_of_norms(),
+            "ratio_of_errors": result.ratio_of_errors(),
+            "norms_above_lookahead": result.difference_of_norms(results[n][1]),
+            "curve": result.curve(),
+        }
+        for n in partitions
+        for layout, result in zip(layouts[n], results[n], strict=True)
     ]

@@ -50,37 +50,23 @@ class BandedPass(ExitStack):
     def __enter__(self) -> "BandedPass":
         super().__enter__()
         attention, device = BandedAttention(self._table), self._table.starts.device
-        for block in _temporal_blocks(self._unet):
-            for layer in _attention_of(block):
+        for block in temporal_blocks(self._unet):
+            for layer in attention_of(block):
                 if isinstance(layer, RelativeAttention):
-                    self._replace(layer, "forward", RelativeBandedAttention(self._table, layer))
+                    shadow(self, layer, "forward", RelativeBandedAttention(self._table, layer))
                 elif block.pos_embed is None:
-                    self._replace(layer, "processor", attention)
+                    shadow(self, layer, "processor", attention)
                 else:
                     places = block.pos_embed(torch.zeros(1, self._table.frames, layer.query_dim, device=device))
-                    self._replace(layer, "processor", PlacedBandedAttention(self._table, places[0]))
+                    shadow(self, layer, "processor", PlacedBandedAttention(self._table, places[0]))
             if block.pos_embed is not None:
-                self._replace(block.pos_embed, "forward", lambda hidden_states: hidden_states)
+                shadow(self, block.pos_embed, "forward", lambda hidden_states: hidden_states)
         if self._pieces > 1:
             for block in self._unet.modules():
                 if isinstance(block, ResnetBlock2D | BasicTransformerBlock):
-                    self._replace(block, "forward", _InPieces(block.forward, self._pieces))
+                    shadow(self, block, "forward", _InPieces(block.forward, self._pieces))
         self.enter_context(BandedNormsAndConvolutions(self._table))
         return self
-
-    def _replace(self, module: nn.Module, name: str, value: Any) -> None:
-        """Shadow an attribute until the end of the context."""
-        missing = object()
-        before = vars(module).get(name, missing)
-
-        def restore() -> None:
-            if before is missing:
-                delattr(module, name)
-            else:
-                setattr(module, name, before)
-
-        setattr(module, name, value)
-        self.callback(restore)
 
     @staticmethod
     def check(unet: nn.Module) -> None:
@@ -93,11 +79,26 @@ class BandedPass(ExitStack):
         unet = getattr(unet, "_orig_mod", unet)
         if not isinstance(unet, UNet3DConditionModel | UNetMotionModel):
             raise ValueError(f"{type(unet).__name__} {instead}")
-        for block in _temporal_blocks(unet):
+        for block in temporal_blocks(unet):
             if not isinstance(block.pos_embed, SinusoidalPositionalEmbedding | None):
                 raise ValueError(f"a U-Net with this kind of temporal positions {instead}")
-            if not all(map(_is_plain, _attention_of(block))):
+            if not all(map(is_plain, attention_of(block))):
                 raise ValueError(f"a U-Net with this kind of temporal attention {instead}")
+
+
+def shadow(stack: ExitStack, module: nn.Module, name: str, value: Any) -> None:
+    """Replace an attribute of a module until the stack is left."""
+    missing = object()
+    before = vars(module).get(name, missing)
+
+    def restore() -> None:
+        if before is missing:
+            delattr(module, name)
+        else:
+            setattr(module, name, before)
+
+    setattr(module, name, value)
+    stack.callback(restore)
 
 
 class _InPieces:
@@ -124,15 +125,17 @@ class _InPieces:
         return torch.cat(results)
 
 
-def _temporal_blocks(unet: nn.Module) -> list[BasicTransformerBlock]:
+def temporal_blocks(unet: nn.Module) -> list[BasicTransformerBlock]:
+    """The transformer blocks that look across frames."""
     return [block for m in unet.modules() if isinstance(m, TEMPORAL) for block in m.transformer_blocks]
 
 
-def _attention_of(block: BasicTransformerBlock) -> list[Attention]:
+def attention_of(block: BasicTransformerBlock) -> list[Attention]:
+    """Its attention layers."""
     return [m for m in block.modules() if isinstance(m, Attention)]
 
 
-def _is_plain(attention: Attention) -> bool:
+def is_plain(attention: Attention) -> bool:
     """Whether it does no more than a stock processor does in `UNet3DConditionModel`, which is what is replaced, or is
     one whose own way is known here."""
     if type(attention) is RelativeAttention:

@@ -1,0 +1,173 @@
+"""One task of an evaluation in a process of its own, so that its memory is its own and running out of it is a result.
+
+`python -m fifo_diffusion.app.evaluate_worker` reads a task as JSON from standard input and writes its result, JSON too,
+to the file that the task names. `run_task` does that from outside.
+"""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+import traceback
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from fifo_diffusion.app.errors import one_line
+from fifo_diffusion.app.evaluate_config import OWN
+
+MEMORY = ("out of memory", "not enough memory", "can't allocate memory", "cannot allocate memory")
+
+
+def run_task(task: dict[str, Any], result: Path) -> dict[str, Any]:
+    """Do a task in a new process.
+
+    Returns:
+        what it found, or {"error": one line, "out_of_memory": whether that was it}.
+    """
+    command = [sys.executable, "-m", "fifo_diffusion.app.evaluate_worker"]
+    done = subprocess.run(command, input=json.dumps(task | {"result": str(result)}), text=True, check=False)
+    if done.returncode == 0:
+        return json.loads(result.read_text())
+    if done.returncode < 0:
+        killed = done.returncode == -9
+        why = "killed by the system, most likely out of memory" if killed else f"ended by signal {-done.returncode}"
+        return {"error": why, "out_of_memory": killed}
+    try:
+        return json.loads(result.with_suffix(".error").read_text())
+    except (OSError, ValueError):
+        return {"error": f"the process ended with code {done.returncode}", "out_of_memory": False}
+
+
+def work(task: dict[str, Any]) -> int:
+    """Do a task in this process and write its result, or its error; the exit code."""
+    result = Path(task["result"])
+    try:
+        found = {"videos": _videos, "cost": _cost, "relative-mse": _relative_mse}[task["kind"]](task)
+    except Exception as error:
+        if task.get("debug"):
+            traceback.print_exc()
+        text = one_line(str(error)) or type(error).__name__
+        memory = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
+        memory = memory or any(words in text.lower() for words in MEMORY)
+        _write(result.with_suffix(".error"), {"error": "out of memory" if memory else text, "out_of_memory": memory})
+        return 1
+    result.with_suffix(".error").unlink(missing_ok=True)
+    _write(result, found)
+    return 0
+
+
+def _write(path: Path, values: dict[str, Any]) -> None:
+    partial = path.with_name(path.name + ".partial")
+    partial.write_text(json.dumps(values, indent=1) + "\n")
+    os.replace(partial, path)
+
+
+def _load(task: dict[str, Any]) -> Any:
+    import torch
+
+    from fifo_diffusion.app.blueprint import quiet_libraries
+    from fifo_diffusion.pipeline import FIFO
+
+    quiet_libraries()
+    given = {"device": task["device"]} if task["device"] else {}
+    if task["dtype"]:
+        given["torch_dtype"] = getattr(torch, task["dtype"])
+    return FIFO.from_pretrained(task["model"], **given)
+
+
+def open_row(fifo: Any, row: dict[str, Any], prompt: Any, num_frames: int, seed: int) -> Iterator[Any]:
+    """The stream of one video by the method of a row."""
+    from fifo_diffusion.peers import peer_stream
+
+    arguments = {name: value for name, value in row.items() if name not in (*OWN, "method")}
+    if isinstance(prompt, dict):
+        prompt = {int(frame): text for frame, text in prompt.items()}
+    call = {"num_frames": num_frames, "seed": seed} | arguments
+    if row["method"] == "fifo":
+        return fifo.stream(prompt, **call)
+    return peer_stream(fifo.model, row["method"], prompt, **call)
+
+
+def _videos(task: dict[str, Any]) -> dict[str, Any]:
+    """A folder of PNGs for each prompt that has none yet."""
+    from fifo_diffusion.evaluation.hardware import peak_mb
+    from fifo_diffusion.video import open_writer
+
+    fifo, made, seconds = None, 0, 0.0
+    for video in task["videos"]:
+        folder = Path(video["folder"])
+        if folder.exists():
+            continue
+        fifo = fifo or _load(task)
+        partial = folder.with_name(folder.name + ".partial")
+        shutil.rmtree(partial, ignore_errors=True)
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        began = time.monotonic()
+        with (
+            open_row(fifo, task["row"], video["prompt"], video["num_frames"], video["seed"]) as stream,
+            open_writer(f"{partial}/", fps=stream.fps, metadata={"prompt": str(video["prompt"])}) as writer,
+        ):
+            for frame in stream:
+                writer.write(frame)
+        os.replace(partial, folder)
+        made, seconds = made + writer.frames, seconds + time.monotonic() - began
+        print(f"  {folder}: {writer.frames} frames in {time.monotonic() - began:.0f} s", file=sys.stderr, flush=True)
+    return {"made_now": made, "seconds": round(seconds, 2), "peak_mb": round(peak_mb(), 1)}
+
+
+def _cost(task: dict[str, Any]) -> dict[str, Any]:
+    """Memory and time of one video, written to an mp4 that is thrown away."""
+    import tempfile
+
+    import torch
+
+    from fifo_diffusion.evaluation.hardware import peak_mb, resident_mb
+    from fifo_diffusion.video import open_writer
+
+    fifo = _load(task)
+    cuda = fifo.model.device.type == "cuda"
+    loaded, times = resident_mb() if sys.platform == "linux" else peak_mb(), []
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        open_row(fifo, task["row"], task["prompt"], task["num_frames"], task["seed"]) as stream,
+        open_writer(Path(folder) / "video.mp4", fps=stream.fps) as writer,
+    ):
+        began = time.monotonic()
+        for frame in stream:
+            writer.write(frame)
+            times.append(time.monotonic() - began)
+    return {
+        "num_frames": len(times),
+        "seconds": round(times[-1], 3),
+        "seconds_per_frame": round(times[-1] / len(times), 4),
+        "first_frame_seconds": round(times[0], 3),
+        "host_mb_loaded": round(loaded, 1),
+        "host_mb_peak": round(peak_mb(), 1),
+        "device_mb_peak": round(torch.cuda.max_memory_allocated() / 2**20, 1) if cuda else None,
+    }
+
+
+def _relative_mse(task: dict[str, Any]) -> dict[str, Any]:
+    """The rows of one number of partitions."""
+    from fifo_diffusion.evaluation.clips import folder_clips, world_clips
+    from fifo_diffusion.evaluation.relative_mse import measure
+
+    model = _load(task).model
+    frames = max(task["partitions"]) * model.frames + model.frames // 2
+    if task["clips"] is None:
+        clips = world_clips(task["count"], frames, task["seed"])
+    else:
+        size = model.defaults["height"], model.defaults["width"]
+        clips = folder_clips(Path(task["clips"]), task["count"], frames, size)
+    say = print if task.get("debug") else lambda *_: None
+    return {"frames": frames, "rows": measure(model, clips, task["partitions"], task["seed"], progress=say)}
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(work(json.load(sys.stdin)))
+    except KeyboardInterrupt:
+        sys.exit(130)

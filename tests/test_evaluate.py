@@ -1,0 +1,317 @@
+"""`fifo-diffusion evaluate` on a tiny random model: tables, resuming, and what happens to bad input."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+import tiny
+from fifo_diffusion.app import evaluate, evaluate_worker
+from fifo_diffusion.app.evaluate_config import Config, ablation_rows, default_prompts, default_rows
+from fifo_diffusion.cli import main
+from fifo_diffusion.evaluation import checker, frechet
+from fifo_diffusion.video import count_frames, read_frames
+
+FIFO_ROW = {"method": "fifo", "num_partitions": 1, "lookahead": True, "window": 4}
+SMALL = {
+    "tables": ["quality"],
+    "rows": {"fifo": FIFO_ROW, "genl": {"method": "genl", "window": 4, "num_inference_steps": 2}},
+    "prompts": ["a red ball", "a cat"],
+    "num_frames": 18,
+    "base_clips": 1,
+    "base_steps": 1,
+    "cost_frames": [5],
+    "partitions": [1],
+    "mse_clips": 2,
+    "ablation_frames": 6,
+}
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    """A folder with a tiny pipeline, and one video."""
+    folder = tmp_path_factory.mktemp("model")
+    tiny.pipeline(**tiny.LIGHT).save_pretrained(folder)
+    return str(folder)
+
+
+@pytest.fixture
+def evaluated(model, tmp_path, monkeypatch, capsys):
+    """Runs an evaluation, tasks in this process: (exit code, report, what was said)."""
+    done = []
+
+    def here(task, result):
+        done.append(task)
+        code = evaluate_worker.work(task | {"result": str(result)})
+        return json.loads((result if code == 0 else result.with_suffix(".error")).read_text())
+
+    monkeypatch.setattr(evaluate, "run_task", here)
+
+    def run(*options, folder="report", **changes):
+        file = tmp_path / "given.json"
+        file.write_text(json.dumps({"model": model} | SMALL | changes))
+        done.clear()
+        code = main(["evaluate", "--config", str(file), "-o", str(tmp_path / folder), *options])
+        path = tmp_path / folder / "report.json"
+        report = json.loads(path.read_text()) if path.exists() else None
+        return code, report, capsys.readouterr().err
+
+    run.folder, run.done = tmp_path / "report", done
+    return run
+
+
+# ---------------------------------------------------------------------------- tables
+
+
+def test_quality_and_what_is_left_of_it_without_enough_clips(evaluated):
+    """Two base clips are too few for a Fréchet distance: one line, and everything else is there."""
+    code, report, told = evaluated()
+    assert code == 1
+    (line,) = report["errors"]
+    assert "more than 32 windows, not 2" in line
+    assert line in told
+    rows = report["results"]["quality"]
+    assert set(rows) == {"fifo", "genl"}
+    assert all(row["videos"] == 2 and row["frames"] == 18 and row["motion"] > 0 for row in rows.values())
+    frames = read_frames(evaluated.folder / "videos" / "genl" / "001")
+    assert frames.shape == (18, 16, 16, 3)
+
+    text = (evaluated.folder / "report.html").read_text()
+    assert text.count("data:video/mp4;base64,") == 4
+    assert text.count("data:image/png;base64,") == 3  # motion, and a sheet for each prompt
+    assert 'src="http' not in text
+    assert "href=" not in text
+    assert (evaluated.folder / "figures" / "motion.svg").exists()
+    assert count_frames(evaluated.folder / "vbench" / "fifo" / "a red ball-0.mp4") == 18
+    assert len(json.loads((evaluated.folder / "study" / "key.json").read_text())) == 2
+    assert report["hardware"]["torch"]
+    assert report["config"]["seed"] == 0
+
+
+class Brightness:
+    """Two features, so that a few clips are enough."""
+
+    name, size = "brightness", 2
+
+    def __call__(self, clips):
+        return np.stack([clips.mean((1, 2, 3, 4)), clips.std((1, 2, 3, 4))], 1)
+
+
+def test_frechet_distances_and_their_floor(evaluated, monkeypatch):
+    monkeypatch.setattr(frechet, "SmallFeatures", Brightness)
+    _, report, _ = evaluated(base_clips=3, rows={"fifo": FIFO_ROW}, num_frames=20)
+    assert report["errors"] == []
+    found = report["results"]["frechet"]
+    assert found["space"] == "brightness"
+    check = found["checks"]["base"]
+    assert check["clips"] == 6
+    row = report["results"]["quality"]["fifo"]
+    assert row["FVD (brightness) to base clips"] == check["worst_method"] > 0
+    assert [start for start, _ in row["fvd_over_time"]] == [0, 2]
+
+
+def test_stopped_it_goes_on_where_it_was(evaluated, monkeypatch):
+    whole = evaluated(folder="whole")[1]["results"]["quality"]
+    real, names = evaluate.run_task, []
+
+    def stopping(task, result):
+        names.append(result.stem)
+        if len(names) == 3:
+            raise KeyboardInterrupt
+        return real(task, result)
+
+    monkeypatch.setattr(evaluate, "run_task", stopping)
+    code, report, told = evaluated()
+    assert (code, report) == (130, None)
+    assert "goes on" in told
+    _, report, _ = evaluated()
+    assert names == ["videos-base", "videos-fifo", "videos-genl", "videos-genl"]
+    assert report["results"]["quality"] == whole
+    evaluated()
+    assert len(names) == 4  # nothing is left to do
+
+
+def test_a_configuration_makes_a_row_again(evaluated, tmp_path, capsys):
+    """The config.json of a report, and one of its rows, in another folder: the same frames and numbers."""
+    _, report, _ = evaluated()
+    again = tmp_path / "again"
+    config = str(evaluated.folder / "config.json")
+    main(["evaluate", "--config", config, "--methods", "genl", "-o", str(again)])
+    repeated = json.loads((again / "report.json").read_text())
+    assert repeated["results"]["quality"]["genl"] == report["results"]["quality"]["genl"]
+    assert set(repeated["results"]["quality"]) == {"genl"}
+    for k in range(2):
+        place = f"videos/genl/{k:03d}"
+        assert np.array_equal(read_frames(again / place), read_frames(evaluated.folder / place))
+
+
+def test_cost_and_out_of_memory_as_a_row(evaluated, monkeypatch):
+    real = evaluate.run_task
+
+    def small_machine(task, result):
+        if task["row"]["method"] == "genl":
+            return {"error": "out of memory", "out_of_memory": True}
+        return real(task, result)
+
+    monkeypatch.setattr(evaluate, "run_task", small_machine)
+    code, report, _ = evaluated(tables=["cost"])
+    assert code == 0
+    fifo, genl = report["results"]["cost"]
+    assert (fifo["method"], fifo["frames"]) == ("fifo", 5)
+    assert fifo["host MB, peak"] > 100
+    assert 0 < fifo["first frame, s"] <= 5 * fifo["s per frame"]
+    assert genl == {"method": "genl", "frames": 5, "host MB, peak": "out of memory"}
+    assert "out of memory" in (evaluated.folder / "report.html").read_text()
+
+
+def test_ablation(evaluated):
+    code, report, _ = evaluated(tables=["ablation"], rows={"fifo": FIFO_ROW})
+    assert (code, report["errors"]) == (0, [])
+    figures = {path.name for path in (evaluated.folder / "figures").iterdir()}
+    sheets = ("ablation-0", "ablation-1", "prompt-change")
+    assert figures == {f"{name}.{kind}" for name in sheets for kind in ("png", "svg")}
+
+
+def test_relative_mse_from_a_folder_of_videos(evaluated, tmp_path):
+    from fifo_diffusion.video import write_video
+
+    folder = tmp_path / "clips"
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    for k in range(2):
+        write_video(folder / f"{k}.mp4", rng.integers(0, 255, (25, 16, 16, 3), dtype=np.uint8), fps=8)
+    (folder / "1.txt").write_text("a cat")
+    code, report, _ = evaluated(tables=["relative-mse"], clips=str(folder), rows={"fifo": FIFO_ROW})
+    assert (code, report["errors"]) == (0, [])
+    off, on = report["results"]["relative-mse"]
+    assert (off["lookahead"], on["lookahead"], off["clips"], len(off["curve"])) == (False, True, 2, 16)
+    assert on["norms_above_lookahead"][0] == 0
+    assert "Protocol" in (evaluated.folder / "report.html").read_text()
+
+    (folder / "0.mp4").write_bytes(b"no video")
+    _, report, _ = evaluated(tables=["relative-mse"], clips=str(folder), rows={"fifo": FIFO_ROW}, folder="b")
+    (line,) = report["errors"]
+    assert "0.mp4" in line
+
+
+# ---------------------------------------------------------------------------- bad input
+
+
+def test_a_bad_row_and_missing_features_cost_one_line_each(evaluated):
+    rows = {"fifo": FIFO_ROW, "bad": {"method": "genl", "stride": 99}}
+    code, report, told = evaluated(rows=rows, features="/nowhere/i3d.pt", clip_model="/nowhere/clip")
+    assert code == 1
+    assert len(report["errors"]) == 3
+    for word in ("stride=99", "/nowhere/i3d.pt", "/nowhere/clip"):
+        (line,) = (line for line in report["errors"] if word in line)
+        assert "\n" not in line
+        assert line in told
+    assert set(report["results"]["quality"]) == {"fifo"}
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--config", "nowhere.json"], "nowhere.json"),
+        (["--config", "given.json", "--seed", "3"], "leave --seed out"),
+        (["--config", "given.json", "--methods", "best"], "there is no best"),
+        (["--cost-frames", "12,x"], "12,x"),
+        (["--methods", "best"], "there is no best; there are fifo, "),
+        (["--prompts", "nowhere.txt"], "nowhere.txt"),
+        (["--table", "best"], "best"),
+    ],
+)
+def test_what_was_typed_wrongly(options, words, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "given.json").write_text(json.dumps({"model": "toybox"} | SMALL))
+    assert main(["evaluate", "-o", "report", *options]) == 2
+    error = capsys.readouterr().err
+    assert words in error
+    assert len(error.splitlines()) == 1
+    assert not (tmp_path / "report").exists()
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"rows": {"fifo": {"num_partitions": 1}}}, 'the row fifo needs a "method"'),
+        ({"tables": ["best"]}, "'best'"),
+        ({"colour": 1}, "'colour' is not known"),
+        ({"prompts": []}, "prompts is missing"),
+    ],
+)
+def test_a_configuration_with_mistakes(evaluated, changes, words):
+    code, report, told = evaluated(**changes)
+    assert (code, report) == (2, None)
+    assert words in told
+
+
+def test_another_evaluation_in_the_folder_is_refused(evaluated):
+    evaluated(tables=["ablation"], rows={"fifo": FIFO_ROW})
+    code, _, told = evaluated(tables=["ablation"], rows={"fifo": FIFO_ROW}, seed=7)
+    assert code == 2
+    assert "with seed 0" in told
+
+
+# ---------------------------------------------------------------------------- processes
+
+
+def test_a_task_in_a_process_of_its_own(model, tmp_path):
+    row = {"method": "plain", "num_inference_steps": 1}
+    task = {"kind": "cost", "model": model, "device": "cpu", "dtype": None, "row": row, "prompt": "a cat"}
+    found = evaluate_worker.run_task(task | {"num_frames": 3, "seed": 0}, tmp_path / "a.json")
+    assert found["num_frames"] == 3
+    assert found["host_mb_peak"] > found["host_mb_loaded"] > 100
+
+
+@pytest.mark.parametrize(
+    ("body", "expected"),
+    [
+        ("import os, signal; os.kill(os.getpid(), signal.SIGKILL)", ("killed by the system", True)),
+        ("import os; os._exit(7)", ("code 7", False)),
+    ],
+)
+def test_a_process_that_dies_is_a_result(tmp_path, monkeypatch, body, expected):
+    real = subprocess.run
+    monkeypatch.setattr(
+        evaluate_worker.subprocess, "run", lambda command, **more: real([sys.executable, "-c", body], **more)
+    )
+    found = evaluate_worker.run_task({}, tmp_path / "a.json")
+    assert expected[0] in found["error"]
+    assert found["out_of_memory"] is expected[1]
+
+
+@pytest.mark.parametrize(
+    ("error", "memory"),
+    [
+        (RuntimeError("[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: can't allocate memory: you tried"), True),
+        (MemoryError(), True),
+        (ValueError("no such row"), False),
+    ],
+)
+def test_running_out_of_memory_is_recognised(tmp_path, monkeypatch, error, memory):
+    def fail(_):
+        raise error
+
+    monkeypatch.setattr(evaluate_worker, "_cost", fail)
+    result = tmp_path / "a.json"
+    assert evaluate_worker.work({"kind": "cost", "result": str(result)}) == 1
+    assert json.loads(result.with_suffix(".error").read_text())["out_of_memory"] is memory
+
+
+# ---------------------------------------------------------------------------- defaults
+
+
+def test_defaults_are_the_papers():
+    rows = default_rows(4, None)
+    assert rows["fifo"] == {"method": "fifo", "num_partitions": 4, "lookahead": True}
+    assert rows["chunked-8"]["overlap"] == 8
+    assert [row["lookahead"] for row in ablation_rows(rows).values()] == [False, False, True]
+    assert [row["num_partitions"] for row in ablation_rows(rows).values()] == [1, 4, 4]
+    prompts = default_prompts("toybox")
+    assert len(set(prompts)) == 12
+    assert {checker.parse(prompt)["family"] for prompt in prompts} == {"shape", "landscape", "robot"}
+    config = Config(model="toybox", tables=("cost",), rows=rows, prompts=prompts)
+    assert Config.from_json(config.to_json(), "it") == config
