@@ -51,7 +51,7 @@ def rank(
     share = None
     if size > 1:
         dist.init_process_group("gloo", init_method=f"file://{meeting}", rank=index, world_size=size)
-        share = Ranks(dist.group.WORLD).share(lambda: queue.iteration)
+        share = Ranks(dist.group.WORLD).share(queue.latents_BCFHW, lambda: queue.iteration)
     loop = diagonal_denoising(queue, layout, levels, predict, noise, share=share)
     next(loop)
     took, computing = [], time.process_time()

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 
 import tiny
@@ -70,6 +71,9 @@ def videos(fifo: FIFO, rank: int, saved: str) -> dict[str, Any]:
     first = list(islice(stream, 7))
     if rank == 0:
         stream.state().save(saved + ".on-ranks")
+    else:
+        with pytest.raises(RuntimeError, match="only rank 0 has the whole queue"):
+            stream.state()
     found = {"whole": [*first, *stream], "resumed": list(fifo.stream(start=saved, num_frames=11))}
     stream = fifo.stream("a cat", **FROM_NOISE)
     first = list(islice(stream, 2))
@@ -82,6 +86,12 @@ def many_ranks(fifo: FIFO, rank: int, _saved: str) -> dict[str, Any]:
     """The first of these only."""
     frames = list(fifo.stream(SCHEDULE, **ETA, **SMALL))
     return {"whole": np.stack(frames) if rank == 0 else frames}
+
+
+def gathered(fifo: FIFO, rank: int, saved: str) -> dict[str, Any]:
+    """The same, exchanged as NCCL does it on GPUs."""
+    fifo.ranks.by_nccl = lambda _tensor: True
+    return many_ranks(fifo, rank, saved)
 
 
 def refusals(fifo: FIFO, rank: int) -> dict[str, Any]:

@@ -34,7 +34,7 @@ def alone(fifo, tmp_path_factory):
     return saved, rank_workers.reference(fifo, saved)
 
 
-@pytest.mark.parametrize(("size", "work"), [(2, "videos"), (3, "videos"), (5, "many_ranks")], ids=str)
+@pytest.mark.parametrize(("size", "work"), [(2, "videos"), (3, "videos"), (5, "many_ranks"), (3, "gathered")], ids=str)
 def test_the_same_frames_on_any_number_of_ranks(fifo, alone, tmp_path, size, work):
     """Invariant 5: bit for bit, and from a state saved on another number of ranks. Five ranks are more than windows."""
     saved, expected = alone

@@ -1,9 +1,9 @@
 """One video on many processes, with `torch.distributed`: each rank computes its share of the windows.
 
-The queue is there on every rank. In each iteration the ranks meet once, when all are done with their windows: a few
-bytes on the CPU say that everybody is well and at the same place, then one all-gather exchanges the written slots.
-Every meeting begins with those bytes, so a rank that fails can tell the others, wherever they are, and none waits in an
-exchange that another will never come to.
+In each iteration the ranks meet once, when all are done with their windows: every rank sends every other a message that
+says that it is well and at the same place, and brings the slots which that one needs. All messages, whatever they are
+for, begin with the same few bytes, so a rank that fails can tell the others, wherever they are, and none waits for one
+that will never come.
 """
 
 import hashlib
@@ -12,7 +12,6 @@ import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from datetime import timedelta
 from types import FrameType
 from typing import Any
@@ -28,6 +27,7 @@ PATIENCE = timedelta(minutes=10)
 PARTING = timedelta(seconds=20)
 """How long a rank that fails waits to tell the others."""
 WORD_BYTES = 512
+_WORD_FLOATS = WORD_BYTES // 4
 _ENDED, _HERE = b"!", b"."
 
 
@@ -55,6 +55,8 @@ class Ranks:
         self._first = members[0]
         # Unlike NCCL, Gloo raises an error where the user can catch it, at once when a connection breaks.
         self._gloo = dist.new_group(members, timeout=PATIENCE, backend="gloo", use_local_synchronization=True)
+        self._room = 0
+        self._make_room(_WORD_FLOATS)
         self._over = False
 
     # ------------------------------------------------------------------ meeting
@@ -77,7 +79,7 @@ class Ranks:
             RankError: see `meet`.
         """
         with _signals_held():
-            words = self._exchange_words(_HERE, f"arguments {_digest(facts)}")
+            words = self._exchange(_HERE, f"arguments {_digest(facts)}")
             if len(set(words)) == 1:
                 return
             self._check(words, "arguments")
@@ -130,19 +132,27 @@ class Ranks:
         with _signals_held():
             self._meet(word)
             sent = self._there(mine.contiguous())
+            parts = [torch.empty_like(sent) for _ in range(self.size)]
             with _broken_connections():
-                if not sent.is_cuda:
-                    return self._gather_at_once(sent, PATIENCE)
-                parts = [torch.empty_like(sent) for _ in range(self.size)]
-                dist.all_gather(parts, sent, group=self._group)
-                return parts
+                dist.all_gather(parts, sent, group=self._group_of(sent))
+        return parts
+
+    def trade(self, parcels: "Parcels", word: str) -> list[Tensor]:
+        """What each rank has sent to this one, in return for the parcels: float32, flat; valid until the next meeting.
+
+        Raises:
+            RankError: see `meet`.
+        """
+        with _signals_held():
+            self._check(self._exchange(_HERE, word, parcels), word)
+        return [message[_WORD_FLOATS:] for message in self._messages]
 
     def leave(self, why: object) -> None:
         """Tell the others that this rank ends the run, so that they do not wait for it. Never fails; once the run is
         over, does nothing."""
         if not self._over:
             with suppress(Exception), _signals_held():
-                self._exchange_words(_ENDED, " ".join(str(why).split()), PARTING)
+                self._exchange(_ENDED, " ".join(str(why).split()), patience=PARTING)
             self.close()
 
     def close(self) -> None:
@@ -153,34 +163,46 @@ class Ranks:
                 dist.destroy_process_group(self._gloo)
             self._gloo = None
 
-    def share(self, describe: Callable[[], Any]) -> "WindowShare":
-        """This rank's part in a stream's windows; `describe()` must be the same on all ranks in each iteration."""
+    def share(self, queue_BCFHW: Tensor, describe: Callable[[], Any]) -> "WindowShare":
+        """This rank's part in a stream's windows; `describe()` must be the same on all ranks in each iteration. After
+        the latents of its queue were replicated: from here on messages may be as long as these."""
+        self._make_room(_WORD_FLOATS + queue_BCFHW.numel())
         return WindowShare(self, describe)
 
     # ------------------------------------------------------------------ inside
 
     def _meet(self, word: str) -> None:
-        self._check(self._exchange_words(_HERE, word), word)
+        self._check(self._exchange(_HERE, word), word)
 
-    def _exchange_words(self, kind: bytes, word: str, patience: timedelta = PATIENCE) -> list[bytes]:
+    def _exchange(
+        self, kind: bytes, word: str, parcels: "Parcels | None" = None, patience: timedelta = PATIENCE
+    ) -> list[bytes]:
+        """Send all the word, and the parcels with it; return theirs. Their parcels are in the inbox.
+
+        Gloo lets a message be shorter than the room for it, and ends the process where it is longer. So there is always
+        room for the longest, and it matters not whether all have parcels or some only words.
+        """
         if self._over:
             raise RankError("the run over several ranks has ended: make a new FIFO on a new process group")
-        content = (kind + word.encode()[: WORD_BYTES - 1]).ljust(WORD_BYTES, b"\0")
-        mine = torch.frombuffer(bytearray(content), dtype=torch.uint8)
+        parcels = parcels or Parcels([0] * self.size)
+        parcels.address((kind + word.encode()[: WORD_BYTES - 1]).ljust(WORD_BYTES, b"\0"))
         try:
-            words = self._gather_at_once(mine, patience)
+            # Straight from each: Gloo's own all-gather passes on from rank to rank, so that each waits for all, one
+            # after the other, and hears late of one that is gone.
+            lengths = [len(message) for message in self._messages], parcels.lengths
+            dist.all_to_all_single(self._inbox, parcels.sent, *lengths, group=self._gloo, async_op=True).wait(patience)
         except RuntimeError as error:
             self.close()  # so that ranks which wait for this one are told too
             raise RankError(_lost(error)) from error
-        return [bytes(word.numpy()).rstrip(b"\0") for word in words]
+        return [bytes(message[:_WORD_FLOATS].numpy()).rstrip(b"\0") for message in self._messages]
 
-    def _gather_at_once(self, mine: Tensor, patience: timedelta) -> list[Tensor]:
-        """Every rank's tensor, straight from it: Gloo's own all-gather passes them on from rank to rank, so that each
-        waits for all, one after the other, and hears late of one that is gone."""
-        copies = mine.expand(self.size, *mine.shape).contiguous()
-        parts = torch.empty_like(copies)
-        dist.all_to_all_single(parts, copies, group=self._gloo, async_op=True).wait(patience)
-        return list(parts)
+    def _make_room(self, longest: int) -> None:
+        """For messages of so many floats from each of the others. The one to itself must be just as long as it is."""
+        if longest > self._room:
+            self._room, lengths = longest, [longest] * self.size
+            lengths[self.rank] = _WORD_FLOATS
+            self._inbox = torch.empty(sum(lengths))
+            self._messages = self._inbox.split(lengths)
 
     def _check(self, words: Sequence[bytes], expected: str) -> None:
         """That nobody has left, and all words begin as expected."""
@@ -197,24 +219,55 @@ class Ranks:
                     "prompts and number of frames on all ranks"
                 )
 
+    def by_nccl(self, tensor: Tensor) -> bool:
+        """Whether a tensor is exchanged where it is, on a GPU; else it goes by way of the CPU."""
+        return self._nccl and tensor.is_cuda
+
     def _there(self, tensor: Tensor) -> Tensor:
-        """Where tensors are exchanged: on the GPU by NCCL, else on the CPU."""
-        return tensor if self._nccl and tensor.is_cuda else tensor.cpu()
+        return tensor if self.by_nccl(tensor) else tensor.cpu()
 
     def _group_of(self, tensor: Tensor) -> Any:
-        return self._group if tensor.is_cuda else self._gloo
+        return self._group if self.by_nccl(tensor) else self._gloo
 
 
-@dataclass(frozen=True)
+class Parcels:
+    """Messages with floats for each rank; made once and filled in every iteration.
+
+    Args:
+        gives: how many floats each rank gets.
+
+    Attributes:
+        contents: what is in the parcel for each rank; to be written to.
+        sent, lengths: all messages in one piece, and the length of each.
+    """
+
+    def __init__(self, gives: Sequence[int]) -> None:
+        self.lengths = [_WORD_FLOATS + count for count in gives]
+        self.sent = torch.empty(sum(self.lengths))
+        messages = self.sent.split(self.lengths)
+        self._words = [message[:_WORD_FLOATS] for message in messages]
+        self.contents = [message[_WORD_FLOATS:] for message in messages]
+
+    def address(self, word: bytes) -> None:
+        """Write the word that all messages begin with."""
+        content = torch.frombuffer(bytearray(word), dtype=torch.float32)
+        for place in self._words:
+            place.copy_(content)
+
+
 class WindowShare:
     """A rank's part in the windows of a stream (`fifo_diffusion.method.Share`).
 
     Each rank has neighbouring windows. Where they do not come out even, the first ranks have the smaller shares: rank 0
     decodes and writes besides. Ranks beyond the number of windows have nothing to compute.
+
+    Rank 0 always has the whole queue. The others have what their windows read, and the frames that leave; where NCCL
+    exchanges, all of it.
     """
 
-    ranks: Ranks
-    describe: Callable[[], Any]
+    def __init__(self, ranks: Ranks, describe: Callable[[], Any]) -> None:
+        self.ranks, self.describe = ranks, describe
+        self._traffic: _Traffic | None = None
 
     def of(self, rank: int, count: int) -> slice:
         """Which of so many windows a rank computes."""
@@ -224,8 +277,8 @@ class WindowShare:
         """The windows that are computed here."""
         return windows[self.of(self.ranks.rank, len(windows))]
 
-    def exchange(self, result_BCFHW: Tensor, written: Sequence[slice]) -> None:
-        """Fill in what the others computed: one all-gather of shares, each as long as the longest.
+    def exchange(self, result_BCFHW: Tensor, written: Sequence[slice], wanted: Sequence[range], head: range) -> None:
+        """Fill in what the others computed, by one collective.
 
         Frames that went through their step are exchanged, not predictions: so the ranks' queues are the same, bit for
         bit, whatever hardware each rank has.
@@ -233,15 +286,57 @@ class WindowShare:
         Raises:
             RankError: see `Ranks.meet`.
         """
-        spans = [_span(written[self.of(rank, len(written))]) for rank in range(self.ranks.size)]
-        most = max(len(span) for span in spans)
+        slots_FBCHW, word = result_BCFHW.movedim(2, 0), f"iteration {_digest(self.describe())}"
+        if self.ranks.by_nccl(result_BCFHW):
+            self._gather(slots_FBCHW, written, word)
+            return
+        if self._traffic is None or self._traffic.of != (written, wanted, head):
+            self._traffic = _Traffic(self, (written, wanted, head), slots_FBCHW)
+        traffic = self._traffic
+        for slots, content in zip(traffic.give, traffic.parcels.contents, strict=True):
+            if len(slots):
+                content.view(-1, *slots_FBCHW.shape[1:]).copy_(slots_FBCHW[slots.start : slots.stop])
+        for slots, content in zip(traffic.take, self.ranks.trade(traffic.parcels, word), strict=True):
+            if len(slots):
+                came = content[: len(slots) * slots_FBCHW[0].numel()].view(-1, *slots_FBCHW.shape[1:])
+                slots_FBCHW[slots.start : slots.stop] = came.to(slots_FBCHW.device)
+
+    def spans(self, written: Sequence[slice]) -> list[range]:
+        """The slots that each rank's neighbouring windows write."""
+        shares = [written[self.of(rank, len(written))] for rank in range(self.ranks.size)]
+        return [range(share[0].start, share[-1].stop) if share else range(0) for share in shares]
+
+    def _gather(self, slots_FBCHW: Tensor, written: Sequence[slice], word: str) -> None:
+        """Everything for everybody: one all-gather of shares, each as long as the longest."""
+        spans = self.spans(written)
         mine = spans[self.ranks.rank]
-        sent = result_BCFHW.new_zeros((most, *result_BCFHW[:, :, 0].shape))
-        sent[: len(mine)] = result_BCFHW[:, :, mine.start : mine.stop].movedim(2, 0)
-        for rank, part in enumerate(self.ranks.gather(sent, f"iteration {_digest(self.describe())}")):
-            span = spans[rank]
-            if span and rank != self.ranks.rank:
-                result_BCFHW[:, :, span.start : span.stop] = part[: len(span)].movedim(0, 2).to(result_BCFHW.device)
+        sent = slots_FBCHW.new_zeros((max(len(span) for span in spans), *slots_FBCHW.shape[1:]))
+        sent[: len(mine)] = slots_FBCHW[mine.start : mine.stop]
+        for rank, part in enumerate(self.ranks.gather(sent, word)):
+            if rank != self.ranks.rank:
+                slots_FBCHW[spans[rank].start : spans[rank].stop] = part[: len(spans[rank])]
+
+
+class _Traffic:
+    """Which slots go from this rank to each other, and from each other to it; and the parcels for them."""
+
+    def __init__(
+        self, share: WindowShare, of: tuple[Sequence[slice], Sequence[range], range], like_FBCHW: Tensor
+    ) -> None:
+        self.of = of
+        written, wanted, head = of
+        spans, me, size = share.spans(written), share.ranks.rank, share.ranks.size
+        needs = [[head, *wanted[share.of(rank, len(wanted))]] for rank in range(size)]
+        needs[0] = [range(len(like_FBCHW))]
+        self.give = [_needed(spans[me], needs[rank]) if rank != me else range(0) for rank in range(size)]
+        self.take = [_needed(spans[rank], needs[me]) if rank != me else range(0) for rank in range(size)]
+        self.parcels = Parcels([like_FBCHW[0].numel() * len(slots) for slots in self.give])
+
+
+def _needed(span: range, needs: Sequence[range]) -> range:
+    """The part of a span that holds all needed slots in it."""
+    slots = [slot for slot in span if any(slot in need for need in needs)]
+    return range(slots[0], slots[-1] + 1) if slots else range(0)
 
 
 def join_torchrun() -> Ranks:
@@ -254,11 +349,6 @@ def join_torchrun() -> Ranks:
     with _broken_connections():
         dist.init_process_group(backend, timeout=PATIENCE)
     return Ranks(dist.group.WORLD)
-
-
-def _span(written: Sequence[slice]) -> range:
-    """The slots that neighbouring windows write."""
-    return range(written[0].start, written[-1].stop) if written else range(0)
 
 
 def _digest(facts: Any) -> str:

@@ -39,8 +39,8 @@ class FrameStream(Iterator[np.ndarray]):
 
     Streams of one `FIFO` may be used in turns, and with the pipeline itself.
 
-    Over several ranks all iterate, assign prompts and take states in the same order. Rank 0 gets the frames, the others
-    None; it is also the one to save states from.
+    Over several ranks all iterate and assign prompts in the same order. Rank 0 gets the frames, the others None; states
+    are taken on rank 0 alone.
 
     Attributes:
         frame_index: frames handed out so far; the number of the next one.
@@ -175,6 +175,8 @@ class FrameStream(Iterator[np.ndarray]):
         """Everything needed to go on from here, bit for bit; save it with `.save(path)`."""
         if self._closed:
             raise RuntimeError("the stream is closed: take its state before closing it")
+        if self._ranks is not None and self._ranks.rank:
+            raise RuntimeError("only rank 0 has the whole queue: take the state there")
         with self._failures_told():
             self._begin()
         queue = self._queue
@@ -366,7 +368,7 @@ class FrameStream(Iterator[np.ndarray]):
             return None
         queue.latents_BCFHW = self._ranks.replicate(queue.latents_BCFHW, "queue")
         queue.known_BCFHW = self._ranks.replicate(queue.known_BCFHW, "known frames")
-        return self._ranks.share(lambda: [queue.iteration, self._prompts.to_json()])
+        return self._ranks.share(queue.latents_BCFHW, lambda: [queue.iteration, self._prompts.to_json()])
 
     def _predict(self, latents_BCFHW: Tensor, timestep_BF: Tensor, windows: Sequence[Sequence[int]]) -> Tensor:
         head = self._queue.frames(self._layout)[self._layout.context] if self._queue else 0

@@ -1,6 +1,7 @@
 """The noise levels of the queue and the step from each level to the next, vectorised over frames."""
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -83,19 +84,29 @@ class NoiseLevels:
         fresh = target if stochastic else torch.zeros_like(s)
         return cls(timestep, 1 - s, s, 1 - target, target, fresh, fresh, "flow_prediction")
 
-    def _rows(self, column: Tensor, level_BF: Tensor, like: Tensor) -> Tensor:
-        rows = column.to(torch.float32)[level_BF.cpu()].to(like.device)
-        return rows[:, None, :, None, None]
+    @cached_property
+    def _columns(self) -> Tensor:
+        """(5, L) float32: alpha and sigma before and after the step, the latter less what fresh noise replaces."""
+        kept = (self.target_sigma**2 - self.removed**2).clamp_min(0).sqrt()
+        return torch.stack([self.alpha, self.sigma, self.target_alpha, kept, self.fresh]).to(torch.float32)
+
+    @cached_property
+    def _adds_noise(self) -> bool:
+        return bool((self.fresh > 0).any())
+
+    def _rows(self, level_BF: Tensor, like: Tensor, columns: slice) -> tuple[Tensor, ...]:
+        """Some of the columns at these levels, each (B, 1, F, 1, 1), by one copy to the device."""
+        return self._columns[columns, level_BF.cpu()].to(like.device)[:, :, None, :, None, None].unbind()
 
     def renoise(self, clean_BCFHW: Tensor, noise_BCFHW: Tensor, level_BF: Tensor) -> Tensor:
         """Clean latents brought to their levels: alpha x0 + sigma e."""
-        alpha = self._rows(self.alpha, level_BF, clean_BCFHW)
-        return alpha * clean_BCFHW + self._rows(self.sigma, level_BF, clean_BCFHW) * noise_BCFHW
+        alpha, sigma = self._rows(level_BF, clean_BCFHW, slice(0, 2))
+        return alpha * clean_BCFHW + sigma * noise_BCFHW
 
     def split(self, sample_BCFHW: Tensor, prediction_BCFHW: Tensor, level_BF: Tensor) -> tuple[Tensor, Tensor]:
         """The clean latent x0 and the noise e that a prediction means, both (B, C, F, H, W) float32."""
         x, y = sample_BCFHW.float(), prediction_BCFHW.float()
-        alpha, sigma = self._rows(self.alpha, level_BF, x), self._rows(self.sigma, level_BF, x)
+        alpha, sigma = self._rows(level_BF, x, slice(0, 2))
         if self.prediction == "epsilon":
             clean, noise = (x - sigma * y) / alpha, y
         elif self.prediction == "v_prediction":
@@ -125,18 +136,17 @@ class NoiseLevels:
             (B, C, F, H, W) float32.
         """
         clean, direction = self.split(sample_BCFHW, prediction_BCFHW, level_BF)
-        target_alpha = self._rows(self.target_alpha, level_BF, clean)
-        kept = (self.target_sigma**2 - self.removed**2).clamp_min(0).sqrt()
-        result = target_alpha * clean + self._rows(kept, level_BF, clean) * direction
+        target_alpha, kept, fresh = self._rows(level_BF, clean, slice(2, 5))
+        result = target_alpha * clean + kept * direction
         if self.needs_noise(level_BF):
             if noise_BCFHW is None:
                 raise ValueError("these levels add fresh noise: noise_BCFHW is needed")
-            result = result + self._rows(self.fresh, level_BF, clean) * noise_BCFHW
+            result = result + fresh * noise_BCFHW
         return result
 
     def needs_noise(self, level_BF: Tensor) -> bool:
         """Whether a step from any of these levels adds fresh noise."""
-        return bool((self.fresh[level_BF.cpu()] > 0).any())
+        return self._adds_noise and bool((self.fresh[level_BF.cpu()] > 0).any())
 
     def with_clipped_direction(self) -> "NoiseLevels":
         """The same levels, the direction towards noise following the clipped prediction (DDPM)."""

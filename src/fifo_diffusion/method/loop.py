@@ -1,5 +1,6 @@
 """FIFO-Diffusion (arXiv 2405.11473): the queue and the loop of Algorithms 1, 3 and 4."""
 
+import itertools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -24,11 +25,17 @@ class Share(Protocol):
     """One process's part in the windows of an iteration, where several make one video together."""
 
     def mine(self, windows: Sequence[Window]) -> Sequence[Window]:
-        """The windows that are computed here; may be none."""
+        """The windows that are computed here; may be none. An iteration begins with this call."""
         ...
 
-    def exchange(self, result_BCFHW: Tensor, written: Sequence[slice]) -> None:
-        """Fill in what the others computed, in place: the padded slots that each window of the iteration writes."""
+    def exchange(self, result_BCFHW: Tensor, written: Sequence[slice], wanted: Sequence[range], head: range) -> None:
+        """Fill in what the others computed, in place: at least what this process needs of it.
+
+        Args:
+            written: the padded slots that each window of the iteration writes.
+            wanted: those that each window of the next iteration reads, by their numbers in this one.
+            head: those that leave the queue: everybody needs them.
+        """
         ...
 
 
@@ -99,11 +106,12 @@ class Queue:
         least = layout.levels - 1 - self.iteration if self.from_noise else 0
         return [max(level, least) for level in layout.slot_levels]
 
-    def front(self, layout: QueueLayout) -> int:
-        """First padded slot that holds a frame to be computed: known frames ahead of it need no window."""
+    def front(self, layout: QueueLayout, later: int = 0) -> int:
+        """First padded slot that holds a frame to be computed, so many iterations later: known frames ahead of it need
+        no window."""
         if not self.known_BCFHW.shape[2]:
             return 0
-        return max(layout.context, self.first_new - self.frames(layout).start)
+        return max(layout.context, self.first_new - self.frames(layout).start - later * layout.frames_per_level)
 
     def warming_up(self, layout: QueueLayout) -> bool:
         """Whether the context is not yet at the lowest level (start from noise)."""
@@ -142,11 +150,14 @@ def diagonal_denoising(
         for ever. Frames that are known or were enqueued only to warm up come out too; the caller drops them.
     """
     context, b = layout.context, layout.frames_per_level
-    while True:
-        frames, level = queue.frames(layout), torch.tensor(queue.levels(layout))
+    shape = (*queue.latents_BCFHW.shape[:2], layout.size + b, *queue.latents_BCFHW.shape[3:])
+    # The queue moves on by b slots from one to the other and back: fresh memory every time costs more than the step.
+    for memory in itertools.cycle([queue.latents_BCFHW.new_empty(shape) for _ in range(2)]):
+        frames, level, front = queue.frames(layout), torch.tensor(queue.levels(layout)), queue.front(layout)
         snapshot = _with_known_frames(queue, layout, levels, noise)
-        result = snapshot.clone()
-        windows = layout.windows_from(queue.front(layout))
+        result = memory[:, :, : layout.size]
+        result[:, :, :front] = snapshot[:, :, :front]
+        windows = layout.windows_from(front)
         for some in _chunks(windows if share is None else share.mine(windows), windows_per_batch()):
             inputs = torch.cat([snapshot[:, :, w.start : w.stop] for w in some])
             rows = torch.stack([level[w.start : w.stop] for w in some]).repeat_interleave(len(snapshot), 0)
@@ -156,11 +167,14 @@ def diagonal_denoising(
                 prediction = prediction[:, :, kept.start - w.start :]
                 result[:, :, kept] = _step(levels, snapshot[:, :, kept], prediction, level[kept], frames[kept], noise)
         if share is not None:
-            share.exchange(result, [_written(w, queue.warming_up(layout)) for w in windows])
-        head = result[:, :, context : context + b]
-        # Algorithm 4 keeps the head as it was *before* its last step: the context is labelled with the lowest level.
-        past = (result if queue.warming_up(layout) else snapshot)[:, :, b : context + b]
-        queue.latents_BCFHW = torch.cat([past, result[:, :, context + b :], torch.empty_like(head)], 2)
+            wanted = [_wanted(w, layout) for w in layout.windows_from(queue.front(layout, 1))]
+            written = [_written(w, queue.warming_up(layout)) for w in windows]
+            share.exchange(result, written, wanted, range(context, context + b))
+        head = result[:, :, context : context + b].clone()
+        if not queue.warming_up(layout):
+            # Algorithm 4 keeps the head as it was *before* its last step: the context is labelled so.
+            result[:, :, b : context + b] = snapshot[:, :, b : context + b]
+        queue.latents_BCFHW = memory[:, :, b:]
         queue.iteration += 1
         queue._enqueue(layout, noise)
         yield frames[context], head
@@ -242,6 +256,14 @@ def _written(window: Window, warming_up: bool) -> slice:
     """Padded slots that take the window's result. The context of a start from noise comes down with the queue: window 0
     takes it along."""
     return slice(0 if window.start == 0 and warming_up else window.write_start, window.write_stop)
+
+
+def _wanted(window: Window, layout: QueueLayout) -> range:
+    """Padded slots that a window reads in the next iteration, or hands down to its context in the one after, by their
+    numbers in this one."""
+    b = layout.frames_per_level
+    stop = max(window.stop, layout.context + b) if window.start == 0 else window.stop
+    return range(window.start + b, min(stop + b, layout.size))
 
 
 def _chunks(windows: Sequence[Window], size: int) -> Iterator[Sequence[Window]]:
