@@ -101,6 +101,14 @@ class VideoModelContract:
         alone = torch.cat([model.predict(window, times, condition) for window, times in pairs])
         assert distance(found, alone) < TOLERANCE
 
+    def test_guidance_in_two_passes_is_guidance_in_one(self, model):
+        condition = self.condition(model, self.prompts)
+        x, t = self.latents(model, 2), self.rising(model, 2)
+        without, with_text = (model.predict(x, t, half) for half in condition.halves())
+        found = model.predict(x, t, condition)
+        assert distance(found, without + self.guidance_scale * (with_text - without)) < TOLERANCE
+        assert distance(found, with_text + self.guidance_scale * (without - with_text)) > 100 * TOLERANCE
+
     def test_a_batch_of_videos_is_the_videos_one_by_one(self, model):
         x, t = self.latents(model, 2), self.rising(model, 2)
         found = model.predict(x, t, self.condition(model, self.prompts))

@@ -161,6 +161,26 @@ def doctor() -> int:
     return 0 if well else 1
 
 
+@app.command()
+def bench(
+    model: options.Model = None,
+    device: options.Device = None,
+    num_partitions: options.NumPartitions = None,
+    repeats: Annotated[int, typer.Option(min=1, help="Turns; the median counts.")] = 7,
+    compiled: Annotated[bool, typer.Option("--compile", help="With torch.compile too; takes minutes.")] = False,
+) -> None:
+    """Measure what batches, half precision and compiling buy on this machine, against a plain path."""
+    from functools import partial
+
+    from fifo_diffusion.app.bench import best_device, compare, load_named, table
+    from fifo_diffusion.app.blueprint import quiet_libraries
+
+    quiet_libraries()
+    load = partial(load_named, name=model or "toybox")
+    arguments = {"num_partitions": num_partitions or 4}
+    print(table(compare(load, device or best_device(), arguments, repeats=repeats, compiled=compiled)))
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; the exit code: 0, 1 failed, 2 typed wrongly, 130 Ctrl-C, 143 SIGTERM."""
     typed = list(sys.argv[1:] if arguments is None else arguments)

@@ -45,6 +45,21 @@ class MotionCondition(TextCondition):
         pooled = self.pooled[:, :, part] if self.per_frame and self.pooled is not None else self.pooled
         return replace(found, pooled=pooled)
 
+    def halves(self) -> list["MotionCondition"]:
+        def cut(value: Tensor | None, g: int) -> Tensor | None:
+            return None if value is None else value[g : g + 1]
+
+        return [
+            replace(
+                half,
+                pooled=cut(self.pooled, g),
+                sizes=cut(self.sizes, g),
+                guidance=cut(self.guidance, g),
+                pictures=tuple(picture[g : g + 1] for picture in self.pictures),
+            )
+            for g, half in enumerate(super().halves())
+        ]
+
 
 class AnimateDiffModel(UNet3DModel):
     """`AnimateDiffPipeline`.

@@ -44,6 +44,10 @@ class TextCondition:
         """The condition of a part of the frames."""
         return replace(self, text=self.text[:, :, part]) if self.per_frame else self
 
+    def halves(self) -> list["TextCondition"]:
+        """One condition for each pass: with guidance one without the prompt and one with it."""
+        return [replace(self, text=self.text[g : g + 1]) for g in range(len(self.text))]
+
 
 class UNet3DModel(VideoModel):
     """A diffusers text-to-video pipeline around `UNet3DConditionModel`.

@@ -1,0 +1,192 @@
+"""`fifo-diffusion bench`: what each measure buys on this machine, against a plain path, side by side in one run."""
+
+import multiprocessing
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+    from fifo_diffusion import FIFO, FrameStream
+
+PROMPT = "a red robot walking to the right in the hills on a sunny day"
+PLAIN = "plain"
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One way to compute the same video.
+
+    Attributes:
+        name: for the table.
+        dtype: of the denoiser; None: half precision of the device.
+        windows: sent through the model at once; None: as `stream` does it by itself.
+        passes: with guidance, two passes one after the other instead of one of twice the rows.
+        compiled: the denoiser by `torch.compile`.
+    """
+
+    name: str
+    dtype: str | None = "float32"
+    windows: int | None = 1
+    passes: bool = False
+    compiled: bool = False
+
+
+def settings(windows: int, compiled: bool = False) -> list[Setting]:
+    """What is compared where an iteration has so many windows; the plain path comes first."""
+    rows = [
+        Setting(PLAIN, passes=True),
+        Setting("guidance in one pass"),
+        Setting("and 2 windows at once", windows=2),
+        Setting(f"and all {windows} at once", windows=windows),
+        Setting("half precision, windows as by default", dtype=None, windows=None),
+    ]
+    if compiled:
+        rows.append(Setting("half precision, compiled", dtype=None, windows=None, compiled=True))
+    return rows
+
+
+class OnePassAfterTheOther:
+    """A model whose guidance is computed in two passes: the plain path."""
+
+    def __init__(self, model: Any) -> None:
+        self._model = model
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._model, name)
+
+    def predict(self, latents_BCFHW: "Tensor", timestep_BF: "Tensor", condition: Any, **banding: Any) -> "Tensor":
+        """As `VideoModel.predict`."""
+        outputs = [self._model.predict(latents_BCFHW, timestep_BF, half, **banding) for half in condition.halves()]
+        without, with_text = outputs[0], outputs[-1]
+        return without + condition.guidance_scale * (with_text - without)
+
+
+Load = Callable[[str, str], "FIFO"]
+"""`load(device, dtype)`: the model to measure. A function of a module: processes of their own call it again."""
+
+
+def running(load: Load, setting: Setting, device: str, arguments: dict[str, Any]) -> "FrameStream":
+    """A stream under this setting whose queue is full: each frame costs one iteration, its decoding included. The
+    queue holds noise, which costs the same."""
+    from fifo_diffusion import FIFO
+
+    dtype = setting.dtype or ("bfloat16" if device == "cpu" else "float16")
+    fifo = load(device, dtype)
+    if setting.compiled:
+        fifo.pipe.unet.compile(dynamic=False)
+    if setting.passes:
+        fifo = FIFO(fifo.pipe, model=OnePassAfterTheOther(fifo.model))  # type: ignore[arg-type]
+    first = fifo.stream(PROMPT, seed=0, start="noise", **arguments)
+    state = first.state()
+    state.counters["iteration"] = first.settings.layout.levels
+    return fifo.stream(start=state, windows_per_batch=setting.windows)
+
+
+def compare(
+    load: Load, device: str, arguments: dict[str, Any], *, repeats: int = 7, compiled: bool = False
+) -> list[dict[str, Any]]:
+    """Seconds per frame of every setting, the median of so many turns; the settings take turns, one frame each.
+
+    Args:
+        arguments: of `FIFO.stream`.
+
+    Returns:
+        one row per setting; `times_plain` is how many times faster than the plain path it is, `peak_memory_mb` that of
+        a process with this setting alone, weights and all: allocated on a GPU, resident on a CPU.
+    """
+    import torch
+
+    layout = load(device, "float32").layout(
+        **{k: v for k, v in arguments.items() if k in ("num_partitions", "lookahead", "window")}
+    )
+    rows = settings(len(layout.windows), compiled)
+    streams = [running(load, setting, device, arguments) for setting in rows]
+    seconds: list[list[float]] = [[] for _ in rows]
+    for turn in range(repeats + 1):
+        for stream, taken in zip(streams, seconds, strict=True):
+            needed = _seconds(stream)
+            if turn:  # the first warms up
+                taken.append(needed)
+    medians, peaks = [statistics.median(taken) for taken in seconds], []
+    for setting in rows:  # each in a process of its own
+        with multiprocessing.get_context("spawn").Pool(1) as process:
+            peaks.append(process.apply(_peak_memory, (load, setting, device, arguments, torch.get_num_threads())))
+    return [
+        {
+            "setting": setting.name,
+            "dtype": str(stream._model.pipe.unet.dtype).removeprefix("torch."),
+            "seconds_per_frame": round(median, 4),
+            "times_plain": round(medians[0] / median, 3),
+            "peak_memory_mb": round(peak),
+        }
+        for setting, stream, median, peak in zip(rows, streams, medians, peaks, strict=True)
+    ]
+
+
+def table(rows: Sequence[dict[str, Any]]) -> str:
+    """The rows for a terminal."""
+    lines = [f"{'':38} {'':9} {'s/frame':>9} {'x plain':>8} {'memory':>9}"]
+    for row in rows:
+        lines.append(
+            f"{row['setting']:38} {row['dtype']:9} {row['seconds_per_frame']:9.3f} {row['times_plain']:8.2f} "
+            f"{row['peak_memory_mb']:6d} MB"
+        )
+    return "\n".join(lines)
+
+
+def best_device() -> str:
+    """A GPU where there is one."""
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def load_named(device: str, dtype: str, name: str = "toybox") -> "FIFO":
+    """A model by its name, in this precision."""
+    import torch
+
+    from fifo_diffusion import FIFO
+
+    return FIFO.from_pretrained(name, device=device, torch_dtype=getattr(torch, dtype))
+
+
+def _seconds(stream: "FrameStream") -> float:
+    """Of one frame: on a CPU those that the process was computing, with all its threads, so that a busy machine does
+    not count."""
+    clock = time.process_time if stream._like.device.type == "cpu" else time.perf_counter
+    _wait(stream._like.device)
+    began = clock()
+    next(stream)
+    _wait(stream._like.device)
+    return clock() - began
+
+
+def _wait(device: "torch.device") -> None:
+    import torch
+
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def _peak_memory(load: Load, setting: Setting, device: str, arguments: dict[str, Any], threads: int) -> float:
+    """MB of this process at their highest while two frames are made: allocated on a GPU, else resident (Linux)."""
+    import torch
+
+    torch.set_num_threads(threads)
+    stream = running(load, setting, device, arguments)
+    status, reset = Path("/proc/self/status"), Path("/proc/self/clear_refs")
+    if stream._like.device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+    elif reset.exists():
+        reset.write_text("5")
+    next(stream), next(stream)
+    if stream._like.device.type == "cuda":
+        return torch.cuda.max_memory_allocated() / 2**20
+    lines = status.read_text().splitlines() if status.exists() else []
+    return sum(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) / 1024
