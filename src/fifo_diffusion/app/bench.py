@@ -4,6 +4,7 @@ import multiprocessing
 import statistics
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -115,8 +116,9 @@ def compare(
                 taken.append(needed)
     medians, peaks = [statistics.median(taken) for taken in seconds], []
     for setting in rows:  # each in a process of its own
-        with multiprocessing.get_context("spawn").Pool(1) as process:
-            peaks.append(process.apply(_peak_memory, (load, setting, device, arguments, torch.get_num_threads())))
+        with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as process:
+            one = process.submit(_peak_memory, load, setting, device, arguments, torch.get_num_threads())
+            peaks.append(one.result())
     return [
         {
             "setting": setting.name,

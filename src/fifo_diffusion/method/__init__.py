@@ -5,7 +5,7 @@ L levels.
 """
 
 from fifo_diffusion.method.layout import Bands, Lookahead, QueueLayout, Window
-from fifo_diffusion.method.levels import NoiseLevels
+from fifo_diffusion.method.levels import NoiseLevels, to_device
 from fifo_diffusion.method.loop import Queue, Share, complete_clip, diagonal_denoising, sample_clip
 from fifo_diffusion.method.noise import Noise, SeededNoise
 
@@ -22,4 +22,5 @@ __all__ = [
     "complete_clip",
     "diagonal_denoising",
     "sample_clip",
+    "to_device",
 ]

@@ -96,7 +96,8 @@ class NoiseLevels:
 
     def _rows(self, level_BF: Tensor, like: Tensor, columns: slice) -> tuple[Tensor, ...]:
         """Some of the columns at these levels, each (B, 1, F, 1, 1), by one copy to the device."""
-        return self._columns[columns, level_BF.cpu()].to(like.device)[:, :, None, :, None, None].unbind()
+        rows = to_device(self._columns[columns, level_BF.cpu()], like.device)
+        return rows[:, :, None, :, None, None].unbind()
 
     def renoise(self, clean_BCFHW: Tensor, noise_BCFHW: Tensor, level_BF: Tensor) -> Tensor:
         """Clean latents brought to their levels: alpha x0 + sigma e."""
@@ -160,3 +161,9 @@ class NoiseLevels:
         """The same levels for a model that was trained on x = alpha s x0 + sigma e: s (L,) of each level, and of the
         target of its step."""
         return replace(self, alpha=self.alpha * scale.double(), target_alpha=self.target_alpha * target_scale.double())
+
+
+def to_device(tensor: Tensor, device: torch.device) -> Tensor:
+    """From the host's memory to a device, without waiting for what a GPU is computing: so the next kernels are on
+    their way before it is done. (CUDA copies ordinary memory away before the call returns, other devices may not.)"""
+    return tensor.to(device, non_blocking=device.type == "cuda")

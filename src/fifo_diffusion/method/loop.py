@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from fifo_diffusion.method.layout import QueueLayout, Window, descents_of
-from fifo_diffusion.method.levels import NoiseLevels
+from fifo_diffusion.method.levels import NoiseLevels, to_device
 from fifo_diffusion.method.noise import Noise
 
 HISTORY_GUIDANCE = 2.0
@@ -300,4 +300,4 @@ def _noise_of(noise: Noise, frames: Sequence[int], level: int, like_BCFHW: Tenso
     """Noise of several frames at one level, (B, C, F, H, W) float32 on the device of `like`."""
     draws = torch.stack([noise(g, level) for g in frames], -3)
     shape = (like_BCFHW.shape[0], draws.shape[-4], len(frames), *like_BCFHW.shape[-2:])
-    return draws.to(like_BCFHW.device, torch.float32).expand(shape).contiguous()
+    return to_device(draws.float(), like_BCFHW.device).expand(shape).contiguous()

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fifo_diffusion.method import Bands, NoiseLevels
+from fifo_diffusion.method import Bands, NoiseLevels, to_device
 from fifo_diffusion.models.band_table import BandTable, OwnFrames, Together
 from fifo_diffusion.models.banded import BandedPass
 from fifo_diffusion.models.base import VideoModel
@@ -143,7 +143,7 @@ class UNet3DModel(VideoModel):
             latents_BCFHW, timestep_BF = latents_BCFHW[:, :, part], timestep_BF[:, part]
             condition = condition.of_frames(part)
         latents = latents_BCFHW.to(unet.dtype).repeat(passes, 1, 1, 1, 1)
-        timestep = timestep_BF.to(latents.device).repeat(passes, 1)
+        timestep = to_device(timestep_BF, latents.device).repeat(passes, 1)
         table = None if bands is None else BandTable(bands, latents.device, own)
         with nullcontext() if table is None else BandedPass(unet, table, pieces):
             output = self._denoise(latents, timestep, condition)
