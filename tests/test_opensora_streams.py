@@ -87,6 +87,16 @@ def test_a_saved_decoder_goes_on(cut):
         assert torch.equal(a, b)
 
 
+@pytest.mark.parametrize("before", [1, 5, 17, 23])
+def test_what_comes_before_the_video_is_not_shown(before):
+    whole, primed = PieceDecoder(numbered, TIMING), PieceDecoder(numbered, TIMING)
+    z = latents(50)
+    expected = whole.push(z)[:, TIMING.frames(before) :]
+    primed.prime(z[:, :, :before])
+    found = [part for part in (primed.push(part) for part in z[:, :, before:].split(1, 2)) if part.numel()]
+    assert torch.equal(torch.cat(found, 1), expected)
+
+
 def test_counting_is_pushing():
     pushed, counted = PieceDecoder(numbered, TIMING), PieceDecoder(numbered, TIMING)
     for part in torch.zeros(1, 4, 60, 2, 2).split(7, 2):

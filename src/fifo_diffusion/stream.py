@@ -88,7 +88,7 @@ class FrameStream(Iterator[np.ndarray]):
         self._fingerprint: str | None = None
         self.frame_index = 0
         self._opening = 0  # frames of the video that do not come out of the queue
-        self._unwanted = 0  # frames that the decoder will give and that are not to be handed out (again)
+        self._unwanted = 0  # frames that were flushed: the decoder will give them again
         self.fps: float = self._model.defaults["fps"]
         self.seed = settings.seeds[0]
         if plan.state is not None:
@@ -329,7 +329,7 @@ class FrameStream(Iterator[np.ndarray]):
             self._latents.extend(known.split(1, 2))
         assert known is not None
         if plan.kind == "known":
-            self._unwanted = self._model.timing.frames(known.shape[2]) - self._decoder.skip(known)
+            self._decoder.prime(known)
         if self._completes_clip:
             given = known.shape[2]
             first_new += window - given

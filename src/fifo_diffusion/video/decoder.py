@@ -22,6 +22,10 @@ class StreamingDecoder(Protocol):
         """Clean latents to the frames that are ready: (B, F', 3, H, W) float32 in [0, 1]; F' may be 0."""
         ...
 
+    def prime(self, latents_BCFHW: Tensor) -> None:
+        """Before anything else: latents that come before the video. Their frames are never handed out."""
+        ...
+
     def skip(self, latents_BCFHW: Tensor) -> int:
         """Go past latents whose frames nobody will see, remembering what later frames need of them. How many frames
         `push` would have given."""
@@ -58,6 +62,9 @@ class FrameDecoder:
         z = (latents_BCFHW / self.vae.config.scaling_factor).to(self.vae.dtype)
         frames = [self.vae.decode(frame, return_dict=False)[0].float() for frame in z.unbind(2)]
         return (torch.stack(frames, 1) / 2 + 0.5).clamp(0, 1)
+
+    def prime(self, latents_BCFHW: Tensor) -> None:
+        pass
 
     def skip(self, latents_BCFHW: Tensor) -> int:
         return latents_BCFHW.shape[2]

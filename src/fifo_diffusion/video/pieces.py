@@ -55,6 +55,13 @@ class PieceDecoder:
         """Clean latents to the frames that are ready: (B, F', 3, H, W)."""
         return self._frames_to(self._accept(latents_BCFHW))
 
+    def prime(self, latents_BCFHW: Tensor) -> None:
+        """Latents that come before the video: only the past of its first pieces."""
+        self._accept(latents_BCFHW)
+        assert self._latents is not None
+        self._done = self._first + self._latents.shape[2]
+        self._forget()
+
     def skip(self, latents_BCFHW: Tensor) -> int:
         """As `push`, but the frames are only counted."""
         start, self._done = self._done, self._accept(latents_BCFHW)
