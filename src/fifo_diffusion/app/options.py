@@ -227,7 +227,7 @@ WindowsPerBatch = Annotated[
 ]
 OffloadTextEncoder = Annotated[
     bool,
-    _option(
+    option(
         "--offload-text-encoder",
         panel=MODEL,
         help="Keep the text encoder in host memory, but while it encodes a prompt: room on the GPU for the rest.",

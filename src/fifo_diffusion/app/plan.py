@@ -133,7 +133,7 @@ def make_plan(request: Request) -> Plan:
         else:
             settings = rival_settings(model, request, num_frames)
             steps, published = settings.num_inference_steps, False
-        model.levels(steps, eta=settings.eta, scheduler_exact=settings.scheduler_exact, published=published)
+        levels = model.levels(steps, eta=settings.eta, scheduler_exact=settings.scheduler_exact, published=published)
     videos = request.videos if state is None else [_continued_video(request, state, num_frames)]
     scale = int(notes.get("scale") or request.get("scale", 1))
     start = notes.get("start") or request.get("start", "clip")
