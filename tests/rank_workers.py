@@ -94,6 +94,27 @@ def gathered(fifo: FIFO, rank: int, saved: str) -> dict[str, Any]:
     return many_ranks(fifo, rank, saved)
 
 
+def banded(fifo: FIFO, rank: int) -> Any:
+    """One pass over the whole queue, which the ranks share: with a schedule, and saved on the way."""
+    stream = fifo.stream(SCHEDULE, **ETA, **SMALL | {"lookahead": "banded"})
+    made = list(stream)
+    return np.stack(made) if rank == 0 else made
+
+
+def banded_failure(fifo: FIFO, rank: int) -> Any:
+    """Rank 1 fails in the midst of a pass."""
+    from fifo_diffusion.distributed import RankError
+
+    if rank == 1:
+        block, count = fifo.pipe.unet.up_blocks[0], []
+        block.register_forward_hook(lambda *_: count.append(1) or (1 / 0 if len(count) == 14 else None))
+    try:
+        list(fifo.stream(SCHEDULE, **ETA, **SMALL | {"lookahead": "banded"}))
+    except (RankError, ZeroDivisionError) as error:
+        return str(error)
+    return "nothing"
+
+
 def refusals(fifo: FIFO, rank: int) -> dict[str, Any]:
     """What each rank is told, and what works after that."""
     told = {}
@@ -101,7 +122,6 @@ def refusals(fifo: FIFO, rank: int) -> dict[str, Any]:
         "differing": {"guidance_scale": 2.0 + (rank == 1)},
         "on one rank": {"num_partitions": 0 if rank == 1 else 2},
         "on all ranks": {"num_partitions": 0},
-        "banded": {"lookahead": "banded"},
     }.items():
         try:
             fifo.stream("a cat", **SMALL | arguments)

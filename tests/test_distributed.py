@@ -49,6 +49,21 @@ def test_the_same_frames_on_any_number_of_ranks(fifo, alone, tmp_path, size, wor
         assert np.array_equal(resumed, expected["resumed"])
 
 
+@pytest.mark.parametrize("size", [2, 3])
+def test_ranks_share_a_banded_pass(fifo, tmp_path, size):
+    first, *others = on_ranks(rank_workers.banded, size, tmp_path / "ranks")
+    call = rank_workers.ETA | rank_workers.SMALL | {"lookahead": "banded"}
+    expected = frames(fifo.stream(rank_workers.SCHEDULE, **call))
+    assert same(first, expected)
+    assert not same(first, frames(fifo.stream(rank_workers.SCHEDULE, **call | {"lookahead": True})))
+    assert all(other == [None] * len(first) for other in others)
+
+
+def test_a_failure_within_a_banded_pass_is_told(tmp_path):
+    told = on_ranks(rank_workers.banded_failure, 2, tmp_path / "ranks")
+    assert told == ["another rank is gone (it was killed, or failed)", "division by zero"]
+
+
 @pytest.mark.parametrize("size", range(1, 10))
 def test_shares(size):
     """Every window has one rank; shares differ by one window at most, and rank 0 has a smallest one."""
@@ -72,7 +87,6 @@ def test_arguments_that_differ_or_do_not_fit(fifo, tmp_path):
     for told in found:
         assert told["differing"].startswith("guidance_scale differs over ranks (2.0 on rank 0, 3.0 on rank 1)")
         assert told["on all ranks"].startswith("num_partitions must be")
-        assert told["banded"].endswith("use lookahead=True")
         assert not any("\n" in text for text in told.values() if isinstance(text, str))
     assert found[0]["on one rank"].startswith("on rank 1: num_partitions must be")
     assert found[1]["on one rank"].startswith("num_partitions must be")

@@ -131,11 +131,31 @@ class Ranks:
         """
         with _signals_held():
             self._meet(word)
-            sent = self._there(mine.contiguous())
-            parts = [torch.empty_like(sent) for _ in range(self.size)]
-            with _broken_connections():
-                dist.all_gather(parts, sent, group=self._group_of(sent))
-        return parts
+            return self.gather_parts(mine)
+
+    @contextmanager
+    def together(self, word: str) -> Iterator["Ranks"]:
+        """A meeting, and after it a stretch in which all make the same calls of `gather_parts` and none may leave: one
+        that fails gives its connections back, so that the others do not wait.
+
+        Raises:
+            RankError: see `meet`.
+        """
+        with _signals_held():
+            self._meet(word)
+            try:
+                yield self
+            except BaseException:
+                self.close()
+                raise
+
+    def gather_parts(self, mine: Tensor) -> list[Tensor]:
+        """Every rank's tensor, all of one shape, by rank. Only right after a meeting, or within `together`."""
+        sent = self._there(mine.contiguous())
+        parts = [torch.empty_like(sent) for _ in range(self.size)]
+        with _broken_connections():  # as bytes: Gloo does not know every type
+            dist.all_gather([x.view(torch.uint8) for x in parts], sent.view(torch.uint8), group=self._group_of(sent))
+        return [part.to(mine.device) for part in parts]
 
     def trade(self, parcels: "Parcels", word: str) -> list[Tensor]:
         """What each rank has sent to this one, in return for the parcels: float32, flat; valid until the next meeting.

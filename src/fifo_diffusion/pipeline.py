@@ -208,10 +208,6 @@ class FIFO:
                 pipeline_arguments=pipeline_arguments,
                 state=state,
             )
-            if self.ranks is not None and settings.layout.banded:
-                raise ValueError(
-                    'lookahead="banded" is one pass, which cannot be spread over ranks: use lookahead=True'
-                )
             _check_counts(num_frames, windows_per_batch)
             levels = self.model.levels(
                 settings.layout.levels,

@@ -2,7 +2,7 @@
 
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -394,17 +394,30 @@ class FrameStream(Iterator[np.ndarray]):
             return None
         queue.latents_BCFHW = self._ranks.replicate(queue.latents_BCFHW, "queue")
         queue.known_BCFHW = self._ranks.replicate(queue.known_BCFHW, "known frames")
+        if self._layout.banded:  # its one pass is shared inside the model
+            return None
         return self._ranks.share(queue.latents_BCFHW, lambda: [queue.iteration, self._prompts.to_json()])
+
+    @contextmanager
+    def _together(self) -> Iterator[dict[str, Any]]:
+        """This rank's part in a pass that all ranks make together, as an argument for the model."""
+        assert self._ranks is not None
+        assert self._queue is not None
+        with self._ranks.together(f"iteration {self._queue.iteration} {self._prompts.to_json()}") as ranks:
+            yield {"together": ranks}
 
     def _predict(self, latents_BCFHW: Tensor, timestep_BF: Tensor, windows: Sequence[Sequence[int]]) -> Tensor:
         head = self._queue.frames(self._layout)[self._layout.context] if self._queue else 0
         condition = self._prompts.condition(windows, head)
         banding = self._banding(len(windows[0]))
         at_once = self._windows if banding else len(windows)
+        alone = self._ranks is None or not banding
         try:
-            return self._model.predict(latents_BCFHW, timestep_BF, condition, **banding).to(self._like.device)
+            with nullcontext({}) if alone else self._together() as others:
+                prediction = self._model.predict(latents_BCFHW, timestep_BF, condition, **banding, **others)
+            return prediction.to(self._like.device)
         except RuntimeError as error:  # CUDA has a class of its own for it, other devices have not
-            if at_once == 1 or not _is_out_of_memory(error):
+            if at_once == 1 or not alone or not _is_out_of_memory(error):
                 raise
         # Too many windows at once: go on with half as many from here on.
         self._windows = half = at_once // 2

@@ -54,7 +54,7 @@ class OwnFrames:
         """The last frames of the part before and the first of the part after, `count` of each (none at the ends of the
         queue). No part may be shorter than that."""
         nothing = own.narrow(axis, 0, 0)
-        if self._together is None:
+        if self._together is None or not count:
             return nothing, nothing
         ends = torch.cat([own.narrow(axis, 0, count), own.narrow(axis, own.shape[axis] - count, count)], axis)
         found = self._together.gather_parts(ends)
