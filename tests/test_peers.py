@@ -14,6 +14,7 @@ from fifo_diffusion.method import SeededNoise
 from fifo_diffusion.models.banded import attention_of, temporal_blocks
 from fifo_diffusion.peers import PEERS, freenoise, peer_stream, windows
 from fifo_diffusion.video import count_frames, read_frames, read_metadata
+from fifo_diffusion.video.timing import LatentTiming
 from golden import distance
 
 STEPS, SMALL = 4, {"num_inference_steps": 4, "guidance_scale": 3.0, "window": 4, "seed": 3}
@@ -220,6 +221,12 @@ def test_a_chunk_is_what_replacement_says(fifo):
 def test_what_does_not_fit_is_named(fifo, method, arguments, words):
     with pytest.raises(ValueError, match=words):
         peer_stream(fifo.model, method, "a red ball", **{"num_frames": 8} | SMALL | arguments)
+
+
+def test_models_with_several_frames_per_latent_are_refused(fifo, monkeypatch):
+    monkeypatch.setattr(fifo.model, "timing", LatentTiming(1, 4))
+    with pytest.raises(ValueError, match="chunked autoregression counts a frame per latent, which UNet3D has not"):
+        peer_stream(fifo.model, "chunked", "a red ball", num_frames=9)
 
 
 def test_a_batch_is_its_videos_one_by_one(fifo):

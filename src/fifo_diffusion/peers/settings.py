@@ -80,6 +80,8 @@ class PeerSettings:
         if method not in PEERS:
             raise ValueError(f"method={method!r} is not one of {', '.join(PEERS)}")
         peer, defaults = PEERS[method], model.defaults
+        if model.timing.further > 1:
+            raise ValueError(f"{peer.title} counts a frame per latent, which {model.family} has not: use FIFO")
         for name, value in (("stride", stride), ("overlap", overlap)):
             if value is not None and name not in peer.options:
                 raise ValueError(f"{name}={value} does not apply to {peer.title}: leave it out")
