@@ -243,7 +243,7 @@ def test_a_stream_holds_a_bounded_number_of_tensors(fifo):
         ({"latents": torch.zeros(1)}, "latents cannot be passed on"),
         ({"output_type": "np"}, "output_type cannot be passed on"),
     ],
-    ids=str,
+    ids=lambda value: value if isinstance(value, str) else " ".join(value),
 )
 def test_arguments_that_do_not_fit(fifo, arguments, message):
     with pytest.raises(ValueError, match=message):
