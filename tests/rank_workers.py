@@ -19,6 +19,8 @@ from fifo_diffusion import FIFO, QueueState
 from streams import SMALL
 
 SCHEDULE = {0: "a cat", 6: "a dog"}
+LONG_SCHEDULE = {0: "a cat", 6: "a dog " + "on the sea " * 60}
+"""More than fits into the word with which ranks meet."""
 ETA = {"seed": 3, "eta": 0.5, "num_frames": 11}
 FROM_NOISE = SMALL | {"seed": 4, "start": "noise", "lookahead": False, "frames_per_level": 2, "num_frames": 8}
 
@@ -95,9 +97,8 @@ def gathered(fifo: FIFO, rank: int, saved: str) -> dict[str, Any]:
 
 
 def banded(fifo: FIFO, rank: int) -> Any:
-    """One pass over the whole queue, which the ranks share: with a schedule, and saved on the way."""
-    stream = fifo.stream(SCHEDULE, **ETA, **SMALL | {"lookahead": "banded"})
-    made = list(stream)
+    """One pass over the whole queue, which the ranks share."""
+    made = list(fifo.stream(LONG_SCHEDULE, **ETA, **SMALL | {"lookahead": "banded"}))
     return np.stack(made) if rank == 0 else made
 
 

@@ -53,9 +53,9 @@ def test_the_same_frames_on_any_number_of_ranks(fifo, alone, tmp_path, size, wor
 def test_ranks_share_a_banded_pass(fifo, tmp_path, size):
     first, *others = on_ranks(rank_workers.banded, size, tmp_path / "ranks")
     call = rank_workers.ETA | rank_workers.SMALL | {"lookahead": "banded"}
-    expected = frames(fifo.stream(rank_workers.SCHEDULE, **call))
+    expected = frames(fifo.stream(rank_workers.LONG_SCHEDULE, **call))
     assert same(first, expected)
-    assert not same(first, frames(fifo.stream(rank_workers.SCHEDULE, **call | {"lookahead": True})))
+    assert not same(first, frames(fifo.stream(rank_workers.LONG_SCHEDULE, **call | {"lookahead": True})))
     assert all(other == [None] * len(first) for other in others)
 
 

@@ -134,15 +134,15 @@ class Ranks:
             return self.gather_parts(mine)
 
     @contextmanager
-    def together(self, word: str) -> Iterator["Ranks"]:
-        """A meeting, and after it a stretch in which all make the same calls of `gather_parts` and none may leave: one
-        that fails gives its connections back, so that the others do not wait.
+    def together(self, facts: Any) -> Iterator["Ranks"]:
+        """A meeting of ranks with the same facts, and after it a stretch in which all make the same calls of
+        `gather_parts` and none may leave: one that fails gives its connections back, so that the others do not wait.
 
         Raises:
             RankError: see `meet`.
         """
         with _signals_held():
-            self._meet(word)
+            self._meet(f"iteration {_digest(facts)}")
             try:
                 yield self
             except BaseException:

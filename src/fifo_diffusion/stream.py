@@ -403,7 +403,7 @@ class FrameStream(Iterator[np.ndarray]):
         """This rank's part in a pass that all ranks make together, as an argument for the model."""
         assert self._ranks is not None
         assert self._queue is not None
-        with self._ranks.together(f"iteration {self._queue.iteration} {self._prompts.to_json()}") as ranks:
+        with self._ranks.together([self._queue.iteration, self._prompts.to_json()]) as ranks:
             yield {"together": ranks}
 
     def _predict(self, latents_BCFHW: Tensor, timestep_BF: Tensor, windows: Sequence[Sequence[int]]) -> Tensor:
