@@ -154,7 +154,9 @@ def load_named(device: str, dtype: str, name: str = "toybox") -> "FIFO":
     import torch
 
     from fifo_diffusion import FIFO
+    from fifo_diffusion.app.blueprint import quiet_libraries
 
+    quiet_libraries()  # here, because processes of their own come by here too
     return FIFO.from_pretrained(name, device=device, torch_dtype=getattr(torch, dtype))
 
 
