@@ -61,22 +61,13 @@ class Ranks:
 
     # ------------------------------------------------------------------ meeting
 
-    def meet(self, word: str) -> None:
-        """Wait for all ranks, and find them at the same word.
-
-        Raises:
-            RankError: a rank has left, is gone, or came with another word.
-        """
-        with _signals_held():
-            self._meet(word)
-
     def agree(self, facts: dict[str, Any]) -> None:
         """Check that plain values are the same on every rank. A rank without any, because it found an error, says
         {"error": message}.
 
         Raises:
             ValueError: they are not; the message names those that differ.
-            RankError: see `meet`.
+            RankError: a rank has left, is gone, or is at another place.
         """
         with _signals_held():
             words = self._exchange(_HERE, f"arguments {_digest(facts)}")
@@ -101,7 +92,7 @@ class Ranks:
         """Rank 0's value, on every rank; plain data.
 
         Raises:
-            RankError: see `meet`.
+            RankError: a rank has left, is gone, or is at another place.
         """
         with _signals_held():
             self._meet("value")
@@ -114,7 +105,7 @@ class Ranks:
         """Rank 0's tensor, on every rank.
 
         Raises:
-            RankError: see `meet`.
+            RankError: a rank has left, is gone, or is at another place.
         """
         with _signals_held():
             self._meet(f"{word} {tuple(tensor.shape)}")
@@ -127,7 +118,7 @@ class Ranks:
         """Every rank's tensor, all of one shape, by rank.
 
         Raises:
-            RankError: see `meet`.
+            RankError: a rank has left, is gone, or is at another place.
         """
         with _signals_held():
             self._meet(word)
@@ -139,7 +130,7 @@ class Ranks:
         `gather_parts` and none may leave: one that fails gives its connections back, so that the others do not wait.
 
         Raises:
-            RankError: see `meet`.
+            RankError: a rank has left, is gone, or is at another place.
         """
         with _signals_held():
             self._meet(f"iteration {_digest(facts)}")
@@ -161,7 +152,7 @@ class Ranks:
         """What each rank has sent to this one, in return for the parcels: float32, flat; valid until the next meeting.
 
         Raises:
-            RankError: see `meet`.
+            RankError: a rank has left, is gone, or is at another place.
         """
         with _signals_held():
             self._check(self._exchange(_HERE, word, parcels), word)
@@ -304,7 +295,7 @@ class WindowShare:
         bit, whatever hardware each rank has.
 
         Raises:
-            RankError: see `Ranks.meet`.
+            RankError: a rank has left, is gone, or is at another place.
         """
         slots_FBCHW, word = result_BCFHW.movedim(2, 0), f"iteration {_digest(self.describe())}"
         if self.ranks.by_nccl(result_BCFHW):
