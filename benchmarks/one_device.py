@@ -15,23 +15,31 @@ from functools import partial
 import torch
 from banded_speed import WIDTHS
 from common import write
-from diffusers import UNet3DConditionModel
+from diffusers import AutoencoderKL, UNet3DConditionModel
 
 from fifo_diffusion import FIFO
 from fifo_diffusion.app.bench import best_device, compare, load_named, table
 from fifo_diffusion.models.text_to_video import TextToVideoPipeline
 
+DECODERS = {"eighth": (16, 32, 64, 64), "full": (128, 256, 512, 512)}  # block_out_channels
 SIZES = {"toybox": {}, "eighth": {"height": 160, "width": 256}, "full": {"height": 320, "width": 512}}
 
 
 def load_random(device: str, dtype: str, width: str = "eighth") -> FIFO:
-    """A U-Net with random weights between toybox's text encoder and autoencoder."""
+    """U-Net and autoencoder with random weights, and toybox's text encoder."""
     parts = FIFO.from_pretrained("toybox", device="cpu").pipe.components
-    tokens = parts["text_encoder"].config.hidden_size
+    tokens, blocks = parts["text_encoder"].config.hidden_size, DECODERS[width]
     torch.manual_seed(0)
     with torch.device(device):
         unet = UNet3DConditionModel(cross_attention_dim=tokens, sample_size=32, **WIDTHS[width]).eval()
-    pipe = TextToVideoPipeline(**{**parts, "unet": unet})
+        vae = AutoencoderKL(
+            block_out_channels=blocks,
+            layers_per_block=2,
+            norm_num_groups=min(32, blocks[0]),
+            down_block_types=("DownEncoderBlock2D",) * len(blocks),
+            up_block_types=("UpDecoderBlock2D",) * len(blocks),
+        ).eval()
+    pipe = TextToVideoPipeline(**{**parts, "unet": unet, "vae": vae})
     pipe.set_progress_bar_config(disable=True)
     return FIFO(pipe.to(device, getattr(torch, dtype)))
 

@@ -90,6 +90,15 @@ def many_ranks(fifo: FIFO, rank: int, _saved: str) -> dict[str, Any]:
     return {"whole": np.stack(frames) if rank == 0 else frames}
 
 
+def apart(fifo: FIFO, rank: int, arguments: dict[str, Any]) -> tuple[torch.Tensor, list[int]]:
+    """Latents, and the rows of each call of the U-Net once the queue is full."""
+    rows: list[int] = []
+    stream = fifo.stream(SCHEDULE, **arguments)
+    fifo.pipe.unet.register_forward_pre_hook(lambda _unet, inputs: rows.append(len(inputs[0])))
+    latents = stream.collect("latent").frames
+    return latents, rows[-3:]
+
+
 def gathered(fifo: FIFO, rank: int, saved: str) -> dict[str, Any]:
     """The same, exchanged as NCCL does it on GPUs."""
     fifo.ranks.by_nccl = lambda _tensor: True

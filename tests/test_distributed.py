@@ -17,7 +17,7 @@ from fifo_diffusion import QueueState
 from fifo_diffusion.cli import main
 from fifo_diffusion.distributed import WindowShare
 from fifo_diffusion.video import count_frames, read_frames
-from rank_workers import on_ranks
+from rank_workers import ETA, on_ranks
 from streams import SMALL, frames, same
 
 pytestmark = pytest.mark.skipif(not torch.distributed.is_available(), reason="this PyTorch has no torch.distributed")
@@ -47,6 +47,21 @@ def test_the_same_frames_on_any_number_of_ranks(fifo, alone, tmp_path, size, wor
     if work == "videos":
         resumed = frames(fifo.stream(start=saved + ".on-ranks", num_frames=11))
         assert np.array_equal(resumed, expected["resumed"])
+
+
+@pytest.mark.parametrize(("size", "lookahead"), [(2, False), (3, False), (4, True), (5, True)])
+def test_the_passes_of_guidance_on_ranks_of_their_own(fifo, tmp_path, size, lookahead):
+    """With twice as many ranks as windows. Equal up to the rounding of fewer rows at once; odd ranks are idle."""
+    arguments = ETA | SMALL | {"num_partitions": 1, "lookahead": lookahead}
+    expected = fifo.stream(rank_workers.SCHEDULE, **arguments).collect("latent").frames
+    found = on_ranks(rank_workers.apart, size, tmp_path / "ranks", arguments)
+    for latents, rows in found[size % 2 :]:
+        assert (latents - expected).norm() < 1e-5 * expected.norm()
+        assert rows == [1, 1, 1]
+    if size % 2:
+        latents, rows = found[0]
+        assert torch.equal(latents, found[1][0])
+        assert rows == [2, 2, 2]  # those of the opening clip
 
 
 @pytest.mark.parametrize("size", [2, 3])
@@ -79,6 +94,27 @@ def test_shares(size):
         lengths = [len(part) for part in shares]
         assert max(lengths) == -(-count // size)
         assert lengths[0] == min(lengths) >= max(lengths) - 1
+
+
+@pytest.mark.parametrize("size", range(1, 10))
+def test_shares_of_passes(size):
+    """Where there are twice as many ranks as windows every pass has one rank, and one of a window's two writes it."""
+
+    class Ranks:
+        rank = 0
+
+    Ranks.size = size
+    share, plain = WindowShare(Ranks, dict, passes=2), WindowShare(Ranks, dict)
+    for count in range(1, 10):
+        shares = [range(count)[share.of(rank, count)] for rank in range(size)]
+        written = [slice(4 * window, 4 * window + 4) for window in range(count)]
+        if size < 2 * count:
+            assert shares == [range(count)[plain.of(rank, count)] for rank in range(size)]
+            assert share.spans(written) == plain.spans(written)
+            continue
+        assert [window for part in shares for window in part] == [k // 2 for k in range(2 * count)]
+        spans = [span for span in share.spans(written) if span]
+        assert [slot for span in spans for slot in span] == list(range(4 * count))
 
 
 def test_arguments_that_differ_or_do_not_fit(fifo, tmp_path):

@@ -174,11 +174,11 @@ class Ranks:
                 dist.destroy_process_group(self._gloo)
             self._gloo = None
 
-    def share(self, queue_BCFHW: Tensor, describe: Callable[[], Any]) -> "WindowShare":
-        """This rank's part in a stream's windows; `describe()` must be the same on all ranks in each iteration. After
-        the latents of its queue were replicated: from here on messages may be as long as these."""
+    def share(self, queue_BCFHW: Tensor, describe: Callable[[], Any], passes: int = 1) -> "WindowShare":
+        """This rank's part in a stream's windows (see `WindowShare`). After the latents of its queue were replicated:
+        from here on messages may be as long as these."""
         self._make_room(_WORD_FLOATS + queue_BCFHW.numel())
-        return WindowShare(self, describe)
+        return WindowShare(self, describe, passes)
 
     # ------------------------------------------------------------------ inside
 
@@ -270,23 +270,59 @@ class WindowShare:
     """A rank's part in the windows of a stream (`fifo_diffusion.method.Share`).
 
     Each rank has neighbouring windows. Where they do not come out even, the first ranks have the smaller shares: rank 0
-    decodes and writes besides. Ranks beyond the number of windows have nothing to compute.
+    decodes and writes besides. Where there are ranks for it, the two passes of guidance go to ranks of their own, which
+    swap their outputs. Ranks beyond that have nothing to compute.
 
     Rank 0 always has the whole queue. The others have what their windows read, and the frames that leave; where NCCL
     exchanges, all of it.
+
+    Args:
+        describe: must say the same on all ranks in each iteration.
+        passes: of a prediction; 2 with guidance.
+
+    Attributes:
+        half: in this iteration, the only pass that is computed here; None: all.
     """
 
-    def __init__(self, ranks: Ranks, describe: Callable[[], Any]) -> None:
-        self.ranks, self.describe = ranks, describe
+    def __init__(self, ranks: Ranks, describe: Callable[[], Any], passes: int = 1) -> None:
+        self.ranks, self.describe, self.passes = ranks, describe, passes
+        self.half: int | None = None
+        self._count = 0
         self._traffic: _Traffic | None = None
 
     def of(self, rank: int, count: int) -> slice:
-        """Which of so many windows a rank computes."""
+        """Which of so many windows a rank computes, or has a pass of."""
+        if self._apart(count):
+            taken = self._pass(rank, count)
+            return slice(0) if taken is None else slice(taken // 2, taken // 2 + 1)
         return slice(rank * count // self.ranks.size, (rank + 1) * count // self.ranks.size)
 
     def mine(self, windows: Sequence[Window]) -> Sequence[Window]:
         """The windows that are computed here."""
-        return windows[self.of(self.ranks.rank, len(windows))]
+        self._count, self.half = len(windows), None
+        if self._apart(self._count):
+            taken = self._pass(self.ranks.rank, self._count)
+            if taken is None:
+                self.ranks.trade(Parcels([0] * self.ranks.size), self._word("passes"))  # while others swap theirs
+            else:
+                self.half = taken % 2
+        return windows[self.of(self.ranks.rank, self._count)]
+
+    def swap(self, output_BCFHW: Tensor) -> list[Tensor]:
+        """The outputs of both passes of this rank's window, in order, given the one that was computed here (`half`).
+
+        Raises:
+            RankError: a rank has left, is gone, or is at another place.
+        """
+        taken = self._pass(self.ranks.rank, self._count)
+        assert taken is not None
+        holder = {self._pass(rank, self._count): rank for rank in range(self.ranks.size)}
+        other = holder[taken ^ 1]
+        parcels = Parcels([output_BCFHW.numel() if rank == other else 0 for rank in range(self.ranks.size)])
+        parcels.contents[other].view(output_BCFHW.shape).copy_(output_BCFHW)
+        came = self.ranks.trade(parcels, self._word("passes"))[other][: output_BCFHW.numel()]
+        outputs = [output_BCFHW, came.view(output_BCFHW.shape).clone().to(output_BCFHW.device)]
+        return outputs if taken % 2 == 0 else outputs[::-1]
 
     def exchange(self, result_BCFHW: Tensor, written: Sequence[slice], wanted: Sequence[range], head: range) -> None:
         """Fill in what the others computed, by one collective.
@@ -297,7 +333,7 @@ class WindowShare:
         Raises:
             RankError: a rank has left, is gone, or is at another place.
         """
-        slots_FBCHW, word = result_BCFHW.movedim(2, 0), f"iteration {_digest(self.describe())}"
+        slots_FBCHW, word = result_BCFHW.movedim(2, 0), self._word("iteration")
         if self.ranks.by_nccl(result_BCFHW):
             self._gather(slots_FBCHW, written, word)
             return
@@ -313,9 +349,27 @@ class WindowShare:
                 slots_FBCHW[slots.start : slots.stop] = came.to(slots_FBCHW.device)
 
     def spans(self, written: Sequence[slice]) -> list[range]:
-        """The slots that each rank's neighbouring windows write."""
-        shares = [written[self.of(rank, len(written))] for rank in range(self.ranks.size)]
+        """The slots that each rank's neighbouring windows write. Where two ranks have a window, it is the first's."""
+        count, ranks = len(written), range(self.ranks.size)
+        shares = [written[self.of(rank, count)] for rank in ranks]
+        if self._apart(count):
+            shares = [
+                share if self._pass(rank, count) in range(0, 2 * count, 2) else []
+                for rank, share in zip(ranks, shares, strict=True)
+            ]
         return [range(share[0].start, share[-1].stop) if share else range(0) for share in shares]
+
+    def _apart(self, count: int) -> bool:
+        """Whether each pass of so many windows has a rank of its own."""
+        return self.passes == 2 and 0 < 2 * count <= self.ranks.size
+
+    def _pass(self, rank: int, count: int) -> int | None:
+        """Which of the passes, two for each window, a rank computes where they go apart."""
+        first, following = (r * 2 * count // self.ranks.size for r in (rank, rank + 1))
+        return first if first < following else None
+
+    def _word(self, what: str) -> str:
+        return f"{what} {_digest(self.describe())}"
 
     def _gather(self, slots_FBCHW: Tensor, written: Sequence[slice], word: str) -> None:
         """Everything for everybody: one all-gather of shares, each as long as the longest."""

@@ -15,7 +15,6 @@ from fifo_diffusion.method import (
     NoiseLevels,
     Queue,
     SeededNoise,
-    Share,
     complete_clip,
     diagonal_denoising,
     sample_clip,
@@ -27,6 +26,7 @@ from fifo_diffusion.state import QueueState
 from fifo_diffusion.video.decoder import to_uint8
 
 if TYPE_CHECKING:
+    from fifo_diffusion.distributed import WindowShare
     from fifo_diffusion.pipeline import FIFO
 
 
@@ -80,6 +80,7 @@ class FrameStream(Iterator[np.ndarray]):
         self._decoder = self._model.decoder()
         self._queue: Queue | None = None
         self._loop: Iterator[tuple[int, Tensor]] | None = None
+        self._share: WindowShare | None = None
         self._latents: deque[Tensor] = deque()  # clean, not decoded yet
         self._ready: deque[Tensor] = deque()  # decoded, not handed out yet: (B, 3, H, W) in [0, 1]
         self._shown: Iterator[np.ndarray] | None = None  # given frames that open the video
@@ -373,14 +374,15 @@ class FrameStream(Iterator[np.ndarray]):
         queue = self._queue
         assert queue is not None
         if self._loop is None:
+            self._share = self._shared(queue)
             self._loop = diagonal_denoising(
                 queue,
                 self._layout,
                 self._levels,
-                self._predict,
+                self._predict_share,
                 self._noise,
                 windows_per_batch=lambda: self._windows,
-                share=self._share(queue),
+                share=self._share,
             )
         first, latents = next(self._loop)
         for offset, latent in enumerate(latents.split(1, 2)):
@@ -388,7 +390,7 @@ class FrameStream(Iterator[np.ndarray]):
                 self._latents.append(latent)
         self._prompts.forget_before(queue.frames(self._layout).start)
 
-    def _share(self, queue: Queue) -> Share | None:
+    def _shared(self, queue: Queue) -> "WindowShare | None":
         """This rank's part in the windows, and from here on the same queue on all ranks: rank 0's."""
         if self._ranks is None:
             return None
@@ -396,7 +398,10 @@ class FrameStream(Iterator[np.ndarray]):
         queue.known_BCFHW = self._ranks.replicate(queue.known_BCFHW, "known frames")
         if self._layout.banded:  # its one pass is shared inside the model
             return None
-        return self._ranks.share(queue.latents_BCFHW, lambda: [queue.iteration, self._prompts.to_json()])
+        # Passes go apart in all iterations or in none: on fewer ranks frames are the same to the last bit.
+        enough = self._ranks.size >= 2 * len(self._layout.windows)
+        passes = len(self._model.passes(self._condition([[0]]))) if enough else 1
+        return self._ranks.share(queue.latents_BCFHW, lambda: [queue.iteration, self._prompts.to_json()], passes)
 
     @contextmanager
     def _together(self) -> Iterator[dict[str, Any]]:
@@ -406,9 +411,21 @@ class FrameStream(Iterator[np.ndarray]):
         with self._ranks.together([self._queue.iteration, self._prompts.to_json()]) as ranks:
             yield {"together": ranks}
 
-    def _predict(self, latents_BCFHW: Tensor, timestep_BF: Tensor, windows: Sequence[Sequence[int]]) -> Tensor:
+    def _condition(self, windows: Sequence[Sequence[int]]) -> Any:
         head = self._queue.frames(self._layout)[self._layout.context] if self._queue else 0
-        condition = self._prompts.condition(windows, head)
+        return self._prompts.condition(windows, head)
+
+    def _predict_share(self, latents_BCFHW: Tensor, timestep_BF: Tensor, windows: Sequence[Sequence[int]]) -> Tensor:
+        """As `_predict`; of one window perhaps one pass only, with the other from another rank."""
+        if self._share is None or self._share.half is None:
+            return self._predict(latents_BCFHW, timestep_BF, windows)
+        condition = self._condition(windows)
+        mine = self._model.passes(condition)[self._share.half]
+        output = self._model.predict(latents_BCFHW, timestep_BF, mine).to(self._like.device)
+        return self._model.guided(self._share.swap(output), timestep_BF, condition)
+
+    def _predict(self, latents_BCFHW: Tensor, timestep_BF: Tensor, windows: Sequence[Sequence[int]]) -> Tensor:
+        condition = self._condition(windows)
         banding = self._banding(len(windows[0]))
         at_once = self._windows if banding else len(windows)
         alone = self._ranks is None or not banding

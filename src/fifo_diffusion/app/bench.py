@@ -63,9 +63,9 @@ class OnePassAfterTheOther:
 
     def predict(self, latents_BCFHW: "Tensor", timestep_BF: "Tensor", condition: Any, **banding: Any) -> "Tensor":
         """As `VideoModel.predict`."""
-        outputs = [self._model.predict(latents_BCFHW, timestep_BF, half, **banding) for half in condition.halves()]
-        without, with_text = outputs[0], outputs[-1]
-        return without + condition.guidance_scale * (with_text - without)
+        passes = self._model.passes(condition)
+        outputs = [self._model.predict(latents_BCFHW, timestep_BF, one, **banding) for one in passes]
+        return self._model.guided(outputs, timestep_BF, condition)
 
 
 Load = Callable[[str, str], "FIFO"]

@@ -19,7 +19,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from fifo_diffusion.models.unet3d import TextCondition, UNet3DModel, mixed, rows_of
+from fifo_diffusion.models.pipeline_model import TextCondition, mixed, rows_of
+from fifo_diffusion.models.unet3d import UNet3DModel
 from fifo_diffusion.video.decoder import FrameDecoder
 
 

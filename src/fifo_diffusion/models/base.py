@@ -112,6 +112,16 @@ class VideoModel(ABC):
             RuntimeError: the denoiser returned another shape than it was given.
         """
 
+    def passes(self, condition: Any) -> Sequence[Any]:
+        """A condition for each pass that a prediction takes: with guidance two, first without the prompt, then with it.
+        They can be computed apart, by `predict` each, and put together by `guided`. One, unless a family says
+        otherwise."""
+        return [condition]
+
+    def guided(self, outputs: Sequence[Tensor], timestep_BF: Tensor, condition: Any) -> Tensor:
+        """The prediction after guidance, from those of the `passes` of a condition."""
+        return outputs[0]
+
     def check_bands(self) -> None:
         """Whether `predict` takes `bands`.
 

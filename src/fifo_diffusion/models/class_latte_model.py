@@ -9,7 +9,7 @@ from torch import Tensor
 from fifo_diffusion.method import Bands
 from fifo_diffusion.models.band_table import Together
 from fifo_diffusion.models.latte import LatteModel
-from fifo_diffusion.models.unet3d import TextCondition, mixed, rows_of
+from fifo_diffusion.models.pipeline_model import TextCondition, mixed, rows_of
 
 
 class ClassLatteModel(LatteModel):
@@ -67,19 +67,7 @@ class ClassLatteModel(LatteModel):
         timestep = timestep_BF.to(latents.device).repeat(passes, 1)
         classes = rows_of(condition.text, passes * rows)[..., 0, :]  # (R, D), or (R, F, D)
         output = transformer(latents, timestep, classes)[:, : latents.shape[1]]
-        if output.shape != latents.shape:
-            raise RuntimeError(
-                f"{type(transformer).__name__} returned {tuple(output.shape)} for latents {tuple(latents.shape)}: it "
-                "does not take one timestep per frame"
-            )
-        output = output.float()
-        if passes == 1:
-            return output
-        without, with_class = output[:rows], output[rows:]
-        return without + condition.guidance_scale * (with_class - without)
-
-    def parts(self) -> dict[str, Any]:
-        return {"transformer": self.pipe.transformer, "vae": self.pipe.vae, "scheduler": self.pipe.scheduler}
+        return self.guided(self.checked(output, latents).float().split(rows), timestep_BF, condition)
 
     def close(self) -> None:
         """Nothing was changed."""

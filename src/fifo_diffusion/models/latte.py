@@ -14,14 +14,12 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from fifo_diffusion.method import Bands, NoiseLevels
+from fifo_diffusion.method import Bands
 from fifo_diffusion.models.band_table import Together
-from fifo_diffusion.models.base import VideoModel
 from fifo_diffusion.models.capture import capture
 from fifo_diffusion.models.latte_hooks import LatteHooks
 from fifo_diffusion.models.per_frame import reset_if_compiled
-from fifo_diffusion.models.schedulers import read_levels
-from fifo_diffusion.models.unet3d import TextCondition, output_class, rows_of
+from fifo_diffusion.models.pipeline_model import PipelineModel, TextCondition, latent_size, rows_of
 from fifo_diffusion.video.decoder import FrameDecoder, StreamingDecoder, encode_frames
 
 
@@ -40,7 +38,7 @@ class LatteCondition(TextCondition):
     share: Tensor | None = None
 
 
-class LatteModel(VideoModel):
+class LatteModel(PipelineModel):
     """`LattePipeline`, text to video.
 
     Args:
@@ -88,10 +86,6 @@ class LatteModel(VideoModel):
         return sides[0] * self._factor, sides[1] * self._factor
 
     @property
-    def device(self) -> torch.device:
-        return torch.device(self.pipe._execution_device)
-
-    @property
     def _factor(self) -> int:
         """Pixels per latent, along each side."""
         return 2 ** (len(self.pipe.vae.config.block_out_channels) - 1)
@@ -99,23 +93,7 @@ class LatteModel(VideoModel):
     def latent_shape(self, height: int, width: int) -> tuple[int, int, int]:
         """(C, H, W); height and width must be multiples of the factors of autoencoder and patches together (16)."""
         config, factor = self.pipe.transformer.config, self._factor
-        step = factor * config.patch_size
-        if height < step or width < step or height % step or width % step:
-            near = [max(step, round(x / step) * step) for x in (height, width)]
-            raise ValueError(
-                f"height {height} and width {width} must be multiples of {step}: use {near[0]} and {near[1]}"
-            )
-        return config.in_channels, height // factor, width // factor
-
-    def levels(
-        self, count: int, *, eta: float = 0.0, scheduler_exact: bool = False, published: bool = False
-    ) -> NoiseLevels:
-        if published:
-            raise ValueError(
-                f'compat="published": there is no published FIFO code for {self.family} (only for VideoCrafter and '
-                "Open-Sora Plan): leave compat out"
-            )
-        return read_levels(self.pipe.scheduler, count, eta=eta, scheduler_exact=scheduler_exact)
+        return config.in_channels, *latent_size(height, width, factor * config.patch_size, factor)
 
     def condition(self, prompts: Sequence[str], **call: Any) -> LatteCondition:
         """Each prompt is encoded alone: in a batch these pipelines let padding count."""
@@ -184,39 +162,14 @@ class LatteModel(VideoModel):
         with self._hooks.active(frames):
             output = transformer(latents_NC1HW, timestep_N, encoder_hidden_states=text, **arguments)[0]
         output = output[:, :channels]  # the rest is a learned variance
-        if output.shape != latents_NC1HW.shape:
-            raise RuntimeError(
-                f"{type(transformer).__name__} returned {tuple(output.shape)} for latents "
-                f"{tuple(latents_NC1HW.shape)}: it does not take one timestep per frame"
-            )
-        output = output[:, :, 0].unflatten(0, (-1, frames)).transpose(1, 2).float()
-        if passes == 1:
-            return output
-        without, with_text = output[:rows], output[rows:]
-        return without + condition.guidance_scale * (with_text - without)
+        output = self.checked(output, latents_NC1HW)[:, :, 0].unflatten(0, (-1, frames)).transpose(1, 2)
+        return self.guided(output.float().split(rows), timestep_BF, condition)
 
     def decoder(self) -> StreamingDecoder:
         return FrameDecoder(self.pipe.vae)
 
     def encode(self, frames_FHWC: np.ndarray) -> Tensor:
         return encode_frames(self.pipe.vae, frames_FHWC, self.device)
-
-    def output(self, frames_BFCHW: Tensor, output_type: str) -> Any:
-        result = output_class(self.pipe)
-        if output_type == "latent":
-            return result(frames=frames_BFCHW)
-        video = frames_BFCHW.transpose(1, 2) * 2 - 1
-        return result(frames=self.pipe.video_processor.postprocess_video(video, output_type=output_type))
-
-    def parts(self) -> dict[str, Any]:
-        transformer = getattr(self.pipe.transformer, "_orig_mod", self.pipe.transformer)
-        parts = {
-            "transformer": transformer,
-            "vae": self.pipe.vae,
-            "scheduler": self.pipe.scheduler,
-            "text": self.pipe.text_encoder,
-        }
-        return {name: part for name, part in parts.items() if part is not None}
 
     def close(self) -> None:
         self._hooks.remove()

@@ -12,16 +12,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from fifo_diffusion.method import Bands, NoiseLevels
+from fifo_diffusion.method import Bands
 from fifo_diffusion.models.band_table import Together
-from fifo_diffusion.models.base import VideoModel
 from fifo_diffusion.models.capture import capture
 from fifo_diffusion.models.per_frame import reset_if_compiled
-from fifo_diffusion.models.schedulers import read_levels
-from fifo_diffusion.models.unet3d import TextCondition, mixed, output_class, rows_of
+from fifo_diffusion.models.pipeline_model import PipelineModel, TextCondition, latent_size, mixed, rows_of
 
 
-class TransformerModel(VideoModel):
+class TransformerModel(PipelineModel):
     """A diffusers pipeline around `pipe.transformer`, with guidance in one batched call or in two.
 
     A family says what its denoiser's arguments are called, how it is told one timestep per frame (`install_hooks`,
@@ -55,10 +53,6 @@ class TransformerModel(VideoModel):
         return None
 
     @property
-    def device(self) -> torch.device:
-        return torch.device(self.pipe._execution_device)
-
-    @property
     def size_multiple(self) -> int:
         """What height and width must be multiples of: one patch of the transformer."""
         patch = self.pipe.transformer.config.patch_size
@@ -66,20 +60,8 @@ class TransformerModel(VideoModel):
 
     def latent_shape(self, height: int, width: int) -> tuple[int, int, int]:
         """(C, H, W); height and width must be multiples of the autoencoder's factor times the patch size."""
-        multiple, factor = self.size_multiple, self.pipe.vae_scale_factor_spatial
-        if height < multiple or width < multiple or height % multiple or width % multiple:
-            near = [max(multiple, round(x / multiple) * multiple) for x in (height, width)]
-            raise ValueError(
-                f"height {height} and width {width} must be multiples of {multiple}: use {near[0]} and {near[1]}"
-            )
-        return self.pipe.transformer.config.in_channels, height // factor, width // factor
-
-    def levels(
-        self, count: int, *, eta: float = 0.0, scheduler_exact: bool = False, published: bool = False
-    ) -> NoiseLevels:
-        if published:
-            raise ValueError(f'compat="published": there is no published FIFO code for {self.family}: leave compat out')
-        return read_levels(self.pipe.scheduler, count, eta=eta, scheduler_exact=scheduler_exact)
+        factor = self.pipe.vae_scale_factor_spatial
+        return self.pipe.transformer.config.in_channels, *latent_size(height, width, self.size_multiple, factor)
 
     def condition(self, prompts: Sequence[str], **call: Any) -> TextCondition:
         if getattr(self.pipe.transformer, "is_cache_enabled", False):
@@ -126,22 +108,7 @@ class TransformerModel(VideoModel):
         for text in condition.text.split(1):
             output = self.denoise(latents, timestep, rows_of(text, len(latents)), condition)
             outputs.append(self.checked(output, latents).float())
-        if len(outputs) == 1:
-            return outputs[0]
-        return outputs[0] + self.guidance(condition, timestep) * (outputs[1] - outputs[0])
-
-    def checked(self, output: Tensor, latents: Tensor) -> Tensor:
-        """The output, if it has the latents' shape: some models take a wrong timestep silently."""
-        if output.shape == latents.shape:
-            return output
-        raise RuntimeError(
-            f"{type(self.pipe.transformer).__name__} returned {tuple(output.shape)} for latents "
-            f"{tuple(latents.shape)}: it does not take one timestep per frame"
-        )
-
-    def guidance(self, condition: TextCondition, timestep_RF: Tensor) -> float | Tensor:
-        """Weight of classifier-free guidance, where it is not one number also (R, 1, F, 1, 1)."""
-        return condition.guidance_scale
+        return self.guided(outputs, timestep, condition)
 
     @abstractmethod
     def denoise(self, latents_RCFHW: Tensor, timestep_RF: Tensor, text: Tensor, condition: TextCondition) -> Tensor:
@@ -152,19 +119,6 @@ class TransformerModel(VideoModel):
             text: (R, tokens, D), or with `condition.per_frame` (R, F, tokens, D).
             condition: for its `arguments`.
         """
-
-    def output(self, frames_BFCHW: Tensor, output_type: str) -> Any:
-        result = output_class(self.pipe)
-        if output_type == "latent":
-            return result(frames=frames_BFCHW)
-        video = frames_BFCHW.transpose(1, 2) * 2 - 1
-        return result(frames=self.pipe.video_processor.postprocess_video(video, output_type=output_type))
-
-    def parts(self) -> dict[str, Any]:
-        transformer = getattr(self.pipe.transformer, "_orig_mod", self.pipe.transformer)
-        parts = {"transformer": transformer, "vae": self.pipe.vae, "scheduler": self.pipe.scheduler}
-        parts["text"] = self.pipe.text_encoder
-        return {name: part for name, part in parts.items() if part is not None}
 
     def close(self) -> None:
         if self.hooks is not None:

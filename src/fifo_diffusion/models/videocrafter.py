@@ -27,7 +27,8 @@ from torch import Tensor, nn
 
 from fifo_diffusion.method import NoiseLevels
 from fifo_diffusion.models.key_map import assign, refuse, rename
-from fifo_diffusion.models.unet3d import TextCondition, UNet3DModel
+from fifo_diffusion.models.pipeline_model import TextCondition
+from fifo_diffusion.models.unet3d import UNet3DModel
 from fifo_diffusion.models.videocrafter_unet import VideoCrafterUNet, with_rate
 
 UNET_PREFIX = "model.diffusion_model."

@@ -12,8 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from fifo_diffusion.models.pipeline_model import TextCondition
 from fifo_diffusion.models.transformer import TransformerModel
-from fifo_diffusion.models.unet3d import TextCondition
 from fifo_diffusion.video.timing import LatentTiming
 from fifo_diffusion.video.wan_decoder import WanDecoder, encode_causal
 
