@@ -340,13 +340,12 @@ class WindowShare:
         if self._traffic is None or self._traffic.of != (written, wanted, head):
             self._traffic = _Traffic(self, (written, wanted, head), slots_FBCHW)
         traffic = self._traffic
-        for slots, content in zip(traffic.give, traffic.parcels.contents, strict=True):
-            if len(slots):
-                content.view(-1, *slots_FBCHW.shape[1:]).copy_(slots_FBCHW[slots.start : slots.stop])
-        for slots, content in zip(traffic.take, self.ranks.trade(traffic.parcels, word), strict=True):
-            if len(slots):
-                came = content[: len(slots) * slots_FBCHW[0].numel()].view(-1, *slots_FBCHW.shape[1:])
-                slots_FBCHW[slots.start : slots.stop] = came.to(slots_FBCHW.device)
+        for slots, content in traffic.give:
+            content.copy_(slots_FBCHW[slots])
+        messages = self.ranks.trade(traffic.parcels, word)
+        for slots, rank in traffic.take:
+            came = messages[rank][: slots_FBCHW[slots].numel()].view_as(slots_FBCHW[slots])
+            slots_FBCHW[slots] = came.to(slots_FBCHW.device)
 
     def spans(self, written: Sequence[slice]) -> list[range]:
         """The slots that each rank's neighbouring windows write. Where two ranks have a window, it is the first's."""
@@ -393,9 +392,13 @@ class _Traffic:
         spans, me, size = share.spans(written), share.ranks.rank, share.ranks.size
         needs = [[head, *wanted[share.of(rank, len(wanted))]] for rank in range(size)]
         needs[0] = [range(len(like_FBCHW))]
-        self.give = [_needed(spans[me], needs[rank]) if rank != me else range(0) for rank in range(size)]
-        self.take = [_needed(spans[rank], needs[me]) if rank != me else range(0) for rank in range(size)]
-        self.parcels = Parcels([like_FBCHW[0].numel() * len(slots) for slots in self.give])
+        others = [rank for rank in range(size) if rank != me]
+        give = {rank: slots for rank in others if (slots := _needed(spans[me], needs[rank]))}
+        self.parcels = Parcels([like_FBCHW[0].numel() * len(give.get(rank, ())) for rank in range(size)])
+        contents = {rank: self.parcels.contents[rank].view(-1, *like_FBCHW.shape[1:]) for rank in give}
+        self.give = [(slice(slots.start, slots.stop), contents[rank]) for rank, slots in give.items()]
+        take = {rank: slots for rank in others if (slots := _needed(spans[rank], needs[me]))}
+        self.take = [(slice(slots.start, slots.stop), rank) for rank, slots in take.items()]
 
 
 def _needed(span: range, needs: Sequence[range]) -> range:

@@ -3,6 +3,7 @@
 import itertools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Protocol
 
 import torch
@@ -115,7 +116,7 @@ class Queue:
     def levels(self, layout: QueueLayout) -> list[int]:
         """Level of each padded slot in this iteration; higher than the layout's during a warm-up from noise."""
         least = layout.levels - 1 - self.iteration if self.from_noise else 0
-        return [max(level, least) for level in layout.slot_levels]
+        return [max(level, least) for level in layout.slot_levels] if least > 0 else list(layout.slot_levels)
 
     def front(self, layout: QueueLayout, later: int = 0) -> int:
         """First padded slot that holds a frame to be computed, so many iterations later: known frames ahead of it need
@@ -170,18 +171,16 @@ def diagonal_denoising(
         snapshot = _with_known_frames(queue, layout, levels, noise)
         result = memory[:, :, : layout.size]
         result[:, :, :front] = snapshot[:, :, :front]
-        windows, whole_first = layout.windows_from(front), queue.lags or queue.warming_up(layout)
+        windows, written, wanted = _plan(layout, front, queue.front(layout, 1), queue.lags or queue.warming_up(layout))
         for some in _chunks(windows if share is None else share.mine(windows), windows_per_batch()):
             inputs = torch.cat([snapshot[:, :channels, w.start : w.stop] for w in some])
             rows = torch.stack([level[w.start : w.stop] for w in some]).repeat_interleave(len(snapshot), 0)
             output = predict(inputs, levels.timestep[rows], [frames[w.start : w.stop] for w in some])
             for w, prediction in zip(some, output.chunk(len(some)), strict=True):
-                kept = _written(w, whole_first)
+                kept = written[windows.index(w)]
                 prediction = prediction[:, :, kept.start - w.start :]
                 result[:, :, kept] = _step(levels, snapshot[:, :, kept], prediction, level[kept], frames[kept], noise)
         if share is not None:
-            wanted = [_wanted(w, layout) for w in layout.windows_from(queue.front(layout, 1))]
-            written = [_written(w, whole_first) for w in windows]
             share.exchange(result, written, wanted, range(0 if queue.lags else context, context + b))
         head = result[:, :, context : context + b].clone()
         if queue.lags:
@@ -268,6 +267,17 @@ def complete_clip(
 
 def _later(noise: Noise, by: int) -> Noise:
     return lambda frame, level: noise(frame, level + by)
+
+
+@lru_cache(maxsize=16)
+def _plan(
+    layout: QueueLayout, front: int, following: int, whole_first: bool
+) -> tuple[tuple[Window, ...], list[slice], list[range]]:
+    """The windows of an iteration, what each writes, and what each of the next one reads. The same again and again once
+    the queue is full; of queues that begin at these padded slots, in this iteration and in the next."""
+    windows = layout.windows_from(front)
+    wanted = [_wanted(window, layout) for window in layout.windows_from(following)]
+    return windows, [_written(window, whole_first) for window in windows], wanted
 
 
 def _written(window: Window, whole_first: bool) -> slice:
