@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from fifo_diffusion.app.speed import known_speed, speed_file
 from fifo_diffusion.cli import main
@@ -118,6 +119,22 @@ def test_schedule_and_given_start():
     assert np.array_equal(read_frames("many", first=4), read_frames("one", first=4))
     assert generate(BALL, "--start", "one/", "--include-start", "--num-frames", "7", "-o", "longer/") == 0
     assert np.array_equal(read_frames("longer", first=6), read_frames("one"))
+
+
+def test_compile(monkeypatch, capsys):
+    """The whole denoiser, in place; and what is said where there is no C++ compiler."""
+    found = []
+    monkeypatch.setattr(torch.nn.Module, "compile", lambda self, **how: found.append((type(self).__name__, how)))
+    assert generate(BALL, "-o", "ball/", "--num-frames", "2", "--compile") == 0
+    assert found == [("UNet3DConditionModel", {"dynamic": False})]
+
+    def fail(*_, **__):
+        raise RuntimeError("InvalidCxxCompiler: No working C++ compiler found")
+
+    monkeypatch.setattr(torch.nn.Module, "compile", fail)
+    capsys.readouterr()
+    assert generate(BALL, "-o", "ball2/", "--num-frames", "2", "--compile") == 1
+    assert "install g++, or leave it out" in capsys.readouterr().err.splitlines()[-1]
 
 
 def test_banded_lookahead(capsys):

@@ -87,6 +87,19 @@ def test_batched_windows(fifo, setting):
     assert same(frames(fifo.stream("a cat", seed=0, num_frames=8, **SMALL | setting)), plain)
 
 
+@pytest.mark.parametrize("compiled", [False, True])
+def test_a_compiled_model_is_given_two_shapes(monkeypatch, compiled):
+    """While the queue fills there may be any number of windows: compiling each would take minutes every time."""
+    sizes = set()
+    with FIFO(tiny.pipeline(**tiny.LIGHT)) as own:
+        predict = own.model.predict
+        right = frames(own.stream("a cat", seed=0, num_frames=6, **SMALL))
+        monkeypatch.setattr(type(own.model), "compiled", compiled)
+        monkeypatch.setattr(own.model, "predict", lambda x, *rest: sizes.add(len(x)) or predict(x, *rest))
+        assert same(frames(own.stream("a cat", seed=0, num_frames=6, windows_per_batch=4, **SMALL)), right)
+    assert sizes == ({1, 4} if compiled else {1, 2, 3, 4})
+
+
 def test_out_of_memory_halves_the_batch(fifo, monkeypatch):
     plain = frames(fifo.stream("a cat", seed=0, num_frames=6, **SMALL))
     predict, sizes = fifo.model.predict, []

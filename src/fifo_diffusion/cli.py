@@ -83,6 +83,7 @@ def generate(
     dtype: options.Dtype = None,
     device: options.Device = None,
     offload_text_encoder: options.OffloadTextEncoder = False,
+    compile: options.Compile = False,
     scale: options.Scale = None,
     overwrite: options.Overwrite = False,
     prompts: options.Prompts = None,

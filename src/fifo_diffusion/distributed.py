@@ -306,7 +306,11 @@ class WindowShare:
                 self.ranks.trade(Parcels([0] * self.ranks.size), self._word("passes"))  # while others swap theirs
             else:
                 self.half = taken % 2
-        return windows[self.of(self.ranks.rank, self._count)]
+        return self.part(windows)
+
+    def part(self, windows: Sequence[Window]) -> Sequence[Window]:
+        """Those of so many windows that would be computed here."""
+        return windows[self.of(self.ranks.rank, len(windows))]
 
     def swap(self, output_BCFHW: Tensor) -> list[Tensor]:
         """The outputs of both passes of this rank's window, in order, given the one that was computed here (`half`).

@@ -424,7 +424,17 @@ class FrameStream(Iterator[np.ndarray]):
         output = self._model.predict(latents_BCFHW, timestep_BF, mine).to(self._like.device)
         return self._model.guided(self._share.swap(output), timestep_BF, condition)
 
+    @property
+    def _usual(self) -> int:
+        """How many windows go through the model at once here when the queue is full."""
+        windows = self._layout.windows
+        return min(self._windows, len(windows if self._share is None else self._share.part(windows)))
+
     def _predict(self, latents_BCFHW: Tensor, timestep_BF: Tensor, windows: Sequence[Sequence[int]]) -> Tensor:
+        if 1 < len(windows) < self._usual and self._model.compiled:
+            # One by one: two shapes are compiled in all, and not each that occurs while the queue fills.
+            rows = zip(*(x.split(len(self.settings.seeds)) for x in (latents_BCFHW, timestep_BF)), windows, strict=True)
+            return torch.cat([self._predict(latents, timestep, [window]) for latents, timestep, window in rows])
         condition = self._condition(windows)
         banding = self._banding(len(windows[0]))
         at_once = self._windows if banding else len(windows)

@@ -80,7 +80,7 @@ def running(load: Load, setting: Setting, device: str, arguments: dict[str, Any]
     dtype = setting.dtype or ("bfloat16" if device == "cpu" else "float16")
     fifo = load(device, dtype)
     if setting.compiled:
-        fifo.pipe.unet.compile(dynamic=False)
+        fifo.model.compile()
     if setting.passes:
         fifo = FIFO(fifo.pipe, model=OnePassAfterTheOther(fifo.model))  # type: ignore[arg-type]
     first = fifo.stream(PROMPT, seed=0, start="noise", **arguments)

@@ -50,6 +50,8 @@ def explain(error: Exception) -> CliError:
     text = in_shell_words(str(error))
     if type(error).__name__ == "OutOfMemoryError" or "out of memory" in text.lower():
         return CliError(OUT_OF_MEMORY)
+    if "InvalidCxxCompiler" in text:
+        return CliError("--compile wants a C++ compiler on a CPU, and there is none: install g++, or leave it out")
     if isinstance(error, VideoFileError | OSError) or type(error).__name__ == "RankError":
         return CliError(text)
     return CliError(f"unexpected {type(error).__name__}: {text} (add --debug to see where)")

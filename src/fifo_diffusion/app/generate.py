@@ -93,6 +93,8 @@ def _load(plan: Plan, ranks: "Ranks | None" = None) -> Any:
             offload_text_encoder="offload_text_encoder" in plan.request.given,
             group=ranks,
         )
+        if "compile" in plan.request.given:
+            fifo.model.compile()
     told = plan.request.get("fps_condition") or (plan.state and plan.state.notes["fps_condition"])
     if told:
         fifo.model.fps_condition = told

@@ -233,6 +233,14 @@ OffloadTextEncoder = Annotated[
         help="Keep the text encoder in host memory, but while it encodes a prompt: room on the GPU for the rest.",
     ),
 ]
+Compile = Annotated[
+    bool,
+    option(
+        "--compile",
+        panel=MODEL,
+        help="torch.compile the model: faster frames after minutes of compiling. On a CPU it wants a C++ compiler.",
+    ),
+]
 Compat = Annotated[
     Profile | None,
     option(metavar="published", panel=METHOD, help="published: do what the paper's published code does."),

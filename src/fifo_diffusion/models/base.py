@@ -122,6 +122,19 @@ class VideoModel(ABC):
         """The prediction after guidance, from those of the `passes` of a condition."""
         return outputs[0]
 
+    def compile(self) -> None:
+        """`torch.compile` of the denoiser.
+
+        Raises:
+            ValueError: it cannot be, which is so unless a family says otherwise.
+        """
+        raise ValueError(f"{self.family} models cannot be compiled here: leave --compile out")
+
+    @property
+    def compiled(self) -> bool:
+        """Whether the denoiser is. Then `predict` should be called with few different shapes."""
+        return False
+
     def check_bands(self) -> None:
         """Whether `predict` takes `bands`.
 

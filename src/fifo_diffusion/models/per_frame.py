@@ -69,5 +69,10 @@ def reset_if_compiled(module: nn.Module) -> None:
     PyTorch can only forget everything that it has compiled in this process; other compiled models are traced again at
     their next call too.
     """
-    if hasattr(module, "_orig_mod") or getattr(module, "_compiled_call_impl", None) is not None:
+    if is_compiled(module):
         torch.compiler.reset()
+
+
+def is_compiled(module: nn.Module) -> bool:
+    """By `torch.compile(module)` or `module.compile()`."""
+    return hasattr(module, "_orig_mod") or getattr(module, "_compiled_call_impl", None) is not None

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from fifo_diffusion.method import NoiseLevels
 from fifo_diffusion.models.base import VideoModel
+from fifo_diffusion.models.per_frame import is_compiled
 from fifo_diffusion.models.schedulers import read_levels
 
 
@@ -51,6 +52,14 @@ class PipelineModel(VideoModel):
     def denoiser(self) -> Any:
         """The pipeline's, as it stands there now."""
         return getattr(self.pipe, self.denoiser_name)
+
+    def compile(self) -> None:
+        """In place, each shape by itself; may be done at any time, and by the user as well."""
+        self.denoiser.compile(dynamic=False)
+
+    @property
+    def compiled(self) -> bool:
+        return is_compiled(self.denoiser)
 
     @property
     def device(self) -> torch.device:

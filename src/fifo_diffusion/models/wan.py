@@ -88,6 +88,11 @@ class WanModel(TransformerModel):
         with self.hooks.active(timestep_RF.shape[1], condition.per_frame):
             return transformer(latents_RCFHW, timestep_RF.flatten(), text, **condition.arguments)[0]
 
+    def compile(self) -> None:
+        super().compile()
+        if self._second is not None:
+            self._second.compile(dynamic=False)
+
     def parts(self) -> dict[str, Any]:
         return super().parts() | ({} if self._second is None else {"transformer_2": self._second})
 
