@@ -115,12 +115,17 @@ class VideoModelContract:
         assert distance(found, alone) < TOLERANCE
 
     def test_guidance_in_two_passes_is_guidance_in_one(self, model):
-        condition = self.condition(model, self.prompts)
+        """Two videos with a text each, then two windows in which the text changes from frame to frame."""
         x, t = self.latents(model, 2), self.rising(model, 2)
-        without, with_text = (model.predict(x, t, half) for half in condition.halves())
-        found = model.predict(x, t, condition)
-        assert distance(found, without + self.guidance_scale * (with_text - without)) < TOLERANCE
-        assert distance(found, with_text + self.guidance_scale * (without - with_text)) > 100 * TOLERANCE
+        weight = torch.linspace(0, 1, self.frames)
+        changing = torch.stack([weight, 1 - weight], 1).expand(2, -1, -1)
+        of_frames = model.mix([self.condition(model, (prompt,)) for prompt in self.prompts], changing)
+        for condition in (self.condition(model, self.prompts), of_frames):
+            without, with_text = (model.predict(x, t, half) for half in model.passes(condition))
+            found = model.predict(x, t, condition)
+            assert distance(found, without + self.guidance_scale * (with_text - without)) < TOLERANCE
+            assert distance(found, model.guided([without, with_text], t, condition)) < TOLERANCE
+            assert distance(found, model.guided([with_text, without], t, condition)) > 100 * TOLERANCE
 
     def test_a_batch_of_videos_is_the_videos_one_by_one(self, model):
         x, t = self.latents(model, 2), self.rising(model, 2)

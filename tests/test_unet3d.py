@@ -12,7 +12,7 @@ from diffusers.models.transformers.transformer_temporal import TransformerTempor
 import contract
 import golden
 import tiny
-from fifo_diffusion.models import registry
+from fifo_diffusion.models import registry, unet3d
 from fifo_diffusion.models.per_frame import PerFrameHooks
 from fifo_diffusion.models.videocrafter import add_fps
 
@@ -35,6 +35,16 @@ class UNet3DContract(contract.VideoModelContract):
         TemporalConvLayer.forward = lambda self, x, *a, **k: x
         yield
         TransformerTemporalModel.forward, TemporalConvLayer.forward = saved
+
+    def test_large_windows_on_a_cpu_take_two_passes(self, model, monkeypatch):
+        condition, x, t = self.condition(model, self.prompts), self.latents(model, 2), self.rising(model, 2)
+        rows, predictions = [], []
+        model.pipe.unet.register_forward_pre_hook(lambda _unet, inputs: rows.append(len(inputs[0])))
+        for limit in (x[0, 0].numel() * 4, x[0, 0].numel() * 4 - 1):
+            monkeypatch.setattr(unet3d, "CPU_TOGETHER_BYTES", limit)
+            predictions.append(model.predict(x, t, condition))
+        assert rows == [4, 2, 2]
+        assert golden.distance(*predictions) < 1e-5
 
 
 class TestTextToVideo(UNet3DContract):

@@ -42,7 +42,7 @@ def settings(windows: int, compiled: bool = False) -> list[Setting]:
     """What is compared where an iteration has so many windows; the plain path comes first."""
     rows = [
         Setting(PLAIN, passes=True),
-        Setting("guidance in one pass"),
+        Setting("guidance as by default"),
         Setting("and 2 windows at once", windows=2),
         Setting(f"and all {windows} at once", windows=windows),
         Setting("half precision, windows as by default", dtype=None, windows=None),

@@ -18,6 +18,10 @@ from fifo_diffusion.models.per_frame import PerFrameHooks, reset_if_compiled
 from fifo_diffusion.models.pipeline_model import PipelineModel, TextCondition, latent_size, mixed, rows_of
 from fifo_diffusion.video.decoder import FrameDecoder, encode_frames
 
+CPU_TOGETHER_BYTES = 8192
+"""On a CPU, larger windows (frames x height x width of the latents, in bytes) go through the U-Net one pass after the
+other: of what lies between, less fits into the caches. Measured: docs/performance.md."""
+
 
 class UNet3DModel(PipelineModel):
     """A diffusers text-to-video pipeline around `UNet3DConditionModel`.
@@ -88,6 +92,10 @@ class UNet3DModel(PipelineModel):
         together: Together | None = None,
     ) -> Tensor:
         unet, passes = self.pipe.unet, len(condition.text)
+        if passes > 1 and not self._passes_together(latents_BCFHW):
+            how: dict[str, Any] = {"bands": bands, "pieces": pieces, "together": together}
+            outputs = [self.predict(latents_BCFHW, timestep_BF, half, **how) for half in self.passes(condition)]
+            return self.guided(outputs, timestep_BF, condition)
         own = OwnFrames(latents_BCFHW.shape[2], together)
         if together is not None:
             part = slice(own.range.start, own.range.stop)
@@ -100,6 +108,11 @@ class UNet3DModel(PipelineModel):
             output = self._denoise(latents, timestep, condition)
         outputs = self.checked(output, latents).float().split(len(latents_BCFHW))
         return own.whole(self.guided(outputs, timestep_BF, condition), 2)
+
+    def _passes_together(self, latents_BCFHW: Tensor) -> bool:
+        """Whether the passes of guidance are one batch: on a CPU only where that is not slower."""
+        one = latents_BCFHW[0, 0].numel() * self.pipe.unet.dtype.itemsize
+        return latents_BCFHW.device.type != "cpu" or one <= CPU_TOGETHER_BYTES
 
     def _denoise(self, latents_RCFHW: Tensor, timestep_RF: Tensor, condition: TextCondition) -> Tensor:
         """The U-Net on R = passes x windows x videos rows, in this order."""
