@@ -6,7 +6,9 @@ Every part is built at its published size on PyTorch's meta device, where tensor
 is made there, and what is alive at each moment is added up: weights and activations in half precision (2 bytes), text
 embeddings and latents. Attention is counted as the fused kernels that half precision uses on GPUs, which keep no
 matrix of scores. Not counted: what kernels need to work (cuDNN's workspaces), PyTorch's and CUDA's own memory and gaps
-between tensors. So this is a lower bound. Writes docs/results/model_memory.json.
+between tensors. So this is a lower bound. For models that decode frame by frame the arithmetic is counted as well: how
+much of an iteration is the decoding of its frame, which is the most that could be won by hiding it. Writes
+docs/results/model_memory.json.
 """
 
 import sys
@@ -19,11 +21,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import FlopCounterMode
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "tests"))
 
 import common  # noqa: E402
+from diffusers import AutoencoderKL  # noqa: E402
 
 import published  # noqa: E402
 from fifo_diffusion.method import QueueLayout  # noqa: E402
@@ -80,6 +84,13 @@ def activations(module: nn.Module, work: Callable[[], Any]) -> float:
     return alive.most / GB
 
 
+def teraflops(work: Callable[[], Any]) -> float:
+    """Floating point operations (an addition or a multiplication each), in 10^12."""
+    with torch.no_grad(), FlopCounterMode(display=False) as counted:
+        work()
+    return counted.get_total_flops() / 1e12
+
+
 def weights(*modules: nn.Module) -> float:
     """GB of all parameters in half precision."""
     return sum(p.numel() for module in modules for p in module.parameters()) * 2 / GB
@@ -107,8 +118,6 @@ def t5_xxl() -> nn.Module:
 
 
 def image_autoencoder() -> nn.Module:
-    from diffusers import AutoencoderKL
-
     return AutoencoderKL(
         block_out_channels=(128, 256, 512, 512),
         down_block_types=("DownEncoderBlock2D",) * 4,
@@ -214,7 +223,14 @@ def measure(name: str, layout: QueueLayout, latent: tuple[int, int], build: Call
         "total_text_offloaded": resident + max(most, found["text_encoder"]),
         "total_all_windows": resident + found["text_encoder"] + max(found["all_windows"], found["decoding"]),
     }
-    found = {key: round(value, 2) if isinstance(value, float) else value for key, value in found.items()}
+    if isinstance(vae, AutoencoderKL):
+        window, frame = teraflops(lambda: run(2)), teraflops(lambda: vae.decode(half(1, 4, *latent)))
+        found |= {"teraflops_window": window, "teraflops_decoding": frame}
+        found["decoding_share"] = round(frame / (windows * window), 4)
+    found = {
+        key: round(value, 2) if isinstance(value, float) and key != "decoding_share" else value
+        for key, value in found.items()
+    }
     print(found)
     return found
 

@@ -6,7 +6,8 @@ A stand-in denoiser sleeps for a fixed time per window and computes nothing, so 
 the exchange over loopback (Gloo), the step, the queue. n = 4 with lookahead, f = 16: 8 windows. Latents have the size
 of VideoCrafter2's (4 x 40 x 64), and for 8 ranks also that of toybox's (4 x 8 x 8), which tells waiting for each other
 from copying. Besides: one window of which two ranks compute a pass of guidance each; and 8 and 9 ranks where rank 0
-also sleeps for `--decode` after each iteration, as if it decoded and wrote a frame. All settings take turns
+also sleeps for `--decode` after each iteration, as if it decoded and wrote a frame. Each process keeps to one core
+(Linux), with more processes than cores several to each. All settings take turns
 (`--repeats`); of each the median over all its iterations counts, and the time that rank 0's process was computing.
 Writes docs/results/ranks.json.
 """
@@ -72,6 +73,9 @@ def rank(index: int, setting: Setting, given: argparse.Namespace) -> None:
     from fifo_diffusion.models.schedulers import read_levels
 
     torch.set_num_threads(1)
+    if hasattr(os, "sched_setaffinity"):  # launchers bind processes to cores too
+        cores = sorted(os.sched_getaffinity(0))
+        os.sched_setaffinity(0, {cores[index % len(cores)]})
     layout, noise, size = setting.layout, SeededNoise([0], setting.latents), setting.ranks
     levels = read_levels(_scheduler(), layout.levels, eta=given.eta)
 
