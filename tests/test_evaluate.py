@@ -1,8 +1,12 @@
 """`fifo-diffusion evaluate` on a tiny random model: tables, resuming, and what happens to bad input."""
 
 import json
+import os
+import signal
 import subprocess
 import sys
+import threading
+import time
 
 import numpy as np
 import pytest
@@ -131,6 +135,50 @@ def test_stopped_it_goes_on_where_it_was(evaluated, monkeypatch):
     assert report["results"]["quality"] == whole
     evaluated()
     assert len(names) == 4  # nothing is left to do
+
+
+def test_several_tasks_at_a_time(tmp_path, monkeypatch):
+    """As many as were asked for; those that are timed alone, after the others; one that fails stops no other."""
+    running, most, order = set(), {}, []
+
+    def task(payload, result):
+        kind = payload["kind"]
+        running.add(result)
+        time.sleep(0.05)
+        most[kind] = max(most.get(kind, 0), len(running))
+        running.remove(result)
+        order.append(kind)
+        return {"error": "a bad day", "out_of_memory": False} if len(order) == 1 else {}
+
+    monkeypatch.setattr(evaluate, "run_task", task)
+    config = Config.from_json({"model": "toybox", **SMALL, "tables": ["cost", "quality", "ablation"]}, "x")
+    results = evaluate.Results(config, tmp_path)
+    evaluate._do_all(results, 3, quiet=True, debug=False)
+    assert most == {"videos": 3, "cost": 1}
+    assert order == sorted(order, reverse=True)
+    assert len(results.errors) == 1
+    assert len(results.found) == len(order) - 1
+
+
+def test_interrupted_nothing_goes_on_behind(tmp_path, monkeypatch):
+    """Ctrl-C ends the processes of all tasks, and none of them counts as done."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a background shell hands down an ignored one
+    sleeping = [sys.executable, "-c", "import time; time.sleep(600)"]
+    stock = subprocess.Popen
+    monkeypatch.setattr(evaluate_worker.subprocess, "Popen", lambda _command, **how: stock(sleeping, **how))
+    config = Config.from_json({"model": "toybox", **SMALL}, "x")
+    interrupt = threading.Timer(1, lambda: os.kill(os.getpid(), signal.SIGINT))
+    interrupt.start()
+    began = time.monotonic()
+    (tmp_path / "parts").mkdir()
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            evaluate._do_all(evaluate.Results(config, tmp_path), 2, quiet=True, debug=False)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert not list((tmp_path / "parts").iterdir())
+    assert not evaluate_worker._RUNNING
+    assert time.monotonic() < began + 60
 
 
 def test_a_configuration_makes_a_row_again(evaluated, tmp_path, capsys):
@@ -274,9 +322,9 @@ def test_a_task_in_a_process_of_its_own(model, tmp_path):
     ],
 )
 def test_a_process_that_dies_is_a_result(tmp_path, monkeypatch, body, expected):
-    real = subprocess.run
+    real = subprocess.Popen
     monkeypatch.setattr(
-        evaluate_worker.subprocess, "run", lambda command, **more: real([sys.executable, "-c", body], **more)
+        evaluate_worker.subprocess, "Popen", lambda command, **more: real([sys.executable, "-c", body], **more)
     )
     found = evaluate_worker.run_task({}, tmp_path / "a.json")
     assert expected[0] in found["error"]

@@ -3,6 +3,7 @@
 import json
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from fifo_diffusion.app.errors import CliError, one_line, usage
 from fifo_diffusion.app.evaluate_config import TABLES, Config, default_prompts, default_rows
 from fifo_diffusion.app.evaluate_tasks import Task, tasks
-from fifo_diffusion.app.evaluate_worker import run_task
+from fifo_diffusion.app.evaluate_worker import run_task, stop_tasks
 from fifo_diffusion.app.progress import duration, say
 
 if TYPE_CHECKING:
@@ -48,8 +49,7 @@ def run(options: dict[str, Any]) -> int:
     results = Results(config, folder)
     _open_folder(results)
     try:
-        for number, task in enumerate(todo := tasks(results.config, folder), 1):
-            _do(results, task, f"[{number}/{len(todo)}] {task.title}", quiet, bool(options.get("debug")))
+        _do_all(results, options.get("jobs") or 1, quiet, bool(options.get("debug")))
     except KeyboardInterrupt:
         say("\nstopped; the same command goes on where it was")
         return 130
@@ -61,6 +61,27 @@ def run(options: dict[str, Any]) -> int:
         say(f"fifo-diffusion: {error}")
     print(folder / "report.html")
     return 1 if results.errors else 0
+
+
+def _do_all(results: Results, jobs: int, quiet: bool, debug: bool) -> None:
+    """All tasks; so many at a time, but for those whose time and memory are measured."""
+    todo = tasks(results.config, results.folder)
+    titled = [(task, f"[{number}/{len(todo)}] {task.title}") for number, task in enumerate(todo, 1)]
+    alone = [pair for pair in titled if pair[0].payload["kind"] == "cost"]
+    pool = ThreadPoolExecutor(jobs)
+    others = [pool.submit(_do, results, *pair, quiet, debug) for pair in titled if pair not in alone]
+    try:
+        for other in others:
+            other.result()
+        for task, title in alone:
+            _do(results, task, title, quiet, debug)
+    except BaseException:
+        pool.shutdown(wait=False, cancel_futures=True)
+        while not all(other.done() for other in others):  # one may just have been about to start
+            stop_tasks()
+            time.sleep(0.05)
+        raise
+    pool.shutdown()
 
 
 def _do(results: Results, task: Task, title: str, quiet: bool, debug: bool) -> None:
@@ -85,7 +106,7 @@ def _do(results: Results, task: Task, title: str, quiet: bool, debug: bool) -> N
 def _config(options: dict[str, Any]) -> Config:
     given = {name: value for name, value in options.items() if value is not None}
     if "config" in given:
-        allowed = ("config", "output", "methods", "table", "quiet", "debug")
+        allowed = ("config", "output", "methods", "table", "jobs", "quiet", "debug")
         if others := [name for name in given if name not in allowed and given[name] is not False]:
             raise usage(f"--config says everything: leave --{others[0].replace('_', '-')} out")
         config = Config.read(Path(given["config"]))

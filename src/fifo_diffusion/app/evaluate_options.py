@@ -4,7 +4,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
-from fifo_diffusion.app.options import FILES, LENGTH, OTHERS, at_least, option
+from fifo_diffusion.app.options import FILES, LENGTH, MODEL, OTHERS, at_least, option
 
 
 class Table(StrEnum):
@@ -99,6 +99,15 @@ Features = Annotated[
         panel=FILES,
         help="i3d_torchscript.pt, for Fréchet distances in I3D's features. [dim]Default: a small network of our own, "
         "for toybox.[/dim]",
+    ),
+]
+Jobs = Annotated[
+    int | None,
+    option(
+        check=at_least(1),
+        metavar="N",
+        panel=MODEL,
+        help="Tasks at a time, but for those that are timed: each loads the model. [dim]Default: 1.[/dim]",
     ),
 ]
 ClipModel = Annotated[

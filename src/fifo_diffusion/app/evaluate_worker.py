@@ -21,6 +21,15 @@ from fifo_diffusion.app.evaluate_config import OWN
 MEMORY = ("out of memory", "not enough memory", "can't allocate memory", "cannot allocate memory")
 
 
+_RUNNING: set[subprocess.Popen] = set()
+
+
+def stop_tasks() -> None:
+    """End what other threads are running. Not by SIGKILL, which would look like a lack of memory."""
+    for process in list(_RUNNING):
+        process.terminate()
+
+
 def run_task(task: dict[str, Any], result: Path) -> dict[str, Any]:
     """Do a task in a new process.
 
@@ -28,7 +37,15 @@ def run_task(task: dict[str, Any], result: Path) -> dict[str, Any]:
         what it found, or {"error": one line, "out_of_memory": whether that was it}.
     """
     command = [sys.executable, "-m", "fifo_diffusion.app.evaluate_worker"]
-    done = subprocess.run(command, input=json.dumps(task | {"result": str(result)}), text=True, check=False)
+    with subprocess.Popen(command, stdin=subprocess.PIPE, text=True) as done:
+        _RUNNING.add(done)
+        try:
+            done.communicate(json.dumps(task | {"result": str(result)}))
+        except BaseException:
+            done.kill()
+            raise
+        finally:
+            _RUNNING.discard(done)
     if done.returncode == 0:
         return json.loads(result.read_text())
     if done.returncode < 0:

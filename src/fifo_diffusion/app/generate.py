@@ -237,7 +237,8 @@ class _Run:
     def _remember_speed(self, seconds: float, frames: int) -> None:
         cost, done = cost_of(self.plan), self.plan.done
         forwards = cost.until(frames) - cost.until(done)
-        if frames > done and forwards > 0 and self.fifo.ranks is None:
+        usual = self.fifo.ranks is None and not self.fifo.model.compiled
+        if frames > done and forwards > 0 and usual:
             remember_speed(_speed_key(self.plan), seconds / forwards)
 
     def _say_goodbye(self, frames: int) -> None:
