@@ -99,6 +99,12 @@ def apart(fifo: FIFO, rank: int, arguments: dict[str, Any]) -> tuple[torch.Tenso
     return latents, rows[-3:]
 
 
+def apart_gathered(fifo: FIFO, rank: int, arguments: dict[str, Any]) -> tuple[torch.Tensor, list[int]]:
+    """The same, what was written being exchanged as NCCL does it on GPUs."""
+    fifo.ranks.by_nccl = lambda _tensor: True
+    return apart(fifo, rank, arguments)
+
+
 def gathered(fifo: FIFO, rank: int, saved: str) -> dict[str, Any]:
     """The same, exchanged as NCCL does it on GPUs."""
     fifo.ranks.by_nccl = lambda _tensor: True

@@ -49,12 +49,15 @@ def test_the_same_frames_on_any_number_of_ranks(fifo, alone, tmp_path, size, wor
         assert np.array_equal(resumed, expected["resumed"])
 
 
-@pytest.mark.parametrize(("size", "lookahead"), [(2, False), (3, False), (4, True), (5, True)])
-def test_the_passes_of_guidance_on_ranks_of_their_own(fifo, tmp_path, size, lookahead):
+@pytest.mark.parametrize(
+    ("size", "lookahead", "work"),
+    [(2, False, "apart"), (3, False, "apart_gathered"), (4, True, "apart_gathered"), (5, True, "apart")],
+)
+def test_the_passes_of_guidance_on_ranks_of_their_own(fifo, tmp_path, size, lookahead, work):
     """With twice as many ranks as windows. Equal up to the rounding of fewer rows at once; odd ranks are idle."""
     arguments = ETA | SMALL | {"num_partitions": 1, "lookahead": lookahead}
     expected = fifo.stream(rank_workers.SCHEDULE, **arguments).collect("latent").frames
-    found = on_ranks(rank_workers.apart, size, tmp_path / "ranks", arguments)
+    found = on_ranks(getattr(rank_workers, work), size, tmp_path / "ranks", arguments)
     for latents, rows in found[size % 2 :]:
         assert (latents - expected).norm() < 1e-5 * expected.norm()
         assert rows == [1, 1, 1]
