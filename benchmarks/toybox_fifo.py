@@ -4,6 +4,7 @@
     python benchmarks/toybox_fifo.py score
     python benchmarks/toybox_fifo.py run --out work/banded --lookahead banded        (and no; --frames 500 is shorter)
     python benchmarks/toybox_fifo.py score --out work/banded --lookahead banded --name toybox_fifo_banded
+    python benchmarks/toybox_fifo.py compare --name toybox_fifo_banded       (with toybox_fifo, video by video)
 
 `run` makes 2,000 frames for each of eight captions that name combinations never trained on (three shapes, two
 landscapes, three robots), all captions of a share as one batch. Frames and state are written every 100 frames into
@@ -24,6 +25,7 @@ from pictures import sheet
 
 from fifo_diffusion import FIFO, QueueState
 from fifo_diffusion.evaluation.measures import drift
+from fifo_diffusion.evaluation.motion import jerk
 from fifo_diffusion.evaluation.world import caption, draw_labels
 
 FAMILIES = ("shape", "landscape", "robot", "shape", "robot", "shape", "landscape", "robot")
@@ -87,6 +89,8 @@ def score(out: Path, precision: str, compiled: bool, lookahead: str, name: str) 
     for k, text in enumerate(captions()):
         frames = np.fromfile(out / f"video-{k}.rgb", np.uint8).reshape(-1, 64, 64, 3)
         slices = drift(frames, text, SLICE)
+        for number, row in enumerate(slices):
+            row["jerk"] = jerk(frames[number * SLICE : (number + 1) * SLICE])
         videos.append((text, slices))
         rows.append([*frames[:: max(1, len(frames) // 16)][:16]])
         first, last = slices[0], slices[-1]
@@ -118,9 +122,27 @@ def score(out: Path, precision: str, compiled: bool, lookahead: str, name: str) 
     sheet(rows, name)
 
 
+def compare(name: str) -> None:
+    """Means over the videos of two settings, and of their differences video by video, added to the JSON of the one."""
+    path = RESULTS / f"{name}.json"
+    ours, others = (json.loads((RESULTS / f"{n}.json").read_text()) for n in (name, "toybox_fifo"))
+    assert [v["caption"] for v in ours["videos"]] == [v["caption"] for v in others["videos"]]
+    found = {}
+    for measure in ("score", "speed", "flicker", "jitter", "jerk"):
+        mine, theirs = (
+            np.array([np.mean([row[measure] for row in video["slices"]]) for video in result["videos"]])
+            for result in (ours, others)
+        )
+        values = {"mean": mine, "mean_of_lookahead": theirs, "difference": mine - theirs}
+        found[measure] = {key: round(float(value.mean()), 4) for key, value in values.items()}
+        found[measure]["difference_se"] = round(float((mine - theirs).std(ddof=1) / len(mine) ** 0.5), 4)
+        print(measure, found[measure])
+    path.write_text(json.dumps(ours | {"against_lookahead": found}, indent=1) + "\n")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("run", "score"))
+    parser.add_argument("what", choices=("run", "score", "compare"))
     parser.add_argument("--out", type=Path, default=Path("work/fifo"))
     parser.add_argument("--share", type=int, nargs=2, default=(0, 1), metavar=("K", "OF"), help="which captions")
     parser.add_argument("--frames", type=int, default=2000)
@@ -132,6 +154,8 @@ def main() -> None:
     args = parser.parse_args()
     if args.what == "run":
         run(args.out, tuple(args.share), args.frames, args.model, args.precision, args.compile, args.lookahead)
+    elif args.what == "compare":
+        compare(args.name)
     else:
         score(args.out, args.precision, args.compile, args.lookahead, args.name)
 
