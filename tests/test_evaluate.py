@@ -13,6 +13,7 @@ import pytest
 
 import tiny
 from fifo_diffusion.app import evaluate, evaluate_worker
+from fifo_diffusion.app.errors import CliError
 from fifo_diffusion.app.evaluate_config import Config, ablation_rows, default_prompts, default_rows
 from fifo_diffusion.cli import main
 from fifo_diffusion.evaluation import checker, frechet
@@ -306,6 +307,26 @@ def test_another_evaluation_in_the_folder_is_refused(evaluated):
 # ---------------------------------------------------------------------------- processes
 
 
+def test_the_time_of_several_ranks(model, tmp_path, capfd):
+    """They make the video together: each computes its share of the windows."""
+    task = {"kind": "cost", "model": model, "device": "cpu", "dtype": None, "prompt": "a cat"}
+    task |= {"row": FIFO_ROW | {"ranks": 2}, "num_frames": 6, "seed": 0}
+    found = evaluate_worker.run_task(task, tmp_path / "a.json")
+    assert found["num_frames"] == 6
+    assert found["ranks"] == 2
+    assert [file.name for file in tmp_path.iterdir()] == ["a.json"]
+    broken = evaluate_worker.run_task(task | {"model": str(tmp_path)}, tmp_path / "b.json")
+    assert "out_of_memory" in broken
+    assert not broken["out_of_memory"]
+
+
+@pytest.mark.parametrize(("method", "ranks"), [("genl", 2), ("fifo", 0), ("fifo", "two")])
+def test_ranks_that_cannot_be(method, ranks):
+    values = {"model": "toybox", **SMALL, "rows": {"a": {"method": method, "ranks": ranks}}}
+    with pytest.raises(CliError, match="the row a has ranks"):
+        Config.from_json(values, "x")
+
+
 def test_a_task_in_a_process_of_its_own(model, tmp_path):
     row = {"method": "plain", "num_inference_steps": 1}
     task = {"kind": "cost", "model": model, "device": "cpu", "dtype": None, "row": row, "prompt": "a cat"}
@@ -353,6 +374,7 @@ def test_running_out_of_memory_is_recognised(tmp_path, monkeypatch, error, memor
 
 
 def test_defaults_are_the_papers():
+    assert [name for name in default_rows(2, None, gpus=8) if "ranks" in name] == ["fifo-2-ranks", "fifo-4-ranks"]
     rows = default_rows(4, None)
     assert rows["fifo"] == {"method": "fifo", "num_partitions": 4, "lookahead": True}
     assert rows["chunked-8"]["overlap"] == 8

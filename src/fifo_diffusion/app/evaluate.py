@@ -137,13 +137,19 @@ def _config_of(given: dict[str, Any]) -> Config:
     return Config(
         model=str(Path(model).absolute()) if Path(model).exists() else model,
         tables=_tables(given.get("table") or ["all"]),
-        rows=default_rows(partitions, steps),
+        rows=default_rows(partitions, steps, _gpus(given.get("device"))),
         prompts=prompts,
         num_frames=given.get("num_frames", DEFAULT_FRAMES),
         base_steps=steps or Config.base_steps,
         partitions=tuple(n for n in (1, 2, 4) if n <= max(partitions, 2)),
         **more,
     )
+
+
+def _gpus(device: str | None) -> int:
+    import torch
+
+    return 0 if device not in (None, "cuda") else torch.cuda.device_count()
 
 
 def _tables(names: list[str]) -> tuple[str, ...]:

@@ -28,7 +28,7 @@ PROMPTS = (
 
 TOYBOX_FAMILIES = ("shape", "robot", "shape", "landscape", "robot", "shape")
 
-OWN = ("num_frames", "num_prompts", "cost_frames", "tables")
+OWN = ("num_frames", "num_prompts", "cost_frames", "tables", "ranks")
 """Keys of a row that are not arguments of its method."""
 
 
@@ -40,7 +40,7 @@ class Config:
         model, device, dtype: as for `generate`; None: its defaults.
         tables: which of `TABLES`.
         rows: {name: {"method": ..., arguments of its stream ...}}. A row may have its own num_frames, num_prompts,
-            cost_frames and tables.
+            cost_frames and tables; with ranks, so many processes make its videos for the table of cost (FIFO only).
         prompts: one video each for every row.
         num_frames: of each video.
         seed: video k has seed + k; base clips count on from 10,000.
@@ -124,6 +124,9 @@ class Config:
         for row, arguments in tuples["rows"].items():
             if not isinstance(arguments, Mapping) or "method" not in arguments:
                 raise usage(f'--config {name}: the row {row} needs a "method"')
+            ranks = arguments.get("ranks", 1)
+            if not isinstance(ranks, int) or ranks < 1 or (ranks > 1 and arguments["method"] != "fifo"):
+                raise usage(f"--config {name}: the row {row} has ranks {ranks}: a number, and of FIFO only")
         return cls(**tuples)
 
     def write(self, path: Path) -> None:
@@ -133,17 +136,21 @@ class Config:
             raise CliError(f"cannot write {path}: {error.strerror or error}") from error
 
 
-def default_rows(num_partitions: int, steps: int | None) -> dict[str, dict[str, Any]]:
-    """FIFO with and without lookahead, and all rivals.
+def default_rows(num_partitions: int, steps: int | None, gpus: int = 0) -> dict[str, dict[str, Any]]:
+    """FIFO with and without lookahead, on several GPUs where there are several, and all rivals.
 
     Args:
         steps: of the rivals; None: their published ones.
+        gpus: of this machine.
     """
     fifo = {"method": "fifo", "num_partitions": num_partitions}
+    counts = [ranks for ranks in (2, 4, 8) if ranks <= min(gpus, 2 * num_partitions)]
+    several = {f"fifo-{n}-ranks": fifo | {"lookahead": True, "ranks": n, "tables": ["cost"]} for n in counts}
     more = {} if steps is None else {"num_inference_steps": steps}
     return {
         "fifo": fifo | {"lookahead": True},
         "fifo-no-lookahead": fifo | {"lookahead": False},
+        **several,
         "freenoise": {"method": "freenoise"} | more,
         "genl": {"method": "genl"} | more,
         "chunked-1": {"method": "chunked", "overlap": 1} | more,

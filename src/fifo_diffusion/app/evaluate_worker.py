@@ -1,7 +1,8 @@
 """One task of an evaluation in a process of its own, so that its memory is its own and running out of it is a result.
 
-`python -m fifo_diffusion.app.evaluate_worker` reads a task as JSON from standard input and writes its result, JSON too,
-to the file that the task names. `run_task` does that from outside.
+`python -m fifo_diffusion.app.evaluate_worker` reads a task as JSON, from a file or from standard input, and writes its
+result, JSON too, to the file that the task names. `run_task` does that from outside. Where the time of several ranks is
+measured, they all do the task under torchrun, and rank 0 writes.
 """
 
 import json
@@ -17,6 +18,7 @@ from typing import Any
 
 from fifo_diffusion.app.errors import one_line
 from fifo_diffusion.app.evaluate_config import OWN
+from fifo_diffusion.app.ranks import local_gpu, torchrun_rank
 
 MEMORY = ("out of memory", "not enough memory", "can't allocate memory", "cannot allocate memory")
 
@@ -36,16 +38,22 @@ def run_task(task: dict[str, Any], result: Path) -> dict[str, Any]:
     Returns:
         what it found, or {"error": one line, "out_of_memory": whether that was it}.
     """
-    command = [sys.executable, "-m", "fifo_diffusion.app.evaluate_worker"]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, text=True) as done:
+    worker, text = ["-m", "fifo_diffusion.app.evaluate_worker"], json.dumps(task | {"result": str(result)})
+    ranks = task["row"].get("ranks", 1) if task.get("kind") == "cost" else 1
+    if ranks > 1:
+        result.with_suffix(".task").write_text(text)
+        torchrun = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={ranks}"]
+        worker = [*torchrun, *worker, str(result.with_suffix(".task"))]
+    with subprocess.Popen([sys.executable, *worker], stdin=subprocess.PIPE, text=True) as done:
         _RUNNING.add(done)
         try:
-            done.communicate(json.dumps(task | {"result": str(result)}))
+            done.communicate(text)
         except BaseException:
             done.kill()
             raise
         finally:
             _RUNNING.discard(done)
+    result.with_suffix(".task").unlink(missing_ok=True)
     if done.returncode == 0:
         return json.loads(result.read_text())
     if done.returncode < 0:
@@ -69,10 +77,14 @@ def work(task: dict[str, Any]) -> int:
         text = one_line(str(error)) or type(error).__name__
         memory = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
         memory = memory or any(words in text.lower() for words in MEMORY)
-        _write(result.with_suffix(".error"), {"error": "out of memory" if memory else text, "out_of_memory": memory})
+        if type(error).__name__ != "RankError":  # else the rank that failed says why
+            _write(
+                result.with_suffix(".error"), {"error": "out of memory" if memory else text, "out_of_memory": memory}
+            )
         return 1
-    result.with_suffix(".error").unlink(missing_ok=True)
-    _write(result, found)
+    if torchrun_rank() in (None, 0):
+        result.with_suffix(".error").unlink(missing_ok=True)
+        _write(result, found)
     return 0
 
 
@@ -89,7 +101,12 @@ def _load(task: dict[str, Any]) -> Any:
     from fifo_diffusion.pipeline import FIFO
 
     quiet_libraries()
-    given = {"device": task["device"]} if task["device"] else {}
+    device = local_gpu() if task["device"] == "cuda" else task["device"]
+    given: dict[str, Any] = {"device": device} if device else {}
+    if torchrun_rank() is not None:
+        from fifo_diffusion.distributed import join_torchrun
+
+        given["group"] = join_torchrun()
     if task["dtype"]:
         given["torch_dtype"] = getattr(torch, task["dtype"])
     return FIFO.from_pretrained(task["model"], **given)
@@ -154,10 +171,12 @@ def _cost(task: dict[str, Any]) -> dict[str, Any]:
     ):
         began = time.monotonic()
         for frame in stream:
-            writer.write(frame)
+            if frame is not None:  # else it is another rank's
+                writer.write(frame)
             times.append(time.monotonic() - began)
     return {
         "num_frames": len(times),
+        "ranks": fifo.ranks.size if fifo.ranks else 1,
         "seconds": round(times[-1], 3),
         "seconds_per_frame": round(times[-1] / len(times), 4),
         "first_frame_seconds": round(times[0], 3),
@@ -185,6 +204,6 @@ def _relative_mse(task: dict[str, Any]) -> dict[str, Any]:
 
 if __name__ == "__main__":
     try:
-        sys.exit(work(json.load(sys.stdin)))
+        sys.exit(work(json.loads(Path(sys.argv[1]).read_text() if sys.argv[1:] else sys.stdin.read())))
     except KeyboardInterrupt:
         sys.exit(130)
