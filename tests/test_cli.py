@@ -91,7 +91,7 @@ BAD = {
     "frames per level": ([BALL, "--frames-per-level", "5"], 2, "--frames-per-level 5 does not divide"),
     "steps": ([BALL, "--num-inference-steps", "60"], 2, "use --num-partitions 3 (48 steps) or --num-partitions 4"),
     "eta": ([BALL, "--eta", "1.5"], 2, "--eta must be from 0 to 1, not 1.5"),
-    "published": ([BALL, "--compat", "published"], 2, "no published FIFO code for this family"),
+    "published": ([BALL, "--compat", "published"], 2, "no published FIFO code for UNet3D"),
     "negative frames": ([BALL, "--num-frames", "-5"], 2, "--num-frames must be at least 1, not -5"),
     "seconds": ([BALL, "--seconds", "0"], 2, "--seconds must be a number above 0"),
     "two lengths": ([BALL, "--num-frames", "5", "--forever"], 2, "--num-frames and --forever exclude each other"),
