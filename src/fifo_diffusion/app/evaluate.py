@@ -67,13 +67,15 @@ def _do_all(results: Results, jobs: int, quiet: bool, debug: bool) -> None:
     """All tasks; so many at a time, but for those whose time and memory are measured."""
     todo = tasks(results.config, results.folder)
     titled = [(task, f"[{number}/{len(todo)}] {task.title}") for number, task in enumerate(todo, 1)]
-    alone = [pair for pair in titled if pair[0].payload["kind"] == "cost"]
+    timed, untimed = (
+        [pair for pair in titled if (pair[0].payload["kind"] == "cost") is alone] for alone in (True, False)
+    )
     pool = ThreadPoolExecutor(jobs)
-    others = [pool.submit(_do, results, *pair, quiet, debug) for pair in titled if pair not in alone]
+    others = [pool.submit(_do, results, *pair, quiet, debug) for pair in untimed]
     try:
         for other in others:
             other.result()
-        for task, title in alone:
+        for task, title in timed:
             _do(results, task, title, quiet, debug)
     except BaseException:
         pool.shutdown(wait=False, cancel_futures=True)

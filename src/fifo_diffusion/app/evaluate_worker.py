@@ -38,6 +38,7 @@ def run_task(task: dict[str, Any], result: Path) -> dict[str, Any]:
     Returns:
         what it found, or {"error": one line, "out_of_memory": whether that was it}.
     """
+    result.with_suffix(".error").unlink(missing_ok=True)  # of an earlier attempt
     worker, text = ["-m", "fifo_diffusion.app.evaluate_worker"], json.dumps(task | {"result": str(result)})
     ranks = task["row"].get("ranks", 1) if task.get("kind") == "cost" else 1
     if ranks > 1:
@@ -49,7 +50,7 @@ def run_task(task: dict[str, Any], result: Path) -> dict[str, Any]:
         try:
             done.communicate(text)
         except BaseException:
-            done.kill()
+            done.terminate()  # torchrun then ends its ranks, which a SIGKILL would leave behind
             raise
         finally:
             _RUNNING.discard(done)

@@ -32,6 +32,7 @@ FIFO_ONLY = (
     "prompt_change",
     "state",
     "state_every",
+    "compile",
 )
 
 RIVAL_ARGUMENTS = (
