@@ -71,6 +71,7 @@ def rank(index: int, setting: Setting, given: argparse.Namespace) -> None:
     from fifo_diffusion.distributed import Ranks
     from fifo_diffusion.method import Queue, SeededNoise, diagonal_denoising
     from fifo_diffusion.models.schedulers import read_levels
+    from fifo_diffusion.window_share import WindowShare
 
     torch.set_num_threads(1)
     if hasattr(os, "sched_setaffinity"):  # launchers bind processes to cores too
@@ -90,7 +91,9 @@ def rank(index: int, setting: Setting, given: argparse.Namespace) -> None:
     share = None
     if size > 1:
         dist.init_process_group("gloo", init_method=f"file://{given.meeting}", rank=index, world_size=size)
-        share = Ranks(dist.group.WORLD).share(queue.latents_BCFHW, lambda: queue.iteration, setting.passes)
+        ranks = Ranks(dist.group.WORLD)
+        ranks.expect(queue.latents_BCFHW)
+        share = WindowShare(ranks, lambda: queue.iteration, setting.passes)
     loop = diagonal_denoising(queue, layout, levels, predict, noise, share=share)
     next(loop)
     took, computing = [], time.process_time()

@@ -15,8 +15,8 @@ import torch
 import rank_workers
 from fifo_diffusion import QueueState
 from fifo_diffusion.cli import main
-from fifo_diffusion.distributed import WindowShare
 from fifo_diffusion.video import count_frames, read_frames
+from fifo_diffusion.window_share import WindowShare
 from rank_workers import ETA, on_ranks
 from streams import SMALL, frames, same
 

@@ -26,8 +26,8 @@ from fifo_diffusion.state import QueueState
 from fifo_diffusion.video.decoder import to_uint8
 
 if TYPE_CHECKING:
-    from fifo_diffusion.distributed import WindowShare
     from fifo_diffusion.pipeline import FIFO
+    from fifo_diffusion.window_share import WindowShare
 
 
 _UNSEEN = torch.empty(0)
@@ -401,7 +401,10 @@ class FrameStream(Iterator[np.ndarray]):
         # Passes go apart in all iterations or in none: on fewer ranks frames are the same to the last bit.
         enough = self._ranks.size >= 2 * len(self._layout.windows)
         passes = len(self._model.passes(self._condition([[0]]))) if enough else 1
-        return self._ranks.share(queue.latents_BCFHW, lambda: [queue.iteration, self._prompts.to_json()], passes)
+        from fifo_diffusion.window_share import WindowShare
+
+        self._ranks.expect(queue.latents_BCFHW)
+        return WindowShare(self._ranks, lambda: [queue.iteration, self._prompts.to_json()], passes)
 
     @contextmanager
     def _together(self) -> Iterator[dict[str, Any]]:

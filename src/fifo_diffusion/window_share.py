@@ -1,0 +1,155 @@
+"""A rank's part in the windows of a stream, and what the ranks give each other of it."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from torch import Tensor
+
+from fifo_diffusion.distributed import Parcels, Ranks, digest
+from fifo_diffusion.method import Window
+
+
+class WindowShare:
+    """A rank's part in the windows of a stream (`fifo_diffusion.method.Share`).
+
+    Each rank has neighbouring windows. Where they do not come out even, the first ranks have the smaller shares: rank 0
+    decodes and writes besides. Where there are ranks for it, the two passes of guidance go to ranks of their own, which
+    swap their outputs. Ranks beyond that have nothing to compute.
+
+    Rank 0 always has the whole queue. The others have what their windows read, and the frames that leave; where NCCL
+    exchanges, all of it.
+
+    Args:
+        ranks: that have been told to `expect` the queue.
+        describe: must say the same on all ranks in each iteration.
+        passes: of a prediction; 2 with guidance.
+
+    Attributes:
+        half: in this iteration, the only pass that is computed here; None: all.
+    """
+
+    def __init__(self, ranks: Ranks, describe: Callable[[], Any], passes: int = 1) -> None:
+        self.ranks, self.describe, self.passes = ranks, describe, passes
+        self.half: int | None = None
+        self._count = 0
+        self._traffic: _Traffic | None = None
+
+    def of(self, rank: int, count: int) -> slice:
+        """Which of so many windows a rank computes, or has a pass of."""
+        if self._apart(count):
+            taken = self._pass(rank, count)
+            return slice(0) if taken is None else slice(taken // 2, taken // 2 + 1)
+        return slice(rank * count // self.ranks.size, (rank + 1) * count // self.ranks.size)
+
+    def mine(self, windows: Sequence[Window]) -> Sequence[Window]:
+        """The windows that are computed here."""
+        self._count, self.half = len(windows), None
+        if self._apart(self._count):
+            taken = self._pass(self.ranks.rank, self._count)
+            if taken is None:
+                self.ranks.trade(Parcels([0] * self.ranks.size), self._word("passes"))  # while others swap theirs
+            else:
+                self.half = taken % 2
+        return self.part(windows)
+
+    def part(self, windows: Sequence[Window]) -> Sequence[Window]:
+        """Those of so many windows that would be computed here."""
+        return windows[self.of(self.ranks.rank, len(windows))]
+
+    def swap(self, output_BCFHW: Tensor) -> list[Tensor]:
+        """The outputs of both passes of this rank's window, in order, given the one that was computed here (`half`).
+
+        Raises:
+            RankError: a rank has left, is gone, or is at another place.
+        """
+        taken = self._pass(self.ranks.rank, self._count)
+        assert taken is not None
+        holder = {self._pass(rank, self._count): rank for rank in range(self.ranks.size)}
+        other = holder[taken ^ 1]
+        parcels = Parcels([output_BCFHW.numel() if rank == other else 0 for rank in range(self.ranks.size)])
+        parcels.contents[other].view(output_BCFHW.shape).copy_(output_BCFHW)
+        came = self.ranks.trade(parcels, self._word("passes"))[other][: output_BCFHW.numel()]
+        outputs = [output_BCFHW, came.view(output_BCFHW.shape).clone().to(output_BCFHW.device)]
+        return outputs if taken % 2 == 0 else outputs[::-1]
+
+    def exchange(self, result_BCFHW: Tensor, written: Sequence[slice], wanted: Sequence[range], head: range) -> None:
+        """Fill in what the others computed, by one collective.
+
+        Frames that went through their step are exchanged, not predictions: so the ranks' queues are the same, bit for
+        bit, whatever hardware each rank has.
+
+        Raises:
+            RankError: a rank has left, is gone, or is at another place.
+        """
+        slots_FBCHW, word = result_BCFHW.movedim(2, 0), self._word("iteration")
+        if self.ranks.by_nccl(result_BCFHW):
+            self._gather(slots_FBCHW, written, word)
+            return
+        if self._traffic is None or self._traffic.of != (written, wanted, head):
+            self._traffic = _Traffic(self, (written, wanted, head), slots_FBCHW)
+        traffic = self._traffic
+        for slots, content in traffic.give:
+            content.copy_(slots_FBCHW[slots])
+        messages = self.ranks.trade(traffic.parcels, word)
+        for slots, rank in traffic.take:
+            came = messages[rank][: slots_FBCHW[slots].numel()].view_as(slots_FBCHW[slots])
+            slots_FBCHW[slots] = came.to(slots_FBCHW.device)
+
+    def spans(self, written: Sequence[slice]) -> list[range]:
+        """The slots that each rank's neighbouring windows write. Where two ranks have a window, it is the first's."""
+        count, ranks = len(written), range(self.ranks.size)
+        shares = [written[self.of(rank, count)] for rank in ranks]
+        if self._apart(count):
+            shares = [
+                share if self._pass(rank, count) in range(0, 2 * count, 2) else []
+                for rank, share in zip(ranks, shares, strict=True)
+            ]
+        return [range(share[0].start, share[-1].stop) if share else range(0) for share in shares]
+
+    def _apart(self, count: int) -> bool:
+        """Whether each pass of so many windows has a rank of its own."""
+        return self.passes == 2 and 0 < 2 * count <= self.ranks.size
+
+    def _pass(self, rank: int, count: int) -> int | None:
+        """Which of the passes, two for each window, a rank computes where they go apart."""
+        first, following = (r * 2 * count // self.ranks.size for r in (rank, rank + 1))
+        return first if first < following else None
+
+    def _word(self, what: str) -> str:
+        return f"{what} {digest(self.describe())}"
+
+    def _gather(self, slots_FBCHW: Tensor, written: Sequence[slice], word: str) -> None:
+        """Everything for everybody: one all-gather of shares, each as long as the longest."""
+        spans = self.spans(written)
+        mine = spans[self.ranks.rank]
+        sent = slots_FBCHW.new_zeros((max(len(span) for span in spans), *slots_FBCHW.shape[1:]))
+        sent[: len(mine)] = slots_FBCHW[mine.start : mine.stop]
+        for rank, part in enumerate(self.ranks.gather(sent, word)):
+            if rank != self.ranks.rank:
+                slots_FBCHW[spans[rank].start : spans[rank].stop] = part[: len(spans[rank])]
+
+
+class _Traffic:
+    """Which slots go from this rank to each other, and from each other to it; and the parcels for them."""
+
+    def __init__(
+        self, share: WindowShare, of: tuple[Sequence[slice], Sequence[range], range], like_FBCHW: Tensor
+    ) -> None:
+        self.of = of
+        written, wanted, head = of
+        spans, me, size = share.spans(written), share.ranks.rank, share.ranks.size
+        needs = [[head, *wanted[share.of(rank, len(wanted))]] for rank in range(size)]
+        needs[0] = [range(len(like_FBCHW))]
+        others = [rank for rank in range(size) if rank != me]
+        give = {rank: slots for rank in others if (slots := _needed(spans[me], needs[rank]))}
+        self.parcels = Parcels([like_FBCHW[0].numel() * len(give.get(rank, ())) for rank in range(size)])
+        contents = {rank: self.parcels.contents[rank].view(-1, *like_FBCHW.shape[1:]) for rank in give}
+        self.give = [(slice(slots.start, slots.stop), contents[rank]) for rank, slots in give.items()]
+        take = {rank: slots for rank in others if (slots := _needed(spans[rank], needs[me]))}
+        self.take = [(slice(slots.start, slots.stop), rank) for rank, slots in take.items()]
+
+
+def _needed(span: range, needs: Sequence[range]) -> range:
+    """The part of a span that holds all needed slots in it."""
+    slots = [slot for slot in span if any(slot in need for need in needs)]
+    return range(slots[0], slots[-1] + 1) if slots else range(0)
