@@ -3,6 +3,7 @@
     python benchmarks/toybox_fifo.py run --share 0 2 & python benchmarks/toybox_fifo.py run --share 1 2
     python benchmarks/toybox_fifo.py score
     python benchmarks/toybox_fifo.py run --out work/banded --lookahead banded        (and no; --frames 500 is shorter)
+    python benchmarks/toybox_fifo.py run --out work/band-11 --lookahead banded --band 11           (and windows, 13)
     python benchmarks/toybox_fifo.py score --out work/banded --lookahead banded --name toybox_fifo_banded
     python benchmarks/toybox_fifo.py compare --name toybox_fifo_banded       (with toybox_fifo, video by video)
 
@@ -13,6 +14,7 @@ docs/images/NAME.png.
 """
 
 import argparse
+import functools
 import json
 import os
 from pathlib import Path
@@ -23,10 +25,12 @@ import torch
 from common import RESULTS, write
 from pictures import sheet
 
+import fifo_diffusion.settings
 from fifo_diffusion import FIFO, QueueState
 from fifo_diffusion.evaluation.measures import drift
 from fifo_diffusion.evaluation.motion import jerk
 from fifo_diffusion.evaluation.world import caption, draw_labels
+from fifo_diffusion.method.layout import QueueLayout
 
 FAMILIES = ("shape", "landscape", "robot", "shape", "robot", "shape", "landscape", "robot")
 NUM_PARTITIONS = 2
@@ -48,6 +52,12 @@ def captions(seed: int = 5) -> list[str]:
 def setting(lookahead: str) -> dict[str, Any]:
     """Arguments of the stream."""
     return {"num_partitions": NUM_PARTITIONS, "lookahead": LOOKAHEAD[lookahead]}
+
+
+def choose_band(band: str) -> None:
+    """Another band for every stream. Streams have no such argument: which band is best is for studies like this one."""
+    number = int(band) if band.isdigit() else band
+    fifo_diffusion.settings.QueueLayout = functools.partial(QueueLayout, band=number)
 
 
 def run(
@@ -82,7 +92,7 @@ def run(
             print(f"{stream.frame_index} of {frames} frames", flush=True)
 
 
-def score(out: Path, precision: str, compiled: bool, lookahead: str, name: str) -> None:
+def score(out: Path, precision: str, compiled: bool, lookahead: str, band: str | None, name: str) -> None:
     """Table, JSON and contact sheet of what `run` has made."""
     base = json.loads((RESULTS / "toybox_clips.json").read_text())["model"]
     videos, rows = [], []
@@ -102,7 +112,7 @@ def score(out: Path, precision: str, compiled: bool, lookahead: str, name: str) 
     change = table[:, -1] - table[:, 0]
     result = {
         "frames": count * SLICE,
-        "setting": setting(lookahead) | {"precision": precision, "compiled": compiled},
+        "setting": setting(lookahead) | {"band": band, "precision": precision, "compiled": compiled},
         "score_first_100": round(float(table[:, 0].mean()), 4),
         "score_last_100": round(float(table[:, -1].mean()), 4),
         "change": round(float(change.mean()), 4),
@@ -123,14 +133,17 @@ def score(out: Path, precision: str, compiled: bool, lookahead: str, name: str) 
 
 
 def compare(name: str) -> None:
-    """Means over the videos of two settings, and of their differences video by video, added to the JSON of the one."""
+    """Means over the videos of two settings, and of their differences video by video, added to the JSON of the one.
+
+    Where one of the two is shorter, both are compared over its length."""
     path = RESULTS / f"{name}.json"
     ours, others = (json.loads((RESULTS / f"{n}.json").read_text()) for n in (name, "toybox_fifo"))
     assert [v["caption"] for v in ours["videos"]] == [v["caption"] for v in others["videos"]]
-    found = {}
+    count = min(len(result["videos"][0]["slices"]) for result in (ours, others))
+    found: dict[str, Any] = {"frames": count * SLICE}
     for measure in ("score", "speed", "flicker", "jitter", "jerk"):
         mine, theirs = (
-            np.array([np.mean([row[measure] for row in video["slices"]]) for video in result["videos"]])
+            np.array([np.mean([row[measure] for row in video["slices"][:count]]) for video in result["videos"]])
             for result in (ours, others)
         )
         values = {"mean": mine, "mean_of_lookahead": theirs, "difference": mine - theirs}
@@ -150,14 +163,17 @@ def main() -> None:
     parser.add_argument("--precision", default="bfloat16")
     parser.add_argument("--compile", action="store_true", help="a tenth faster on a CPU, after two minutes")
     parser.add_argument("--lookahead", choices=LOOKAHEAD, default="yes")
+    parser.add_argument("--band", metavar="C", help='if banded: "windows", or how many cleaner slots a slot sees')
     parser.add_argument("--name", default="toybox_fifo", help="of what score writes")
     args = parser.parse_args()
+    if args.band:
+        choose_band(args.band)
     if args.what == "run":
         run(args.out, tuple(args.share), args.frames, args.model, args.precision, args.compile, args.lookahead)
     elif args.what == "compare":
         compare(args.name)
     else:
-        score(args.out, args.precision, args.compile, args.lookahead, args.name)
+        score(args.out, args.precision, args.compile, args.lookahead, args.band, args.name)
 
 
 if __name__ == "__main__":
