@@ -8,18 +8,20 @@
 
     python benchmarks/toybox_relative_mse.py --plot                      # docs/images/toybox_relative_mse.png
 
-Writes docs/results/NAME.json. Eight clips at a time are kept in --parts as they are done; the same command goes on
-where it was stopped. With --share only some are made, and nothing is written until a call without it finds them all.
+Writes docs/results/NAME.json. The errors of eight clips at a time are kept in --parts as they are done, every setting
+in a file of its own: the same command goes on where it was stopped, and one with more bands computes only those. With
+--share only some are made, and nothing is written until a call without it finds them all.
 The known clips are rendered by training/world.py from combinations of attributes that were never trained on. A band is
 a number of cleaner frames (a frame sees 16, itself among them), "windows" (those of its lookahead window) or, as a
 control, "none": the whole queue at once and everything sees everything.
 """
 
 import argparse
+import functools
 import hashlib
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +32,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from fifo_diffusion import FIFO
-from fifo_diffusion.evaluation.relative_mse import RelativeError, relative_error
+from fifo_diffusion.evaluation.relative_mse import RelativeError, diagonal_errors, reference_errors
 from fifo_diffusion.method import Bands, QueueLayout
 
 TRAINING = Path(__file__).resolve().parents[1] / "training"
@@ -65,17 +67,40 @@ def draw_clips(count: int, frames: int, seed: int) -> Iterator[tuple[Tensor, lis
         yield torch.from_numpy(latents).permute(0, 4, 1, 2, 3).contiguous(), [text for _, text, _ in drawn]
 
 
-def save(results: list[RelativeError], file: Path) -> None:
-    """Write the results of some clips, one per layout."""
-    stacked = {name: torch.stack([getattr(r, name) for r in results]) for name in ("diagonal_BS", "reference_BS")}
-    save_file(stacked, file.with_suffix(".part"))
-    file.with_suffix(".part").rename(file)
+def part_file(folder: Path, start: str, facts: Any, what: Any) -> Path:
+    """Where errors are kept; other facts give another name."""
+    return folder / f"{start}-{hashlib.sha256(json.dumps([facts, what]).encode()).hexdigest()[:8]}.safetensors"
 
 
-def load_parts(file: Path) -> list[RelativeError]:
-    """What `save` has written."""
-    stacked = load_file(file)
-    return [RelativeError(*pair) for pair in zip(stacked["diagonal_BS"], stacked["reference_BS"], strict=True)]
+def kept(file: Path, compute: Callable[[], Tensor]) -> Tensor:
+    """What a file holds; it is computed and written if it is not there."""
+    if not file.exists():
+        save_file({"errors_BS": compute()}, file.with_suffix(".part"))
+        file.with_suffix(".part").rename(file)
+        print(file.name, file=sys.stderr, flush=True)
+    return load_file(file)["errors_BS"]
+
+
+def errors_of(
+    model: Any,
+    layouts: Sequence[QueueLayout],
+    clips: Tensor,
+    noises: Sequence[Tensor],
+    texts: list[str],
+    file: Callable[[Any], Path],
+) -> list[RelativeError]:
+    """Of each layout, the mean over the noises. `file` says where the errors of what is named so are kept."""
+    condition = model.condition(texts, height=64, width=64, guidance_scale=1.0)
+    levels = model.levels(layouts[0].slots)
+
+    def mean(of: Callable[..., Tensor], layout: QueueLayout) -> Tensor:
+        return torch.stack([of(model, levels, layout, clips, noise, condition) for noise in noises]).mean(0)
+
+    reference = kept(file("reference"), lambda: mean(reference_errors, layouts[0]))
+    return [
+        RelativeError(kept(file(row_name(layout)), functools.partial(mean, diagonal_errors, layout)), reference)
+        for layout in layouts
+    ]
 
 
 def row_name(layout: QueueLayout) -> dict[str, Any]:
@@ -158,21 +183,11 @@ def main() -> None:
         noises = [torch.randn(clips.shape, generator=generator) for _ in range(args.draws)]
         if number % args.share[1] != args.share[0]:
             continue
-        condition = model.condition(texts, height=64, width=64, guidance_scale=1.0)
         for n, chosen in layouts.items():
             first = frames - n * model.frames - model.frames // 2  # the same last frames for every n
-            levels = model.levels(n * model.frames)
-            facts = [args.model, args.seed, args.draws, texts, [row_name(layout) for layout in chosen]]
-            file = folder / f"{number}-{n}-{hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:8]}.safetensors"
-            if not file.exists():
-                draws = [
-                    relative_error(model, levels, chosen, clips[:, :, first:], noise[:, :, first:], condition)
-                    for noise in noises
-                ]
-                results = [RelativeError.over_draws(same) for same in zip(*draws, strict=True)]
-                save(results, file)
-                print(f"n {n}: clips {number * CLIPS_AT_ONCE} and on", file=sys.stderr, flush=True)
-            found[n].append(load_parts(file))
+            given = clips[:, :, first:], [noise[:, :, first:] for noise in noises]
+            file = functools.partial(part_file, folder, f"{number}-{n}", [args.model, args.seed, args.draws, texts])
+            found[n].append(errors_of(model, chosen, *given, texts, file))
     if args.share[1] > 1:
         return None
     rows = []

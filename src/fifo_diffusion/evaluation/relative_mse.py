@@ -34,11 +34,6 @@ class RelativeError:
     reference_BS: Tensor
 
     @classmethod
-    def over_draws(cls, results: Sequence["RelativeError"]) -> "RelativeError":
-        """The mean of results on the same clips with other noise."""
-        return cls(*(torch.stack(values).mean(0) for values in zip(*map(_tensors, results), strict=True)))
-
-    @classmethod
     def over_clips(cls, results: Sequence["RelativeError"]) -> "RelativeError":
         """Results on different clips as one."""
         return cls(*(torch.cat(values) for values in zip(*map(_tensors, results), strict=True)))
