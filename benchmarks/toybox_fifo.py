@@ -2,9 +2,9 @@
 
     python benchmarks/toybox_fifo.py run --share 0 2 & python benchmarks/toybox_fifo.py run --share 1 2
     python benchmarks/toybox_fifo.py score
-    python benchmarks/toybox_fifo.py run --out work/banded --lookahead banded        (and no; --frames 500 is shorter)
-    python benchmarks/toybox_fifo.py run --out work/band-11 --lookahead banded --band 11           (and windows, 13)
-    python benchmarks/toybox_fifo.py score --out work/banded --lookahead banded --name toybox_fifo_banded
+    python benchmarks/toybox_fifo.py run --out work/band-13 --lookahead banded --band 13      (and windows, 9, 11, 12)
+    python benchmarks/toybox_fifo.py look --folders work/fifo work/band-* --share 0 2 --frames 200 --name toybox_bands
+    python benchmarks/toybox_fifo.py score --out work/band-13 --lookahead banded --band 13 --name toybox_fifo_banded
     python benchmarks/toybox_fifo.py compare --name toybox_fifo_banded       (with toybox_fifo, video by video)
 
 `run` makes 2,000 frames for each of eight captions that name combinations never trained on (three shapes, two
@@ -36,6 +36,7 @@ FAMILIES = ("shape", "landscape", "robot", "shape", "robot", "shape", "landscape
 NUM_PARTITIONS = 2
 LOOKAHEAD = {"yes": True, "no": False, "banded": "banded"}
 SLICE = 100
+MEASURES = ("score", "speed", "flicker", "jitter", "jerk")
 
 
 def captions(seed: int = 5) -> list[str]:
@@ -92,15 +93,26 @@ def run(
             print(f"{stream.frame_index} of {frames} frames", flush=True)
 
 
+def frames_of(out: Path, k: int) -> np.ndarray:
+    """A video that `run` has made, or what is there of it."""
+    return np.fromfile(out / f"video-{k}.rgb", np.uint8).reshape(-1, 64, 64, 3)
+
+
+def slices_of(frames: np.ndarray, text: str) -> list[dict[str, float]]:
+    """All measures, slice by slice."""
+    slices = drift(frames, text, SLICE)
+    for number, row in enumerate(slices):
+        row["jerk"] = jerk(frames[number * SLICE : (number + 1) * SLICE])
+    return slices
+
+
 def score(out: Path, precision: str, compiled: bool, lookahead: str, band: str | None, name: str) -> None:
     """Table, JSON and contact sheet of what `run` has made."""
     base = json.loads((RESULTS / "toybox_clips.json").read_text())["model"]
     videos, rows = [], []
     for k, text in enumerate(captions()):
-        frames = np.fromfile(out / f"video-{k}.rgb", np.uint8).reshape(-1, 64, 64, 3)
-        slices = drift(frames, text, SLICE)
-        for number, row in enumerate(slices):
-            row["jerk"] = jerk(frames[number * SLICE : (number + 1) * SLICE])
+        frames = frames_of(out, k)
+        slices = slices_of(frames, text)
         videos.append((text, slices))
         rows.append([*frames[:: max(1, len(frames) // 16)][:16]])
         first, last = slices[0], slices[-1]
@@ -141,7 +153,7 @@ def compare(name: str) -> None:
     assert [v["caption"] for v in ours["videos"]] == [v["caption"] for v in others["videos"]]
     count = min(len(result["videos"][0]["slices"]) for result in (ours, others))
     found: dict[str, Any] = {"frames": count * SLICE}
-    for measure in ("score", "speed", "flicker", "jitter", "jerk"):
+    for measure in MEASURES:
         mine, theirs = (
             np.array([np.mean([row[measure] for row in video["slices"][:count]]) for video in result["videos"]])
             for result in (ours, others)
@@ -153,9 +165,27 @@ def compare(name: str) -> None:
     path.write_text(json.dumps(ours | {"against_lookahead": found}, indent=1) + "\n")
 
 
+def look(folders: list[Path], share: tuple[int, int], frames: int, name: str) -> None:
+    """A first look at several settings: means over the first frames of one share, and their distance from those in the
+    first of the folders, video by video."""
+    texts, rows, first = captions(), {}, None
+    numbers = range(share[0], len(FAMILIES), share[1])
+    for folder in folders:
+        videos = [slices_of(frames_of(folder, k)[:frames], texts[k]) for k in numbers]
+        table = np.array([[np.mean([s[measure] for s in slices]) for measure in MEASURES] for slices in videos])
+        first = table if first is None else first
+        errors = (table - first).std(0, ddof=1) / len(table) ** 0.5
+        rows[folder.name] = {
+            measure: dict(zip(("mean", "difference", "difference_se"), np.round(values, 4).tolist(), strict=True))
+            for measure, *values in zip(MEASURES, table.mean(0), (table - first).mean(0), errors, strict=True)
+        }
+        print(folder.name, rows[folder.name])
+    write(name, {"frames": frames, "captions": [texts[k] for k in numbers], "settings": rows})
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("run", "score", "compare"))
+    parser.add_argument("what", choices=("run", "score", "compare", "look"))
     parser.add_argument("--out", type=Path, default=Path("work/fifo"))
     parser.add_argument("--share", type=int, nargs=2, default=(0, 1), metavar=("K", "OF"), help="which captions")
     parser.add_argument("--frames", type=int, default=2000)
@@ -164,6 +194,7 @@ def main() -> None:
     parser.add_argument("--compile", action="store_true", help="a tenth faster on a CPU, after two minutes")
     parser.add_argument("--lookahead", choices=LOOKAHEAD, default="yes")
     parser.add_argument("--band", metavar="C", help='if banded: "windows", or how many cleaner slots a slot sees')
+    parser.add_argument("--folders", type=Path, nargs="*", help="what to look at, the first to compare with")
     parser.add_argument("--name", default="toybox_fifo", help="of what score writes")
     args = parser.parse_args()
     if args.band:
@@ -172,6 +203,8 @@ def main() -> None:
         run(args.out, tuple(args.share), args.frames, args.model, args.precision, args.compile, args.lookahead)
     elif args.what == "compare":
         compare(args.name)
+    elif args.what == "look":
+        look(args.folders, tuple(args.share), args.frames, args.name)
     else:
         score(args.out, args.precision, args.compile, args.lookahead, args.band, args.name)
 

@@ -1,9 +1,8 @@
 """Relative error of diagonal denoising on the embedded model: partitions only, lookahead, banded lookahead.
 
     python benchmarks/toybox_relative_mse.py --clips 24
-    python benchmarks/toybox_relative_mse.py --clips 24 --bands windows 7 9 11 13 15 none --name toybox_banded_more
-
-    python benchmarks/toybox_relative_mse.py --clips 64 --draws 4 --bands windows 7 9 11 none --name toybox_banded
+    python benchmarks/toybox_relative_mse.py --clips 64 --draws 4 --bands windows 7 9 11 12 13 14 15 none \\
+        --name toybox_banded
     python benchmarks/toybox_relative_mse.py ... --share 0 2     # and --share 1 2 beside it, then without
 
     python benchmarks/toybox_relative_mse.py --plot                      # docs/images/toybox_relative_mse.png

@@ -83,7 +83,8 @@ def test_a_sliding_band_stops_at_the_ends_of_the_queue():
     bands = QueueLayout(16, 2, "banded", band=11).bands
     assert [band.start for band in bands] == [0] * 12 + list(range(1, 24)) + [24] * 5
     assert QueueLayout(4, 2, "banded", band=3).bands[-1] == range(6, 10)
-    assert QueueLayout(16, 2, "banded").bands == QueueLayout(16, 2, "banded", band=9).bands
+    for f, cleaner in ((2, 0), (4, 2), (7, 5), (16, 13), (24, 20)):
+        assert QueueLayout(f, 2, "banded").bands == QueueLayout(f, 2, "banded", band=cleaner).bands
 
 
 @pytest.mark.parametrize("band", ["windows", 11])

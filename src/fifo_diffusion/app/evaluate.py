@@ -12,6 +12,7 @@ from fifo_diffusion.app.errors import CliError, one_line, usage
 from fifo_diffusion.app.evaluate_config import TABLES, Config, default_prompts, default_rows
 from fifo_diffusion.app.evaluate_tasks import Task, tasks
 from fifo_diffusion.app.evaluate_worker import run_task, stop_tasks
+from fifo_diffusion.app.interrupts import Interrupts, Stopped
 from fifo_diffusion.app.progress import duration, say
 
 if TYPE_CHECKING:
@@ -48,11 +49,13 @@ def run(options: dict[str, Any]) -> int:
     quiet = bool(options.get("quiet"))
     results = Results(config, folder)
     _open_folder(results)
-    try:
-        _do_all(results, options.get("jobs") or 1, quiet, bool(options.get("debug")))
-    except KeyboardInterrupt:
-        say("\nstopped; the same command goes on where it was")
-        return 130
+    with Interrupts() as interrupts:
+        try:
+            with interrupts.at_once():
+                _do_all(results, options.get("jobs") or 1, quiet, bool(options.get("debug")))
+        except Stopped:
+            say(f"\nstopped by {interrupts.name}; the same command goes on where it was")
+            return interrupts.exit_code
     from fifo_diffusion.app.evaluate_report import write
 
     say("measuring and writing the report", quiet=quiet)
