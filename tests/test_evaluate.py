@@ -145,6 +145,35 @@ def test_stopped_it_goes_on_where_it_was(evaluated, monkeypatch, number):
     assert len(names) == 4  # nothing is left to do
 
 
+def test_a_stopped_fifo_video_goes_on_at_its_last_state(model, tmp_path, monkeypatch):
+    """Not from its first frame; and the frames are those of one that was never stopped."""
+    task = {"kind": "videos", "model": model, "device": "cpu", "dtype": None, "row": FIFO_ROW}
+    video = {"prompt": "a cat", "num_frames": 12, "seed": 3}
+
+    def made(name):
+        videos = [video | {"folder": str(tmp_path / name)}]
+        return evaluate_worker.work(task | {"videos": videos, "result": str(tmp_path / f"{name}.json")})
+
+    assert made("whole") == 0
+    monkeypatch.setattr(evaluate_worker, "STATE_EVERY", 3)
+    after_frame = evaluate_worker.StateKeeper.after_frame
+
+    def killed(keeper, stream, writer):
+        after_frame(keeper, stream, writer)
+        if stream.frame_index == 8:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(evaluate_worker.StateKeeper, "after_frame", killed)
+    with pytest.raises(KeyboardInterrupt):
+        made("stopped")
+    assert not (tmp_path / "stopped").exists()
+    monkeypatch.setattr(evaluate_worker.StateKeeper, "after_frame", after_frame)
+    assert made("stopped") == 0
+    assert json.loads((tmp_path / "stopped.json").read_text())["made_now"] == 6
+    assert (read_frames(tmp_path / "stopped") == read_frames(tmp_path / "whole")).all()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["stopped", "stopped.json", "whole", "whole.json"]
+
+
 def test_several_tasks_at_a_time(tmp_path, monkeypatch):
     """As many as were asked for; those that are timed alone, after the others; one that fails stops no other."""
     running, most, order = set(), {}, []

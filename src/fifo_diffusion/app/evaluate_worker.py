@@ -18,8 +18,10 @@ from typing import Any
 
 from fifo_diffusion.app.errors import one_line
 from fifo_diffusion.app.evaluate_config import OWN
+from fifo_diffusion.app.keeper import StateKeeper
 from fifo_diffusion.app.ranks import local_gpu, torchrun_rank
 
+STATE_EVERY = 100
 MEMORY = ("out of memory", "not enough memory", "can't allocate memory", "cannot allocate memory")
 
 
@@ -129,7 +131,6 @@ def open_row(fifo: Any, row: dict[str, Any], prompt: Any, num_frames: int, seed:
 def _videos(task: dict[str, Any]) -> dict[str, Any]:
     """A folder of PNGs for each prompt that has none yet."""
     from fifo_diffusion.evaluation.hardware import peak_mb
-    from fifo_diffusion.video import open_writer
 
     fifo, made, seconds = None, 0, 0.0
     for video in task["videos"]:
@@ -137,20 +138,41 @@ def _videos(task: dict[str, Any]) -> dict[str, Any]:
         if folder.exists():
             continue
         fifo = fifo or _load(task)
-        partial = folder.with_name(folder.name + ".partial")
+        began = time.monotonic()
+        frames = _video(fifo, task["row"], video, folder)
+        made, seconds = made + frames, seconds + time.monotonic() - began
+        print(f"  {folder}: {frames} frames in {time.monotonic() - began:.0f} s", file=sys.stderr, flush=True)
+    return {"made_now": made, "seconds": round(seconds, 2), "peak_mb": round(peak_mb(), 1)}
+
+
+def _video(fifo: Any, row: dict[str, Any], video: dict[str, Any], folder: Path) -> int:
+    """One folder of PNGs, there only when it is whole; how many frames were made for it. A FIFO video that was stopped
+    goes on where its last state is."""
+    from fifo_diffusion import QueueState
+    from fifo_diffusion.video import open_writer
+
+    partial, saved = (folder.with_name(folder.name + ending) for ending in (".partial", ".state"))
+    with_state = row["method"] == "fifo"
+    if with_state and saved.exists():
+        start = QueueState.load(saved)
+        stream = fifo.stream(
+            start=start, num_frames=video["num_frames"], windows_per_batch=row.get("windows_per_batch")
+        )
+    else:
+        start = None
         shutil.rmtree(partial, ignore_errors=True)
         folder.parent.mkdir(parents=True, exist_ok=True)
-        began = time.monotonic()
-        with (
-            open_row(fifo, task["row"], video["prompt"], video["num_frames"], video["seed"]) as stream,
-            open_writer(f"{partial}/", fps=stream.fps, metadata={"prompt": str(video["prompt"])}) as writer,
-        ):
-            for frame in stream:
-                writer.write(frame)
-        os.replace(partial, folder)
-        made, seconds = made + writer.frames, seconds + time.monotonic() - began
-        print(f"  {folder}: {writer.frames} frames in {time.monotonic() - began:.0f} s", file=sys.stderr, flush=True)
-    return {"made_now": made, "seconds": round(seconds, 2), "peak_mb": round(peak_mb(), 1)}
+        stream = open_row(fifo, row, video["prompt"], video["num_frames"], video["seed"])
+    done = start.frame_index if start else 0
+    keeper = StateKeeper(saved if with_state else None, STATE_EVERY, {})
+    metadata = {"prompt": str(video["prompt"])}
+    with stream, open_writer(f"{partial}/", fps=stream.fps, metadata=metadata, continue_from=done) as writer:
+        for frame in stream:
+            writer.write(frame)
+            keeper.after_frame(stream, writer)
+    os.replace(partial, folder)
+    saved.unlink(missing_ok=True)
+    return writer.frames - done
 
 
 def _cost(task: dict[str, Any]) -> dict[str, Any]:
