@@ -105,19 +105,34 @@ class Brightness:
 
 
 def test_frechet_distances_and_their_floor(evaluated, monkeypatch):
+    """Each row against the base clips of its own prompts."""
     monkeypatch.setattr(frechet, "SmallFeatures", Brightness)
-    _, report, _ = evaluated(base_clips=3, rows={"fifo": FIFO_ROW}, num_frames=20)
+    rows = {"fifo": FIFO_ROW, "one": FIFO_ROW | {"num_prompts": 1}}
+    _, report, _ = evaluated(base_clips=6, rows=rows, num_frames=20)
     assert report["errors"] == []
     found = report["results"]["frechet"]
     assert found["space"] == "brightness"
     check = found["checks"]["base"]
-    assert check["clips"] == 6
-    row = report["results"]["quality"]["fifo"]
-    assert row["FVD (brightness) to base clips"] == check["worst_method"] > 0
-    assert [start for start, _ in row["fvd_over_time"]] == [0, 2]
+    assert check["clips"] == 12
+    whole, one = (report["results"]["quality"][name] for name in rows)
+    assert whole["FVD (brightness) to base clips"] == check["worst_method"] > 0
+    assert [start for start, _ in whole["fvd_over_time (base clips)"]] == [0, 2]
+    clips = [read_frames(evaluated.folder / f"videos/base/000-{k:02d}") for k in range(6)]
+    windows = frechet.features_of(Brightness(), read_frames(evaluated.folder / "videos/one/000"))
+    expected = frechet.frechet_distance(Brightness()(np.stack(clips)), windows)
+    assert one["FVD (brightness) to base clips"] == pytest.approx(expected, abs=1e-4)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_row_with_too_few_prompts_for_a_distance_has_a_note(evaluated, monkeypatch):
+    monkeypatch.setattr(frechet, "SmallFeatures", Brightness)
+    rows = {"fifo": FIFO_ROW, "one": FIFO_ROW | {"num_prompts": 1}}
+    _, report, _ = evaluated(base_clips=2, rows=rows)
+    whole, one = (report["results"]["quality"][name] for name in rows)
+    assert "FVD (brightness) to base clips" in whole
+    assert "FVD (brightness) to base clips" not in one
+    assert "no Fréchet distance of one to base clips" in (evaluated.folder / "report.html").read_text()
+
+
 def test_stopped_it_goes_on_where_it_was(evaluated, monkeypatch, number):
     whole = evaluated(folder="whole")[1]["results"]["quality"]
     real, names = evaluate.run_task, []

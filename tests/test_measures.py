@@ -74,7 +74,14 @@ def test_it_grows_with_every_defect(real, space, features):
         values = [spoiled(strength) for strength in (1, 3)]
         assert values[1] > 2 * values[0] > 0, name
     worst = distance(lambda c: rng.integers(0, 255, c.shape))
-    assert 0 < frechet.half_split_floor(features) <= 0.05 * worst
+    assert 0 < frechet.half_split_floor([features]) <= 0.05 * worst
+
+
+def test_the_floor_takes_halves_of_every_group():
+    """Else it would be of how the prompts fall, which is the same for all methods."""
+    rng = np.random.default_rng(0)
+    groups = [rng.normal(0, 10, 3) + rng.normal(size=(8, 3)) for _ in range(12)]
+    assert frechet.half_split_floor(groups) < 0.2 * frechet.half_split_floor([np.concatenate(groups)])
 
 
 def test_too_few_windows_are_refused(features):

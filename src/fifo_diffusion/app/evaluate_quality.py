@@ -1,6 +1,9 @@
 """The table of quality over time: measures of every video, and Fréchet distances in a named feature space."""
 
 import json
+from collections.abc import Sequence
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -8,13 +11,13 @@ import numpy as np
 
 from fifo_diffusion.app.evaluate import Results, picture
 from fifo_diffusion.app.evaluate_tasks import base_folders, rows_of, video_folders
-from fifo_diffusion.evaluation import frechet
+from fifo_diffusion.evaluation import checker, frechet, world
 from fifo_diffusion.evaluation.quality import SLICE, measure_video, summary
 from fifo_diffusion.evaluation.report import Section
 
-WORLD_CLIPS, NOISES = 1024, (5, 10, 20, 40)
+NOISES = 5, 10, 20, 40
 SHOWN, SHORT = 2, 48
-CURVES = ("score_slices", "fvd_over_time")
+CURVES = ("score_slices", "fvd_over_time")  # and what begins so
 
 NOTE = (
     "motion: mean length of the optical flow (Lucas-Kanade), pixels per frame. flicker: root mean square second "
@@ -36,7 +39,7 @@ def quality(results: Results, numbers: dict[str, Any]) -> Section:
     memory = {name: results.found.get(f"videos-{name}", {}).get("peak_mb") for name in table}
     numbers.update(quality=table, quality_host_mb_peak=memory)
     _distances(results, section, table, numbers)
-    shown = {name: {k: v for k, v in row.items() if k not in CURVES} for name, row in table.items()}
+    shown = {name: {k: v for k, v in row.items() if not k.startswith(CURVES)} for name, row in table.items()}
     section.table = [{"method": name, **row, "host MB, peak": memory[name]} for name, row in shown.items()]
     _pictures(results, section, measured)
     _exports(results, section, list(measured))
@@ -86,32 +89,53 @@ def _measured(results: Results, row: str, scorer: Any) -> list[dict[str, Any]]:
 
 
 class _Distances:
-    """Features, kept in parts/, and the clips that videos are compared with: the base model's own ("base"), and for
-    toybox clips of its world ("real")."""
+    """Features, kept in parts/, and the clips that videos are compared with, by kind and prompt: the base model's own
+    ("base"), and for toybox those of its world ("real"), one from each of the frames after which it repeats.
+
+    A video is compared with clips of its own prompt: other prompts look so different that all else would be nothing.
+    """
 
     def __init__(self, results: Results) -> None:
         chosen = results.config.features
         self.space = frechet.I3D(chosen) if chosen else frechet.SmallFeatures()
         self._results = results
-        folders = [folder for _, folder in base_folders(results.config, results.folder) if folder.exists()]
-        if not folders:
+        base: dict[str, list[np.ndarray]] = {}
+        for prompt, folder in base_folders(results.config, results.folder):
+            if folder.exists():
+                base.setdefault(prompt, []).append(_read(folder))
+        if not base:
             raise ValueError("there are no base clips to compare with")
-        self._clips = {"base": [_read(folder) for folder in folders]}
+        self._clips = {"base": base}
         if results.config.model.startswith("toybox"):
-            from fifo_diffusion.evaluation.clips import world_clips
-
-            self._clips["real"] = [clip for clip, _ in world_clips(WORLD_CLIPS, frechet.CLIP, 0)]
-        self.references = {kind: self._all(clips) for kind, clips in self._clips.items()}
-        for reference in self.references.values():
-            frechet.check_enough(len(reference), self.space.size)
+            with suppress(ValueError):  # a sentence that its world does not know
+                self._clips["real"] = {
+                    prompt: [world.render(checker.parse(prompt), n, frechet.CLIP) for n in range(world.PERIOD)]
+                    for prompt in base
+                }
+        self._references = {
+            kind: {prompt: self._all(own) for prompt, own in clips.items()} for kind, clips in self._clips.items()
+        }
+        self.kinds = tuple(self._references)
+        for kind in self.kinds:
+            self.reference(kind, list(base))
 
     def _all(self, clips: list[np.ndarray]) -> np.ndarray:
         parts = range(0, len(clips), frechet.AT_ONCE)
         return np.concatenate([self.space(np.stack(clips[k : k + frechet.AT_ONCE])) for k in parts])
 
-    def of_row(self, row: str) -> list[np.ndarray]:
-        """Features of the sliding windows of each of a row's videos."""
-        return [self._of(folder) for _, folder in _there(self._results, row)]
+    def reference(self, kind: str, prompts: Sequence[str]) -> np.ndarray:
+        """Features of the clips of these prompts.
+
+        Raises:
+            ValueError: they are too few.
+        """
+        found = np.concatenate([self._references[kind][prompt] for prompt in dict.fromkeys(prompts)])
+        frechet.check_enough(len(found), self.space.size)
+        return found
+
+    def of_row(self, row: str) -> list[tuple[str, np.ndarray]]:
+        """Of each of a row's videos the prompt and the features of its sliding windows."""
+        return [(prompt, self._of(folder)) for prompt, folder in _there(self._results, row)]
 
     def _of(self, folder: Path) -> np.ndarray:
         kept = self._results.folder / "parts" / f"features-{self.space.name}-{folder.parent.name}-{folder.name}.npy"
@@ -121,52 +145,64 @@ class _Distances:
 
     def check(self, kind: str, worst: float) -> dict[str, Any]:
         """What a distance of nothing looks like, and that more noise means more distance."""
-        reference, rng, growth = self.references[kind], np.random.default_rng(0), {}
+        groups, rng, growth = list(self._references[kind].values()), np.random.default_rng(0), {}
+        reference, clips = np.concatenate(groups), [clip for own in self._clips[kind].values() for clip in own]
         for deviation in NOISES:
-            noisy = [clip + rng.normal(0, deviation, clip.shape) for clip in self._clips[kind]]
+            noisy = [clip + rng.normal(0, deviation, clip.shape) for clip in clips]
             spoiled = self._all([np.clip(clip, 0, 255).astype(np.uint8) for clip in noisy])
             growth[str(deviation)] = round(frechet.frechet_distance(reference, spoiled), 4)
-        floor = frechet.half_split_floor(reference)
+        floor = frechet.half_split_floor(groups)
         found = {"clips": len(reference), "floor": round(floor, 4), "worst_method": round(worst, 4)}
         return found | {"floor_over_worst": round(floor / worst, 4), "distance_with_noise": growth}
 
 
 def _distances(results: Results, section: Section, table: dict[str, dict[str, Any]], numbers: dict[str, Any]) -> None:
     """Distances of all sliding windows, and over time."""
-    lines, found, checks = {}, {}, {}
     try:
         distances = _Distances(results)
     except ValueError as error:
         results.errors.append(f"no Fréchet distances: {error}")
         return
-    name = distances.space.name
-    for row in table:
+    name, checks, lines = distances.space.name, {}, {}
+    videos = {row: distances.of_row(row) for row in table}
+    most = max(map(len, videos.values()))
+    for kind in distances.kinds:
+        found = {}
+        for row, own in videos.items():
+            prompts, features = zip(*own, strict=True)
+            try:
+                reference = distances.reference(kind, prompts)
+                value = round(frechet.frechet_distance(reference, np.concatenate(features)), 4)
+                curve = [(start, round(part, 4)) for start, part in frechet.over_time(reference, features)]
+            except ValueError as error:
+                # Where a row has fewer prompts by intention, that is not an error.
+                (results.errors if len(own) == most else section.notes).append(
+                    f"no Fréchet distance of {row} to {kind} clips: {error}"
+                )
+                continue
+            table[row][f"FVD ({name}) to {kind} clips"] = value
+            table[row][f"fvd_over_time ({kind} clips)"] = curve
+            lines.setdefault(kind, {})[row] = tuple(map(list, zip(*curve, strict=True)))
+            if len(own) == most:
+                found[row] = value
         try:
-            videos = distances.of_row(row)
-            for kind, reference in distances.references.items():
-                value = frechet.frechet_distance(reference, np.concatenate(videos))
-                found.setdefault(kind, []).append(value)
-                table[row][f"FVD ({name}) to {kind} clips"] = round(value, 4)
-            curve = frechet.over_time(distances.references["base"], videos)
-        except ValueError as error:
-            results.errors.append(f"Fréchet distance of {row}: {error}")
-            continue
-        table[row]["fvd_over_time"] = [[start, round(value, 4)] for start, value in curve]
-        lines[row] = tuple(map(list, zip(*curve, strict=True)))
-    for kind, values in found.items():
-        try:
-            checks[kind] = distances.check(kind, max(values))
+            if found:
+                checks[kind] = distances.check(kind, max(found.values()))
         except ValueError as error:
             results.errors.append(f"no floor of the Fréchet distance to {kind} clips: {error}")
     numbers["frechet"] = {"space": name, "checks": checks}
-    section.notes.append(f"FVD: Fréchet distance in the feature space {name}, windows of 16 frames, stride 1.")
+    section.notes.append(
+        f"FVD: Fréchet distance in the feature space {name}, of windows of 16 frames, stride 1, to clips of the same "
+        "prompts."
+    )
     section.notes += [_said(kind, check) for kind, check in checks.items()]
-    if lines:
+    for kind, own in lines.items():
         from fifo_diffusion.evaluation.figures import curves
 
-        floor = checks["base"]["floor"] if "base" in checks else None
-        labels = "first window", f"FVD ({name})"
-        picture(results, section, lambda: curves(lines, *labels, level=floor, log=True), "fvd-over-time")
+        floor = checks[kind]["floor"] if kind in checks else None
+        labels = "first window", f"FVD ({name}) to {kind} clips"
+        draw = partial(curves, own, *labels, level=floor, log=True)
+        picture(results, section, draw, f"fvd-over-time-{kind}")
 
 
 def _said(kind: str, check: dict[str, Any]) -> str:

@@ -117,12 +117,21 @@ def check_enough(samples: int, size: int) -> None:
         )
 
 
-def half_split_floor(features_ND: np.ndarray, seed: int = 0, splits: int = 5) -> float:
+def half_split_floor(groups: Sequence[np.ndarray], seed: int = 0, splits: int = 5) -> float:
     """The distance between two random halves of one set, the mean over some splits: what a distance of 0 looks like
-    at this number of samples."""
-    rng, half = np.random.default_rng(seed), len(features_ND) // 2
-    orders = [rng.permutation(len(features_ND)) for _ in range(splits)]
-    distances = [frechet_distance(features_ND[o[:half]], features_ND[o[half : 2 * half]]) for o in orders]
+    at this number of samples.
+
+    Args:
+        groups: features (N, D) that belong together, as those of one prompt: each half has as many of every group.
+    """
+    rng, distances = np.random.default_rng(seed), []
+    for _ in range(splits):
+        halves: tuple[list[np.ndarray], list[np.ndarray]] = [], []
+        for group in groups:
+            order, half = rng.permutation(len(group)), len(group) // 2
+            halves[0].append(group[order[:half]])
+            halves[1].append(group[order[half : 2 * half]])
+        distances.append(frechet_distance(*map(np.concatenate, halves)))
     return float(np.mean(distances))
 
 
