@@ -133,6 +133,7 @@ def test_a_row_with_too_few_prompts_for_a_distance_has_a_note(evaluated, monkeyp
     assert "no Fréchet distance of one to base clips" in (evaluated.folder / "report.html").read_text()
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_stopped_it_goes_on_where_it_was(evaluated, monkeypatch, number):
     whole = evaluated(folder="whole")[1]["results"]["quality"]
     real, names = evaluate.run_task, []
