@@ -133,6 +133,16 @@ def test_a_row_with_too_few_prompts_for_a_distance_has_a_note(evaluated, monkeyp
     assert "no Fréchet distance of one to base clips" in (evaluated.folder / "report.html").read_text()
 
 
+def test_a_row_with_videos_too_short_for_a_distance_costs_no_other(evaluated, monkeypatch):
+    monkeypatch.setattr(frechet, "SmallFeatures", Brightness)
+    rows = {"fifo": FIFO_ROW, "short": FIFO_ROW | {"num_frames": 12}}
+    code, report, _ = evaluated(base_clips=6, rows=rows)
+    assert code == 1
+    assert report["errors"] == ["no Fréchet distance of short: a video of 12 frames has no window of 16"]
+    assert "FVD (brightness) to base clips" in report["results"]["quality"]["fifo"]
+    assert "flicker" in report["results"]["quality"]["short"]
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_stopped_it_goes_on_where_it_was(evaluated, monkeypatch, number):
     whole = evaluated(folder="whole")[1]["results"]["quality"]

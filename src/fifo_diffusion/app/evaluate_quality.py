@@ -164,8 +164,13 @@ def _distances(results: Results, section: Section, table: dict[str, dict[str, An
         results.errors.append(f"no Fréchet distances: {error}")
         return
     name, checks, lines = distances.space.name, {}, {}
-    videos = {row: distances.of_row(row) for row in table}
-    most = max(map(len, videos.values()))
+    videos = {}
+    for row in table:
+        try:
+            videos[row] = distances.of_row(row)
+        except ValueError as error:
+            results.errors.append(f"no Fréchet distance of {row}: {error}")
+    most = max(map(len, videos.values()), default=0)
     for kind in distances.kinds:
         found = {}
         for row, own in videos.items():

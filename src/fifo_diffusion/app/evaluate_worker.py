@@ -153,7 +153,7 @@ def _video(fifo: Any, row: dict[str, Any], video: dict[str, Any], folder: Path) 
 
     partial, saved = (folder.with_name(folder.name + ending) for ending in (".partial", ".state"))
     with_state = row["method"] == "fifo"
-    if with_state and saved.exists():
+    if with_state and saved.exists() and partial.exists():
         start = QueueState.load(saved)
         stream = fifo.stream(
             start=start, num_frames=video["num_frames"], windows_per_batch=row.get("windows_per_batch")
