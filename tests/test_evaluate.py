@@ -10,13 +10,14 @@ import time
 
 import numpy as np
 import pytest
+import torch
 
 import tiny
 from fifo_diffusion.app import evaluate, evaluate_worker
 from fifo_diffusion.app.errors import CliError
 from fifo_diffusion.app.evaluate_config import Config, ablation_rows, default_prompts, default_rows
 from fifo_diffusion.cli import main
-from fifo_diffusion.evaluation import checker, frechet
+from fifo_diffusion.evaluation import checker, frechet, inception, scenes
 from fifo_diffusion.video import count_frames, read_frames
 
 FIFO_ROW = {"method": "fifo", "num_partitions": 1, "lookahead": True, "window": 4}
@@ -93,6 +94,28 @@ def test_quality_and_what_is_left_of_it_without_enough_clips(evaluated):
     assert len(json.loads((evaluated.folder / "study" / "key.json").read_text())) == 2
     assert report["hardware"]["torch"]
     assert report["config"]["seed"] == 0
+
+
+def test_inception_score_and_scene_cuts(evaluated, tmp_path, monkeypatch):
+    """Videos that were measured before it was given, or
+    before PySceneDetect was installed, get what they lack."""
+    pytest.importorskip("scenedetect")
+    file = str(tmp_path / "classes.pt")
+    torch.jit.script(tiny.FakeClassifier()).save(file)
+    with monkeypatch.context() as without:
+        without.setattr(scenes, "installed", lambda: False)
+        _, before, _ = evaluated(classifier=file)
+    assert not any("scene_cuts" in row for row in before["results"]["quality"].values())
+    for name, row in before["results"]["quality"].items():
+        clips = np.stack([read_frames(evaluated.folder / f"videos/{name}/{k:03d}")[:16] for k in range(2)])
+        assert row["IS"] == pytest.approx(inception.inception_score(inception.Classifier(file)(clips)), abs=1e-3)
+        assert row["IS_clips"] == 2
+    monkeypatch.setattr(scenes, "scene_cuts", lambda frames: len(frames))
+    _, after, _ = evaluated(classifier=file)
+    for name, row in after["results"]["quality"].items():
+        assert row.pop("scene_cuts") == 18
+        assert row.pop("scene_cuts_se") == 0
+        assert row == before["results"]["quality"][name]
 
 
 class Brightness:
@@ -312,10 +335,11 @@ def test_relative_mse_from_a_folder_of_videos(evaluated, tmp_path):
 
 def test_a_bad_row_and_missing_features_cost_one_line_each(evaluated):
     rows = {"fifo": FIFO_ROW, "bad": {"method": "genl", "stride": 99}}
-    code, report, told = evaluated(rows=rows, features="/nowhere/i3d.pt", clip_model="/nowhere/clip")
+    files = {"features": "/nowhere/i3d.pt", "clip_model": "/nowhere/clip", "classifier": "/nowhere/c3d.pt"}
+    code, report, told = evaluated(rows=rows, **files)
     assert code == 1
-    assert len(report["errors"]) == 3
-    for word in ("stride=99", "/nowhere/i3d.pt", "/nowhere/clip"):
+    assert len(report["errors"]) == 4
+    for word in ("stride=99", *files.values()):
         (line,) = (line for line in report["errors"] if word in line)
         assert "\n" not in line
         assert line in told

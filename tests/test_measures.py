@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from fifo_diffusion.evaluation import frechet, motion, quality, report, study, vbench
+import tiny
+from fifo_diffusion.evaluation import frechet, inception, motion, quality, report, scenes, study, vbench
 from fifo_diffusion.evaluation.clip_score import ClipScore
 from fifo_diffusion.evaluation.world import FAMILIES, make_clip
 from fifo_diffusion.video import count_frames, write_video
@@ -159,6 +160,52 @@ def test_cuts_are_counted():
     clips = [make_clip(rng, 20, family)[0] for family in FAMILIES]
     assert [motion.cuts(clip) for clip in clips] == [0, 0, 0]
     assert motion.cuts(np.concatenate(clips)) == 2
+
+
+def test_cuts_as_pyscenedetect_finds_them():
+    """Hard cuts between clips of the world; none within them; and not two within 15 frames."""
+    pytest.importorskip("scenedetect")
+    rng = np.random.default_rng(3)
+    clips = [make_clip(rng, 20, family)[0] for family in FAMILIES]
+    assert [scenes.scene_cuts(clip) for clip in clips] == [0, 0, 0]
+    assert scenes.scene_cuts(np.concatenate(clips)) == 2
+    red, cyan = np.zeros((2, 20, 16, 16, 3), np.uint8)
+    red[..., 0], cyan[..., 1:] = 200, 200
+    assert scenes.scene_cuts(np.concatenate([red, cyan])) == 1
+
+
+# ---------------------------------------------------------------------------- inception score
+
+
+def test_inception_score_of_what_is_known():
+    """K for as many sure classes, 1 for samples that are alike or unsure."""
+    assert inception.inception_score(np.eye(5)[[0, 1, 2, 3, 4] * 3]) == pytest.approx(5)
+    assert inception.inception_score(np.eye(5)[[2] * 9]) == pytest.approx(1)
+    assert inception.inception_score(np.full((9, 5), 0.2)) == pytest.approx(1)
+    half = np.array([[0.75, 0.25], [0.25, 0.75]])
+    assert inception.inception_score(half) == pytest.approx(2 * 0.75**0.75 * 0.25**0.25)
+
+
+def test_a_classifier_from_its_file(tmp_path):
+    """It is given RGB of 0 to 255, the middle of each clip; anything else is refused in one line."""
+    torch.jit.script(tiny.FakeClassifier()).save(str(tmp_path / "classes.pt"))
+    classifier = inception.Classifier(tmp_path / "classes.pt")
+    frames = np.zeros((40, 64, 96, 3), np.uint8)
+    frames[:16, :, :, 0], frames[16:, :, :, 2] = 200, 200
+    frames[:, :, :10], frames[:, :, -10:] = 255, 255  # cut off
+    found = inception.probabilities(classifier, frames)
+    assert found.shape == (2, 3)  # 8 frames are left over
+    assert np.allclose(found, [[1, 0, 0], [0, 0, 1]], atol=1e-6)
+    (tmp_path / "text.pt").write_text("no network")
+    torch.jit.script(FakeI3D()).save(str(tmp_path / "i3d.pt"))
+    torch.jit.script(torch.nn.Identity()).save(str(tmp_path / "same.pt"))
+    for name in ("text.pt", "missing.pt", "i3d.pt", "same.pt"):
+        with pytest.raises(ValueError, match=name) as error:
+            inception.Classifier(tmp_path / name)
+        assert "\n" not in str(error.value)
+
+
+# ---------------------------------------------------------------------------- a whole video
 
 
 def test_a_video_and_its_caption():

@@ -99,3 +99,11 @@ def pipeline(seed: int = 0, **unet_changes: Any) -> TextToVideoPipeline:
     pipe = TextToVideoPipeline(**components(seed, **unet_changes))
     pipe.set_progress_bar_config(disable=True)
     return pipe
+
+
+class FakeClassifier(torch.nn.Module):
+    """A video classifier by its interface, with three classes: which colour is brightest."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        assert x.shape[1:] == (3, 16, 112, 112)
+        return x.mean((2, 3, 4))

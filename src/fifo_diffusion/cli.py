@@ -133,6 +133,7 @@ def evaluate(
     clips: evaluate_options.Clips = None,
     features: evaluate_options.Features = None,
     clip_model: evaluate_options.ClipModel = None,
+    classifier: evaluate_options.VideoClassifier = None,
     jobs: evaluate_options.Jobs = None,
     dtype: options.Dtype = None,
     device: options.Device = None,

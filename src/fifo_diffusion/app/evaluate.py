@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from fifo_diffusion.app.errors import CliError, one_line, usage
 from fifo_diffusion.app.evaluate_config import TABLES, Config, default_prompts, default_rows
-from fifo_diffusion.app.evaluate_tasks import Task, tasks
+from fifo_diffusion.app.evaluate_tasks import Task, tasks, video_folders
 from fifo_diffusion.app.evaluate_worker import run_task, stop_tasks
 from fifo_diffusion.app.interrupts import Interrupts, Stopped
 from fifo_diffusion.app.progress import duration, say
@@ -40,6 +40,11 @@ class Results:
     def part(self, name: str) -> Path:
         """The file of a task's result."""
         return self.folder / "parts" / f"{name}.json"
+
+    def videos(self, row: str) -> list[tuple[str, Path]]:
+        """Prompts and folders of a row's videos that have been made."""
+        places = video_folders(self.config, self.folder, row)
+        return [(prompt, folder) for prompt, folder in places if folder.exists()]
 
 
 def run(options: dict[str, Any]) -> int:
@@ -130,9 +135,9 @@ def _config_of(given: dict[str, Any]) -> Config:
         prompts = tuple(read_prompts(Path(given["prompts"])))
     else:
         prompts = default_prompts(model)
-    names = ("seed", "base_clips", "mse_clips", "clips", "features", "clip_model", "device", "dtype")
+    names = ("seed", "base_clips", "mse_clips", "clips", "features", "clip_model", "classifier", "device", "dtype")
     more: dict[str, Any] = {name: given[name] for name in names if name in given}
-    for name in ("clips", "features", "clip_model"):
+    for name in ("clips", "features", "clip_model", "classifier"):
         if name in more:
             more[name] = str(Path(more[name]).absolute())
     if "cost_frames" in given:

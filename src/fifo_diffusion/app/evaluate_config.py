@@ -51,6 +51,7 @@ class Config:
         ablation_frames: of each video of the ablation, of two prompts.
         features: TorchScript file of I3D; None: the small features that come with the package.
         clip_model: folder of a CLIP model, for the CLIP score; None: no score.
+        classifier: TorchScript file of a video classifier (UCF-101), for the inception score; None: no score.
         versions: with which this was made.
     """
 
@@ -69,6 +70,7 @@ class Config:
     ablation_frames: int = 96
     features: str | None = None
     clip_model: str | None = None
+    classifier: str | None = None
     device: str | None = None
     dtype: str | None = None
     versions: dict[str, str] | None = None

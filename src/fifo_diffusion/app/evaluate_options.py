@@ -113,3 +113,12 @@ Jobs = Annotated[
 ClipModel = Annotated[
     Path | None, option(metavar="FOLDER", panel=FILES, help="A CLIP model and processor, for the CLIP score.")
 ]
+VideoClassifier = Annotated[
+    Path | None,
+    option(
+        "--classifier",
+        metavar="FILE",
+        panel=FILES,
+        help="A video classifier as TorchScript, of UCF-101's classes, for the inception score.",
+    ),
+]

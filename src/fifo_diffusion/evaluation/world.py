@@ -186,8 +186,9 @@ WEIGHTS = {"shape": 0.36, "landscape": 0.24, "robot": 0.4}
 FAMILIES = tuple(FACTORS)
 
 
-def render(labels: Labels, start: int = 0, frames: int = FRAMES) -> np.ndarray:
-    """uint8 (frames, 64, 64, 3) from any frame of the endless video that the labels name; it repeats after PERIOD."""
+def render(labels: Labels, start: float = 0, frames: int = FRAMES) -> np.ndarray:
+    """uint8 (frames, 64, 64, 3) from any frame, or between two, of the endless video that the labels name; it repeats
+    after PERIOD."""
     n = (start + np.arange(frames)) % PERIOD
     family = labels["family"]
     if family == "shape":
