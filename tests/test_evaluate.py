@@ -138,6 +138,11 @@ def test_frechet_distances_and_their_floor(evaluated, monkeypatch):
     check = found["checks"]["base"]
     assert check["clips"] == 12
     whole, one = (report["results"]["quality"][name] for name in rows)
+    without = found["without_each_prompt"]["base"]
+    assert len(without.pop("fifo")) == 2
+    assert not without  # one prompt cannot be left out
+    assert "FVD (brightness) to base clips_se" not in one
+    assert whole["FVD (brightness) to base clips_se"] > 0
     assert whole["FVD (brightness) to base clips"] == check["worst_method"] > 0
     assert [start for start, _ in whole["fvd_over_time (base clips)"]] == [0, 2]
     clips = [read_frames(evaluated.folder / f"videos/base/000-{k:02d}") for k in range(6)]
@@ -164,6 +169,14 @@ def test_a_row_with_videos_too_short_for_a_distance_costs_no_other(evaluated, mo
     assert report["errors"] == ["no Fréchet distance of short: a video of 12 frames has no window of 16"]
     assert "FVD (brightness) to base clips" in report["results"]["quality"]["fifo"]
     assert "flicker" in report["results"]["quality"]["short"]
+
+
+def test_videos_of_other_lengths_have_plots_of_their_own(evaluated, monkeypatch):
+    monkeypatch.setattr(frechet, "SmallFeatures", Brightness)
+    rows = {"fifo": FIFO_ROW, "long": FIFO_ROW | {"num_frames": 24}}
+    evaluated(base_clips=6, rows=rows)
+    names = {path.stem for path in (evaluated.folder / "figures").glob("fvd*.svg")}
+    assert names == {"fvd-over-time-base", "fvd-over-time-base-24"}
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

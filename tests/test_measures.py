@@ -85,6 +85,20 @@ def test_the_floor_takes_halves_of_every_group():
     assert frechet.half_split_floor(groups) < 0.2 * frechet.half_split_floor([np.concatenate(groups)])
 
 
+def test_the_error_of_a_distance_is_the_jackknife_over_groups():
+    """Of a mean it is the standard error; each left-out distance is that of all other groups."""
+    rng = np.random.default_rng(1)
+    values = rng.normal(size=12)
+    means = [np.delete(values, k).mean() for k in range(12)]
+    assert frechet.jackknife(means) == pytest.approx(values.std(ddof=1) / 12**0.5)
+    references, videos = (list(rng.normal(loc, 1, (3, 9, 2))) for loc in (0, 1))
+    found = frechet.without_each(references, videos)
+    assert found[1] == frechet.frechet_distance(*(np.concatenate([x[0], x[2]]) for x in (references, videos)))
+    assert len(set(found)) == 3
+    with pytest.raises(ValueError, match="single group"):
+        frechet.without_each(references[:1], videos[:1])
+
+
 def test_too_few_windows_are_refused(features):
     with pytest.raises(ValueError, match="more than 32 windows, not 20"):
         frechet.frechet_distance(features, features[:20])

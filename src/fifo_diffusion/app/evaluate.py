@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -40,6 +40,15 @@ class Results:
     def part(self, name: str) -> Path:
         """The file of a task's result."""
         return self.folder / "parts" / f"{name}.json"
+
+    def by_length(self, rows: Iterable[str]) -> dict[str, list[str]]:
+        """Rows whose videos are equally long, and what their pictures' names end with: videos of 10,000 frames and of
+        200 do not go in one plot."""
+        groups: dict[str, list[str]] = {}
+        for row in rows:
+            length = self.config.rows[row].get("num_frames", self.config.num_frames)
+            groups.setdefault("" if length == self.config.num_frames else f"-{length}", []).append(row)
+        return groups
 
     def videos(self, row: str) -> list[tuple[str, Path]]:
         """Prompts and folders of a row's videos that have been made."""

@@ -62,14 +62,14 @@ class _Distances:
             found.append(self.space(some))
         return np.concatenate(found)
 
-    def reference(self, kind: str, prompts: Sequence[str]) -> np.ndarray:
-        """Features of the clips of these prompts.
+    def reference(self, kind: str, prompts: Sequence[str]) -> list[np.ndarray]:
+        """Features of the clips of each of these prompts.
 
         Raises:
             ValueError: they are too few.
         """
-        found = np.concatenate([self._references[kind][prompt] for prompt in dict.fromkeys(prompts)])
-        frechet.check_enough(len(found), self.space.size)
+        found = [self._references[kind][prompt] for prompt in prompts]
+        frechet.check_enough(sum(map(len, found)), self.space.size)
         return found
 
     def of_row(self, row: str) -> list[tuple[str, np.ndarray]]:
@@ -101,7 +101,7 @@ def distances(results: Results, section: Section, table: dict[str, dict[str, Any
     except ValueError as error:
         results.errors.append(f"no Fréchet distances: {error}")
         return
-    name, checks, lines = known.space.name, {}, {}
+    name, checks, lines, left_out = known.space.name, {}, {}, {}
     videos = {}
     for row in table:
         try:
@@ -114,7 +114,8 @@ def distances(results: Results, section: Section, table: dict[str, dict[str, Any
         for row, own in videos.items():
             prompts, features = zip(*own, strict=True)
             try:
-                reference = known.reference(kind, prompts)
+                groups = known.reference(kind, prompts)
+                reference = np.concatenate(groups)
                 value = round(frechet.frechet_distance(reference, np.concatenate(features)), 4)
                 curve = [(start, round(part, 4)) for start, part in frechet.over_time(reference, features)]
             except ValueError as error:
@@ -124,6 +125,10 @@ def distances(results: Results, section: Section, table: dict[str, dict[str, Any
                 )
                 continue
             table[row][f"FVD ({name}) to {kind} clips"] = value
+            with suppress(ValueError):  # too few prompts for an error
+                without = frechet.without_each(groups, features)
+                table[row][f"FVD ({name}) to {kind} clips_se"] = round(frechet.jackknife(without), 4)
+                left_out.setdefault(kind, {})[row] = [round(value, 4) for value in without]
             table[row][f"fvd_over_time ({kind} clips)"] = curve
             lines.setdefault(kind, {})[row] = tuple(map(list, zip(*curve, strict=True)))
             if len(own) == most:
@@ -133,10 +138,10 @@ def distances(results: Results, section: Section, table: dict[str, dict[str, Any
                 checks[kind] = known.check(kind, max(found.values()))
         except ValueError as error:
             results.errors.append(f"no floor of the Fréchet distance to {kind} clips: {error}")
-    numbers["frechet"] = {"space": name, "checks": checks}
+    numbers["frechet"] = {"space": name, "checks": checks, "without_each_prompt": left_out}
     section.notes.append(
         f"FVD: Fréchet distance in the feature space {name}, of windows of 16 frames, stride 1, to clips of the same "
-        "prompts."
+        "prompts; its _se: jackknife over prompts. Rows of fewer prompts or other lengths are not to be compared by it."
     )
     section.notes += [_said(kind, check) for kind, check in checks.items()]
     for kind, own in lines.items():
@@ -144,8 +149,9 @@ def distances(results: Results, section: Section, table: dict[str, dict[str, Any
 
         floor = checks[kind]["floor"] if kind in checks else None
         labels = "first window", f"FVD ({name}) to {kind} clips"
-        draw = partial(curves, own, *labels, level=floor, log=True)
-        picture(results, section, draw, f"fvd-over-time-{kind}")
+        for ending, rows in results.by_length(own).items():
+            draw = partial(curves, {row: own[row] for row in rows}, *labels, level=floor, log=True)
+            picture(results, section, draw, f"fvd-over-time-{kind}{ending}")
 
 
 def _said(kind: str, check: dict[str, Any]) -> str:

@@ -1,6 +1,7 @@
 """The table of quality over time: measures of every video."""
 
 import json
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -119,8 +120,10 @@ def _pictures(results: Results, section: Section, measured: dict[str, list[dict[
         if slices:
             mean = np.mean([own[: min(map(len, slices))] for own in slices], 0)
             scores[name] = [SLICE * k for k in range(len(mean))], mean.tolist()
-    if scores:
-        picture(results, section, lambda: figures.curves(scores, "frame", "checker's score"), "score-over-time")
+    for ending, rows in results.by_length(scores).items():
+        lines = {row: scores[row] for row in rows}
+        draw = partial(figures.curves, lines, "frame", "checker's score")
+        picture(results, section, draw, f"score-over-time{ending}")
     for k, prompt in enumerate(results.config.prompts[:SHOWN]):
         rows = {}
         for name in measured:

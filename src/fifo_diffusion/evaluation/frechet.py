@@ -14,6 +14,7 @@ import torch
 from fifo_diffusion.evaluation.feature_net import CLIP, FEATURES, as_pixels, shipped
 
 AT_ONCE = 32
+LONG_PART = 500
 
 
 class FeatureSpace(Protocol):
@@ -135,15 +136,39 @@ def half_split_floor(groups: Sequence[np.ndarray], seed: int = 0, splits: int = 
     return float(np.mean(distances))
 
 
+def without_each(references: Sequence[np.ndarray], videos: Sequence[np.ndarray]) -> list[float]:
+    """Distances with one group (a prompt) left out of both sides, each in turn: `jackknife` makes an error of them.
+
+    Args:
+        references, videos: features (N, D) of each group.
+
+    Raises:
+        ValueError: a single group, or too few samples are left for a covariance of D features.
+    """
+    if len(references) < 2:
+        raise ValueError("a single group cannot be left out")
+    found = []
+    for out in range(len(references)):
+        sides = ([x for k, x in enumerate(groups) if k != out] for groups in (references, videos))
+        found.append(frechet_distance(*map(np.concatenate, sides)))
+    return found
+
+
+def jackknife(left_out: Sequence[float]) -> float:
+    """Standard error of a value, or of a difference, given what it is with each of n >= 2 groups left out (Tukey)."""
+    values = np.asarray(left_out, dtype=float)
+    return float(np.sqrt((len(values) - 1) * values.var()))
+
+
 def over_time(reference_ND: np.ndarray, videos: Sequence[np.ndarray], parts: int = 6) -> list[tuple[int, float]]:
     """Distances of consecutive parts of the videos: (first window, distance). There are fewer parts where each would
-    have too few windows.
+    have too few windows, and more in videos of thousands of frames.
 
     Args:
         videos: features (N, D) of the sliding windows of each, of equal number.
     """
     count, size = len(videos[0]), reference_ND.shape[1]
-    parts = max(1, min(parts, count * len(videos) // (2 * size)))
+    parts = max(1, min(max(parts, count // LONG_PART), count * len(videos) // (2 * size)))
     edges = np.linspace(0, count, parts + 1).astype(int)
     return [
         (int(a), frechet_distance(reference_ND, np.concatenate([video[a:b] for video in videos])))
