@@ -20,8 +20,9 @@ def curves(lines: Curves, x: str, y: str, *, title: str = "", level: float | Non
         axis.axhline(level, color="gray", lw=0.8, ls=":")
     axis.set(xlabel=x, ylabel=y, title=title, **({"yscale": "log"} if log else {}))
     if log:
-        for set_formatter in (axis.yaxis.set_major_formatter, axis.yaxis.set_minor_formatter):
-            set_formatter("{x:g}")
+        axis.yaxis.get_major_locator().set_params(subs=(1, 2, 5))
+        axis.yaxis.set_major_formatter("{x:g}")
+        axis.yaxis.set_minor_formatter("")
     axis.legend(fontsize=7)
     return figure
 
