@@ -18,10 +18,11 @@ import numpy as np
 from PIL import Image
 
 from fifo_diffusion.evaluation.frechet import jackknife
+from fifo_diffusion.method import QueueLayout
 
 IMAGES = common.RESULTS.parent / "images"
 PICTURES = ("frames-0", "frames-1", "fvd-over-time-real", "fvd-over-time-real-10000", "memory")
-MEASURES = ("score", "motion", "flicker", "jerk", "jitter", "cuts", "scene_cuts")
+MEASURES = ("score", "flicker", "jerk", "jitter", "motion", "scene_cuts")
 FIRST = "fifo"
 
 
@@ -55,10 +56,24 @@ def table(head: list[str], lines: list[list[str]]) -> str:
     return "\n".join("| " + " | ".join(line) + " |" for line in [head, ["---"] * len(head), *lines]) + "\n"
 
 
+def forwards(config: dict[str, Any], name: str, count: int) -> float:
+    """Frames sent through the U-Net for each frame of a video of so many, without guidance; FIFO's in the long run."""
+    row, f = config["rows"][name], 16
+    if row["method"] == "fifo":
+        return QueueLayout(f, row["num_partitions"], row["lookahead"]).frame_forwards_per_frame
+    if row["method"] == "chunked":
+        through = f * (1 + -(-(count - f) // (f - row["overlap"])))
+    elif row["method"] == "genl":
+        through = f * (1 + -(-(count - f) // 4))
+    else:
+        through = count
+    return row["num_inference_steps"] * through / count
+
+
 def tables(document: dict[str, Any]) -> str:
     """Those of docs/evaluation.md."""
     results, space = document["results"], document["results"]["frechet"]["space"]
-    columns = [("FVD real", f"FVD ({space}) to real clips"), ("FVD base", f"FVD ({space}) to base clips")]
+    columns = [(f"FVD, {kind} clips", f"FVD ({space}) to {kind} clips") for kind in ("real", "base")]
     columns += [(name, name) for name in MEASURES]
 
     def cell(row: dict[str, Any], name: str) -> str:
@@ -74,19 +89,19 @@ def tables(document: dict[str, Any]) -> str:
     changes = document["against_fifo"]
     names = list(dict.fromkeys(name for own in changes.values() for name in own))
     differences = [
-        [row, *(f"{own[name][0]:+.2g} ± {own[name][1]:.1g}" if name in own else "" for name in names)]
+        [row, *(f"{own[name][0]:+.2g} ± {own[name][1]:.2g}" if any(own[name]) else "0" for name in names)]
         for row, own in changes.items()
     ]
-    cost: dict[str, dict[int, dict[str, Any]]] = {}
+    cost: dict[str, list[dict[str, Any]]] = {}
     for line in results["cost"]:
-        cost.setdefault(line["method"], {})[line["frames"]] = line
-    lengths = sorted({line["frames"] for line in results["cost"]})
-    kinds = ("beyond loading", "s per frame", "first frame, s")
+        cost.setdefault(line["method"], []).append(line)
+    kinds = {"beyond loading": ".0f", "s per frame": ".2f", "first frame, s": ".0f"}
     costs = [
-        [row, *(f"{own[n][kind]:.3g}" if kind in own.get(n, {}) else "" for kind in kinds for n in lengths)]
+        [row, f"{forwards(document['config'], row, own[-1]['frames']):.0f}"]
+        + [" / ".join(f"{line[kind]:{form}}" for line in own) for kind, form in kinds.items()]
         for row, own in cost.items()
     ]
-    heads = [f"{kind}, {n} frames" for kind in ("MB", "s per frame", "first frame, s") for n in lengths]
+    heads = ["frame-forwards per frame", "MB beyond loading", "s per frame", "first frame, s"]
     return "\n".join(
         [
             table(["row (videos x frames)", *(name for name, _ in columns)], quality),
