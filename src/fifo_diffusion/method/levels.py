@@ -118,8 +118,8 @@ class NoiseLevels:
         return bool((self.fresh > 0).any())
 
     def _rows(self, level_BF: Tensor, like: Tensor) -> tuple[Tensor, ...]:
-        """The columns at these levels, each (B, 1, F, 1, 1), by one copy to the device. The levels of a window are the
-        same in every iteration, and with a short step looking them up again would take half of its time."""
+        """The columns at these levels, each (B, 1, F, 1, 1), by one copy to the device. They are kept: the levels of a
+        window are the same in every iteration."""
         key = level_BF.cpu().numpy().tobytes(), level_BF.shape, like.device
         if key not in self._kept_rows:
             if len(self._kept_rows) >= KEPT_ROWS:
