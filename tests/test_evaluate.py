@@ -97,8 +97,7 @@ def test_quality_and_what_is_left_of_it_without_enough_clips(evaluated):
 
 
 def test_inception_score_and_scene_cuts(evaluated, tmp_path, monkeypatch):
-    """Videos that were measured before it was given, or
-    before PySceneDetect was installed, get what they lack."""
+    """Videos that were measured before PySceneDetect was installed get what they lack."""
     pytest.importorskip("scenedetect")
     file = str(tmp_path / "classes.pt")
     torch.jit.script(tiny.FakeClassifier()).save(file)
@@ -161,13 +160,17 @@ def test_a_row_with_too_few_prompts_for_a_distance_has_a_note(evaluated, monkeyp
     assert "no Fréchet distance of one to base clips" in (evaluated.folder / "report.html").read_text()
 
 
-def test_a_row_with_videos_too_short_for_a_distance_costs_no_other(evaluated, monkeypatch):
+def test_a_row_with_videos_too_short_for_a_score_costs_no_other(evaluated, tmp_path, monkeypatch):
     monkeypatch.setattr(frechet, "SmallFeatures", Brightness)
+    torch.jit.script(tiny.FakeClassifier()).save(str(tmp_path / "classes.pt"))
     rows = {"fifo": FIFO_ROW, "short": FIFO_ROW | {"num_frames": 12}}
-    code, report, _ = evaluated(base_clips=6, rows=rows)
+    code, report, _ = evaluated(base_clips=6, rows=rows, classifier=str(tmp_path / "classes.pt"))
     assert code == 1
-    assert report["errors"] == ["no Fréchet distance of short: a video of 12 frames has no window of 16"]
-    assert "FVD (brightness) to base clips" in report["results"]["quality"]["fifo"]
+    assert report["errors"] == [
+        "no Fréchet distance of short: a video of 12 frames has no window of 16",
+        "no inception score of short: a video of 12 frames has no stretch of 16",
+    ]
+    assert {"FVD (brightness) to base clips", "IS"} <= set(report["results"]["quality"]["fifo"])
     assert "flicker" in report["results"]["quality"]["short"]
 
 

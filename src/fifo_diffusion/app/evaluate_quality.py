@@ -92,11 +92,15 @@ def _inception(results: Results, section: Section, table: dict[str, dict[str, An
         return
     for row in table:
         found = []
-        for _, folder in results.videos(row):
-            kept = results.folder / "parts" / f"classes-{row}-{folder.name}.npy"
-            if not kept.exists():
-                np.save(kept, probabilities(classifier, read_frames(folder)))
-            found.append(np.load(kept))
+        try:
+            for _, folder in results.videos(row):
+                kept = results.folder / "parts" / f"classes-{row}-{folder.name}.npy"
+                if not kept.exists():
+                    np.save(kept, probabilities(classifier, read_frames(folder)))
+                found.append(np.load(kept))
+        except ValueError as error:
+            results.errors.append(f"no inception score of {row}: {error}")
+            continue
         samples = np.concatenate(found)
         table[row] |= {"IS": round(inception_score(samples), 3), "IS_clips": len(samples)}
     section.notes.append(

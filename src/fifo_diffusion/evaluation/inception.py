@@ -53,8 +53,14 @@ class Classifier:
 
 
 def probabilities(classifier: Classifier, frames_FHWC: np.ndarray) -> np.ndarray:
-    """Probabilities (N, K) of a video's stretches of 16 frames; what is left over after the last is not looked at."""
+    """Probabilities (N, K) of a video's stretches of 16 frames; what is left over after the last is not looked at.
+
+    Raises:
+        ValueError: it is shorter than one.
+    """
     count = len(frames_FHWC) // CLIP
+    if not count:
+        raise ValueError(f"a video of {len(frames_FHWC)} frames has no stretch of {CLIP}")
     clips = frames_FHWC[: count * CLIP].reshape(count, CLIP, *frames_FHWC.shape[1:])
     return np.concatenate([classifier(clips[k : k + AT_ONCE]) for k in range(0, count, AT_ONCE)])
 
