@@ -24,9 +24,9 @@ class Neighbourly(FrameByFrame):
 
 @pytest.fixture
 def setting():
-    def make(partitions, lookahead):
-        layout = QueueLayout(4, partitions, lookahead)
-        timestep = torch.linspace(20, 980, layout.slots).round().long()
+    def make(partitions, lookahead, frames_per_level=1):
+        layout = QueueLayout(4, partitions, lookahead, frames_per_level)
+        timestep = torch.linspace(20, 980, layout.levels).round().long()
         alphas = torch.cumprod(1 - torch.linspace(1e-4, 0.02, 1000, dtype=torch.float64), 0)[timestep]
         target = torch.cat([torch.ones(1, dtype=torch.float64), alphas[:-1]])
         return NoiseLevels.diffusion(timestep, alphas, target), layout
@@ -44,6 +44,26 @@ def test_a_model_that_does_not_mix_frames_has_ratio_one(setting, partitions):
         assert result.ratio_of_norms() == pytest.approx((1, 0), abs=1e-6)
         assert result.ratio_of_errors() == pytest.approx((1, 0), abs=1e-6)
         assert result.curve() == pytest.approx([1] * layout.slots, abs=1e-6)
+
+
+@pytest.mark.parametrize(("frames_per_level", "one"), [(4, True), (2, False), (1, False)])
+def test_frames_at_equal_levels_have_ratio_one(setting, frames_per_level, one):
+    """Where a window's frames are all at one level it is the reference, also for a model that mixes frames."""
+
+    class Mixing(FrameByFrame):
+        def predict(self, latents_BCFHW, timestep_BF, condition):
+            own = super().predict(latents_BCFHW, timestep_BF, condition)
+            return own + 0.3 * (own * torch.linspace(0, 1, own.shape[2])[:, None, None]).mean(2, keepdim=True)
+
+    levels, layout = setting(2, False, frames_per_level)
+    generator = torch.Generator().manual_seed(0)
+    clips, noise = (torch.randn(3, 2, 2 + layout.slots, 4, 4, generator=generator) for _ in range(2))
+    result = relative_error(Mixing(), levels, [layout], clips, noise, None)[0]
+    if one:
+        assert result.ratio_of_norms() == (1, 0)
+        assert result.curve() == [1] * layout.slots
+    else:
+        assert abs(result.ratio_of_norms()[0] - 1) > 1e-3
 
 
 def test_an_error_from_mixed_levels_is_seen_and_falls_with_partitions(setting):
