@@ -17,8 +17,11 @@ import common
 import numpy as np
 from PIL import Image
 
+from fifo_diffusion import FIFO
+from fifo_diffusion.app.evaluate_config import OWN
 from fifo_diffusion.evaluation.frechet import jackknife
 from fifo_diffusion.method import QueueLayout
+from fifo_diffusion.peers import PEERS, PeerSettings
 
 IMAGES = common.RESULTS.parent / "images"
 PICTURES = ("frames-0", "frames-1", "fvd-over-time-real", "fvd-over-time-real-10000", "memory")
@@ -56,23 +59,19 @@ def table(head: list[str], lines: list[list[str]]) -> str:
     return "\n".join("| " + " | ".join(line) + " |" for line in [head, ["---"] * len(head), *lines]) + "\n"
 
 
-def forwards(config: dict[str, Any], name: str, count: int) -> float:
+def forwards(model: Any, row: dict[str, Any], count: int) -> float:
     """Frames sent through the U-Net for each frame of a video of so many, without guidance; FIFO's in the long run."""
-    row, f = config["rows"][name], 16
+    given = {name: value for name, value in row.items() if name not in ("method", *OWN)}
     if row["method"] == "fifo":
-        return QueueLayout(f, row["num_partitions"], row["lookahead"]).frame_forwards_per_frame
-    if row["method"] == "chunked":
-        through = f * (1 + -(-(count - f) // (f - row["overlap"])))
-    elif row["method"] == "genl":
-        through = f * (1 + -(-(count - f) // 4))
-    else:
-        through = count
-    return row["num_inference_steps"] * through / count
+        return QueueLayout(model.frames, given["num_partitions"], given["lookahead"]).frame_forwards_per_frame
+    settings = PeerSettings.collect(model, row["method"], num_frames=count, **given)
+    return PEERS[row["method"]].frames_per_step(settings) * settings.num_inference_steps / count
 
 
 def tables(document: dict[str, Any]) -> str:
     """Those of docs/evaluation.md."""
     results, space = document["results"], document["results"]["frechet"]["space"]
+    model, config = FIFO.from_pretrained(document["config"]["model"]).model, document["config"]["rows"]
     columns = [(f"FVD, {kind} clips", f"FVD ({space}) to {kind} clips") for kind in ("real", "base")]
     columns += [(name, name) for name in MEASURES]
 
@@ -97,7 +96,7 @@ def tables(document: dict[str, Any]) -> str:
         cost.setdefault(line["method"], []).append(line)
     kinds = {"beyond loading": ".0f", "s per frame": ".2f", "first frame, s": ".0f"}
     costs = [
-        [row, f"{forwards(document['config'], row, own[-1]['frames']):.0f}"]
+        [row, f"{forwards(model, config[row], own[-1]['frames']):.0f}"]
         + [" / ".join(f"{line[kind]:{form}}" for line in own) for kind, form in kinds.items()]
         for row, own in cost.items()
     ]

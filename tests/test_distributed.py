@@ -6,7 +6,6 @@ import socket
 import subprocess
 import sys
 import time
-import types
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +15,6 @@ import torch
 import rank_workers
 from fifo_diffusion import QueueState
 from fifo_diffusion.cli import main
-from fifo_diffusion.method import QueueLayout
 from fifo_diffusion.video import count_frames, read_frames
 from fifo_diffusion.window_share import WindowShare
 from rank_workers import ETA, on_ranks
@@ -99,18 +97,6 @@ def test_shares(size):
         lengths = [len(part) for part in shares]
         assert max(lengths) == -(-count // size)
         assert lengths[0] == min(lengths) >= max(lengths) - 1
-
-
-@pytest.mark.parametrize("size", range(1, 10))
-def test_noise_is_drawn_where_it_is_read(size):
-    """By rank 0, which saves states, and by the rank that has the last window."""
-    layout, drawn = QueueLayout(8, 2, lookahead=True), []
-    for rank in range(size):
-        ranks = types.SimpleNamespace(rank=rank, size=size)
-        share, tail = WindowShare(ranks, dict), range(layout.size - 1, layout.size)
-        drawn.append(share.needs(tail, layout.windows))
-        assert drawn[-1] == (rank == 0 or layout.windows[-1] in share.part(layout.windows))
-    assert sum(drawn) == min(size, 2)
 
 
 @pytest.mark.parametrize("size", range(1, 10))

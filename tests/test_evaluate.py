@@ -13,12 +13,13 @@ import pytest
 import torch
 
 import tiny
-from fifo_diffusion.app import evaluate, evaluate_worker
+from fifo_diffusion.app import evaluate, evaluate_distances, evaluate_worker
 from fifo_diffusion.app.errors import CliError
 from fifo_diffusion.app.evaluate_config import Config, ablation_rows, default_prompts, default_rows
+from fifo_diffusion.app.evaluate_tasks import base_folders
 from fifo_diffusion.cli import main
-from fifo_diffusion.evaluation import checker, frechet, inception, scenes
-from fifo_diffusion.video import count_frames, read_frames
+from fifo_diffusion.evaluation import checker, frechet, inception, scenes, world
+from fifo_diffusion.video import count_frames, read_frames, write_video
 
 FIFO_ROW = {"method": "fifo", "num_partitions": 1, "lookahead": True, "window": 4}
 SMALL = {
@@ -148,6 +149,26 @@ def test_frechet_distances_and_their_floor(evaluated, monkeypatch):
     windows = frechet.features_of(Brightness(), read_frames(evaluated.folder / "videos/one/000"))
     expected = frechet.frechet_distance(Brightness()(np.stack(clips)), windows)
     assert one["FVD (brightness) to base clips"] == pytest.approx(expected, abs=1e-4)
+
+
+def test_real_clips_are_those_of_the_prompt_between_whole_frames_too(tmp_path, monkeypatch):
+    monkeypatch.setattr(frechet, "SmallFeatures", Brightness)
+    monkeypatch.setattr(evaluate_distances, "REAL_CLIPS", 6)
+    prompts = ["blue triangle moving down over white", "hills scrolling left at sunset"]
+    config = Config.from_json({**SMALL, "model": "toybox", "prompts": prompts, "base_clips": 2}, "x")
+    (tmp_path / "videos" / "base").mkdir(parents=True)
+    for prompt, folder in base_folders(config, tmp_path):
+        write_video(folder, world.render(checker.parse(prompt), 3, 16), fps=10)
+    known = evaluate_distances._Distances(evaluate.Results(config, tmp_path))
+    for prompt, found in zip(prompts, known.reference("real", prompts), strict=True):
+        starts = [64 * k / 6 for k in range(6)]
+        clips = [world.render(checker.parse(prompt), start, 16) for start in starts]
+        assert np.allclose(found, Brightness()(np.stack(clips)))
+        assert np.array_equal(clips[3], world.render(checker.parse(prompt), 32, 16))
+        assert not np.array_equal(clips[1], world.render(checker.parse(prompt), 10, 16))
+    check = known.check("real", 1.0)
+    assert check["clips"] == 12
+    assert check["distance_with_noise"]["40"] > check["distance_with_noise"]["5"] > 0
 
 
 def test_a_row_with_too_few_prompts_for_a_distance_has_a_note(evaluated, monkeypatch):

@@ -1,7 +1,6 @@
 """The vectorised step equals `scheduler.step`, frame by frame."""
 
 import copy
-import dataclasses
 
 import diffusers
 import pytest
@@ -214,22 +213,6 @@ def test_what_cannot_be_stepped_is_refused_with_a_way_out():
     refuse("set pipe.scheduler to a DDIMScheduler", diffusers.EDMEulerScheduler())
     refuse("zero terminal SNR", tiny.scheduler(rescale_betas_zero_snr=True))
     refuse("variance_type 'learned'", diffusers.DDPMScheduler(variance_type="learned"))
-
-
-def test_coefficients_are_kept_for_the_levels_that_they_belong_to(monkeypatch):
-    """Any levels after any others, in any shape, also when there is no more room to keep them."""
-    monkeypatch.setattr("fifo_diffusion.method.levels.KEPT_ROWS", 5)
-    read = read_levels(diffusers.DDIMScheduler(beta_schedule="scaled_linear"), COUNT, eta=0.5)
-    sample, prediction, noise = (part.expand(2, -1, -1, -1, -1) for part in frames_at_all_levels())
-    generator = torch.Generator().manual_seed(0)
-    for _ in range(12):
-        level = torch.randint(COUNT, (2, COUNT), generator=generator)
-        found = read.step(sample, prediction, level, noise)
-        for row, column in ((0, 3), (1, 7)):
-            one = [part[row : row + 1, :, column : column + 1] for part in (sample, prediction, noise)]
-            alone = dataclasses.replace(read).step(*one[:2], level[row : row + 1, column : column + 1], one[2])
-            assert torch.equal(found[row : row + 1, :, column : column + 1], alone)
-    assert torch.equal(read.step(sample[:1], prediction[:1], level[:1], noise[:1]), found[:1])
 
 
 def test_fresh_noise_must_be_given_where_it_is_needed():

@@ -121,6 +121,15 @@ def test_distances_over_time_find_where_a_video_goes_wrong(features):
     assert min(curve[2][1], curve[3][1]) > 10 * max(curve[0][1], curve[1][1])
 
 
+def test_videos_of_thousands_of_frames_have_more_parts():
+    rng = np.random.default_rng(0)
+    reference, video = rng.normal(size=(50, 2)), rng.normal(size=(4000, 2))
+    video[3500:] += 5
+    found = frechet.over_time(reference, [video])
+    assert [start for start, _ in found] == list(range(0, 4000, 500))
+    assert found[-1][1] > 10 > max(distance for _, distance in found[:-1])
+
+
 def test_any_size_of_picture(space, real):
     larger = real[0].repeat(2, 1).repeat(2, 2)
     assert np.allclose(space(larger[None]), space(real[0][None]), atol=1e-3)

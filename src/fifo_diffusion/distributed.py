@@ -16,7 +16,6 @@ from datetime import timedelta
 from types import FrameType
 from typing import Any
 
-import numpy as np
 import torch
 import torch.distributed as dist
 from torch import Tensor
@@ -202,7 +201,7 @@ class Ranks:
         except RuntimeError as error:
             self.close()  # so that ranks which wait for this one are told too
             raise RankError(_lost(error)) from error
-        return [word.tobytes().rstrip(b"\0") for word in self._words]
+        return [bytes(message[:_WORD_FLOATS].numpy()).rstrip(b"\0") for message in self._messages]
 
     def _make_room(self, longest: int) -> None:
         """For messages of so many floats from each of the others. The one to itself must be just as long as it is."""
@@ -211,7 +210,6 @@ class Ranks:
             lengths[self.rank] = _WORD_FLOATS
             self._inbox = torch.empty(sum(lengths))
             self._messages = self._inbox.split(lengths)
-            self._words = [_word_of(message) for message in self._messages]
 
     def _check(self, words: Sequence[bytes], expected: str) -> None:
         """That nobody has left, and all words begin as expected."""
@@ -254,19 +252,14 @@ class Parcels:
         self.lengths = [_WORD_FLOATS + count for count in gives]
         self.sent = torch.empty(sum(self.lengths))
         messages = self.sent.split(self.lengths)
-        self._words = [_word_of(message) for message in messages]
+        self._words = [message[:_WORD_FLOATS] for message in messages]
         self.contents = [message[_WORD_FLOATS:] for message in messages]
 
     def address(self, word: bytes) -> None:
         """Write the word that all messages begin with."""
-        content = np.frombuffer(word, dtype=np.uint8)
+        content = torch.frombuffer(bytearray(word), dtype=torch.float32)
         for place in self._words:
-            place[:] = content
-
-
-def _word_of(message: Tensor) -> np.ndarray:
-    """The bytes that a message begins with, to be read or written there."""
-    return message[:_WORD_FLOATS].numpy().view(np.uint8)
+            place.copy_(content)
 
 
 def join_torchrun() -> Ranks:

@@ -95,11 +95,6 @@ class WindowShare:
             came = messages[rank][: slots_FBCHW[slots].numel()].view_as(slots_FBCHW[slots])
             slots_FBCHW[slots] = came.to(slots_FBCHW.device)
 
-    def needs(self, slots: range, windows: Sequence[Window]) -> bool:
-        """Whether any of these padded slots is used here, by this rank's share of the next windows or in a state."""
-        mine = self.part(windows)
-        return self.ranks.rank == 0 or any(w.start < slots.stop and slots.start < w.stop for w in mine)
-
     def spans(self, written: Sequence[slice]) -> list[range]:
         """The slots that each rank's neighbouring windows write. Where two ranks have a window, it is the first's."""
         count, ranks = len(written), range(self.ranks.size)

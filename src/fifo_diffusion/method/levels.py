@@ -2,12 +2,10 @@
 
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
 
 import torch
 from torch import Tensor
 
-KEPT_ROWS = 256
 PREDICTIONS = ("epsilon", "v_prediction", "sample", "flow_prediction")
 
 
@@ -110,33 +108,23 @@ class NoiseLevels:
         return torch.stack([self.alpha, self.sigma, self.target_alpha, kept, self.fresh]).to(torch.float32)
 
     @cached_property
-    def _kept_rows(self) -> dict[Any, tuple[Tensor, ...]]:
-        return {}
-
-    @cached_property
     def _adds_noise(self) -> bool:
         return bool((self.fresh > 0).any())
 
-    def _rows(self, level_BF: Tensor, like: Tensor) -> tuple[Tensor, ...]:
-        """The columns at these levels, each (B, 1, F, 1, 1), by one copy to the device. They are kept: the levels of a
-        window are the same in every iteration."""
-        key = level_BF.cpu().numpy().tobytes(), level_BF.shape, like.device
-        if key not in self._kept_rows:
-            if len(self._kept_rows) >= KEPT_ROWS:
-                self._kept_rows.clear()
-            rows = to_device(self._columns[:, level_BF.cpu()], like.device)
-            self._kept_rows[key] = rows[:, :, None, :, None, None].unbind()
-        return self._kept_rows[key]
+    def _rows(self, level_BF: Tensor, like: Tensor, columns: slice) -> tuple[Tensor, ...]:
+        """Some of the columns at these levels, each (B, 1, F, 1, 1), by one copy to the device."""
+        rows = to_device(self._columns[columns, level_BF.cpu()], like.device)
+        return rows[:, :, None, :, None, None].unbind()
 
     def renoise(self, clean_BCFHW: Tensor, noise_BCFHW: Tensor, level_BF: Tensor) -> Tensor:
         """Clean latents brought to their levels: alpha x0 + sigma e."""
-        alpha, sigma, *_ = self._rows(level_BF, clean_BCFHW)
+        alpha, sigma = self._rows(level_BF, clean_BCFHW, slice(0, 2))
         return alpha * clean_BCFHW + sigma * noise_BCFHW
 
     def split(self, sample_BCFHW: Tensor, prediction_BCFHW: Tensor, level_BF: Tensor) -> tuple[Tensor, Tensor]:
         """The clean latent x0 and the noise e that a prediction means, both (B, C, F, H, W) float32."""
         x, y = sample_BCFHW.float(), prediction_BCFHW.float()
-        alpha, sigma, *_ = self._rows(level_BF, x)
+        alpha, sigma = self._rows(level_BF, x, slice(0, 2))
         if self.prediction == "epsilon":
             clean, noise = (x - sigma * y) / alpha, y
         elif self.prediction == "v_prediction":
@@ -169,7 +157,7 @@ class NoiseLevels:
         if self.solver is not None:
             return self._solver_step(self.solver, sample_BCFHW, prediction_BCFHW, level_BF)
         clean, direction = self.split(sample_BCFHW, prediction_BCFHW, level_BF)
-        _, _, target_alpha, kept, fresh = self._rows(level_BF, clean)
+        target_alpha, kept, fresh = self._rows(level_BF, clean, slice(2, 5))
         result = target_alpha * clean + kept * direction
         if self.needs_noise(level_BF):
             if noise_BCFHW is None:

@@ -4,7 +4,7 @@ import itertools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -37,10 +37,6 @@ class Share(Protocol):
             wanted: those that each window of the next iteration reads, by their numbers in this one.
             head: those that leave the queue: everybody needs them.
         """
-        ...
-
-    def needs(self, slots: range, windows: Sequence[Window]) -> bool:
-        """Whether this process has any use for these padded slots, before an iteration of these windows."""
         ...
 
 
@@ -169,29 +165,23 @@ def diagonal_denoising(
     context, b = layout.context, layout.frames_per_level
     shape = (*queue.latents_BCFHW.shape[:2], layout.size + b, *queue.latents_BCFHW.shape[3:])
     channels = shape[1] // levels.planes
-    plan, timesteps = None, {}
     # The queue moves on by b slots from one to the other and back: fresh memory every time costs more than the step.
     for memory in itertools.cycle([queue.latents_BCFHW.new_empty(shape) for _ in range(2)]):
-        frames, front, whole_first = queue.frames(layout), queue.front(layout), queue.lags or queue.warming_up(layout)
-        now = _plan(layout, front, queue.front(layout, 1), whole_first, tuple(queue.levels(layout)))
-        if now is not plan:
-            plan, timesteps = now, {}
-        windows, level = plan.windows, plan.level
+        frames, level, front = queue.frames(layout), torch.tensor(queue.levels(layout)), queue.front(layout)
         snapshot = _with_known_frames(queue, layout, levels, noise)
         result = memory[:, :, : layout.size]
         result[:, :, :front] = snapshot[:, :, :front]
+        windows, written, wanted = _plan(layout, front, queue.front(layout, 1), queue.lags or queue.warming_up(layout))
         for some in _chunks(windows if share is None else share.mine(windows), windows_per_batch()):
             inputs = torch.cat([snapshot[:, :channels, w.start : w.stop] for w in some])
-            if some not in timesteps:
-                rows = torch.stack([level[w.start : w.stop] for w in some]).repeat_interleave(len(snapshot), 0)
-                timesteps[some] = levels.timestep[rows]
-            output = predict(inputs, timesteps[some], [frames[w.start : w.stop] for w in some])
+            rows = torch.stack([level[w.start : w.stop] for w in some]).repeat_interleave(len(snapshot), 0)
+            output = predict(inputs, levels.timestep[rows], [frames[w.start : w.stop] for w in some])
             for w, prediction in zip(some, output.chunk(len(some)), strict=True):
-                kept = plan.written[windows.index(w)]
+                kept = written[windows.index(w)]
                 prediction = prediction[:, :, kept.start - w.start :]
                 result[:, :, kept] = _step(levels, snapshot[:, :, kept], prediction, level[kept], frames[kept], noise)
         if share is not None:
-            share.exchange(result, plan.written, plan.wanted, range(0 if queue.lags else context, context + b))
+            share.exchange(result, written, wanted, range(0 if queue.lags else context, context + b))
         head = result[:, :, context : context + b].clone()
         if queue.lags:
             late = result[:, :, :b].clone()
@@ -202,8 +192,7 @@ def diagonal_denoising(
             result[:, :, b : context + b] = snapshot[:, :, b : context + b]
         queue.latents_BCFHW = memory[:, :, b:]
         queue.iteration += 1
-        if share is None or share.needs(range(layout.size - b, layout.size), plan.following):
-            queue._enqueue(layout, noise)
+        queue._enqueue(layout, noise)
         yield frames[context], head[:, :channels]
 
 
@@ -280,36 +269,15 @@ def _later(noise: Noise, by: int) -> Noise:
     return lambda frame, level: noise(frame, level + by)
 
 
-class _Plan(NamedTuple):
-    """What an iteration does.
-
-    Attributes:
-        windows: of this iteration.
-        written: the padded slots that each of them writes.
-        following: the windows of the next iteration.
-        wanted: the padded slots that each of those reads, by their numbers in this iteration.
-        level: of each padded slot.
-    """
-
-    windows: tuple[Window, ...]
-    written: list[slice]
-    following: tuple[Window, ...]
-    wanted: list[range]
-    level: Tensor
-
-
 @lru_cache(maxsize=16)
-def _plan(layout: QueueLayout, front: int, next_front: int, whole_first: bool, levels: tuple[int, ...]) -> _Plan:
-    """The same again and again once the queue is full.
-
-    Args:
-        front, next_front: where the queue begins, in this iteration and in the next.
-        whole_first: whether window 0 writes the context too.
-        levels: of the padded slots.
-    """
-    windows, following = layout.windows_from(front), layout.windows_from(next_front)
-    written, wanted = [_written(w, whole_first) for w in windows], [_wanted(w, layout) for w in following]
-    return _Plan(windows, written, following, wanted, torch.tensor(levels))
+def _plan(
+    layout: QueueLayout, front: int, following: int, whole_first: bool
+) -> tuple[tuple[Window, ...], list[slice], list[range]]:
+    """The windows of an iteration, what each writes, and what each of the next one reads. The same again and again once
+    the queue is full; of queues that begin at these padded slots, in this iteration and in the next."""
+    windows = layout.windows_from(front)
+    wanted = [_wanted(window, layout) for window in layout.windows_from(following)]
+    return windows, [_written(window, whole_first) for window in windows], wanted
 
 
 def _written(window: Window, whole_first: bool) -> slice:
