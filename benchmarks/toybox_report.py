@@ -116,7 +116,12 @@ def main() -> None:
     parser.add_argument("--note", default="", help="how it was measured")
     given = parser.parse_args()
     report = json.loads((given.folder / "report.json").read_text())
-    report = {"note": given.note} | report | {"against_fifo": against_first(given.folder, report)}
+    making = {
+        row: json.loads((given.folder / "parts" / f"videos-{row}.json").read_text())
+        for row in report["results"]["quality"]
+    }
+    report = {"note": given.note} | report
+    report |= {"against_fifo": against_first(given.folder, report), "making_videos_in_the_last_run": making}
     path = common.RESULTS / "toybox_report.json"
     path.write_text(json.dumps(report, indent=1, ensure_ascii=False) + "\n")
     for name in PICTURES:
