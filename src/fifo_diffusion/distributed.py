@@ -16,6 +16,7 @@ from datetime import timedelta
 from types import FrameType
 from typing import Any
 
+import numpy as np
 import torch
 import torch.distributed as dist
 from torch import Tensor
@@ -154,7 +155,7 @@ class Ranks:
         """
         with _signals_held():
             self._check(self._exchange(_HERE, word, parcels), word)
-        return [message[_WORD_FLOATS:] for message in self._messages]
+        return self._contents
 
     def leave(self, why: object) -> None:
         """Tell the others that this rank ends the run, so that they do not wait for it. Never fails; once the run is
@@ -196,20 +197,20 @@ class Ranks:
         try:
             # Straight from each: Gloo's own all-gather passes on from rank to rank, so that each waits for all, one
             # after the other, and hears late of one that is gone.
-            lengths = [len(message) for message in self._messages], parcels.lengths
+            lengths = self._lengths, parcels.lengths
             dist.all_to_all_single(self._inbox, parcels.sent, *lengths, group=self._gloo, async_op=True).wait(patience)
         except RuntimeError as error:
             self.close()  # so that ranks which wait for this one are told too
             raise RankError(_lost(error)) from error
-        return [bytes(message[:_WORD_FLOATS].numpy()).rstrip(b"\0") for message in self._messages]
+        return [word.tobytes().rstrip(b"\0") for word in self._words]
 
     def _make_room(self, longest: int) -> None:
         """For messages of so many floats from each of the others. The one to itself must be just as long as it is."""
         if longest > self._room:
-            self._room, lengths = longest, [longest] * self.size
-            lengths[self.rank] = _WORD_FLOATS
-            self._inbox = torch.empty(sum(lengths))
-            self._messages = self._inbox.split(lengths)
+            self._room, self._lengths = longest, [longest] * self.size
+            self._lengths[self.rank] = _WORD_FLOATS
+            self._inbox = torch.empty(sum(self._lengths))
+            self._words, self._contents = _words_and_contents(self._inbox, self._lengths)
 
     def _check(self, words: Sequence[bytes], expected: str) -> None:
         """That nobody has left, and all words begin as expected."""
@@ -251,15 +252,18 @@ class Parcels:
     def __init__(self, gives: Sequence[int]) -> None:
         self.lengths = [_WORD_FLOATS + count for count in gives]
         self.sent = torch.empty(sum(self.lengths))
-        messages = self.sent.split(self.lengths)
-        self._words = [message[:_WORD_FLOATS] for message in messages]
-        self.contents = [message[_WORD_FLOATS:] for message in messages]
+        self._words, self.contents = _words_and_contents(self.sent, self.lengths)
 
     def address(self, word: bytes) -> None:
         """Write the word that all messages begin with."""
-        content = torch.frombuffer(bytearray(word), dtype=torch.float32)
         for place in self._words:
-            place.copy_(content)
+            place[:] = np.frombuffer(word, np.uint8)
+
+
+def _words_and_contents(messages: Tensor, lengths: Sequence[int]) -> tuple[list[np.ndarray], list[Tensor]]:
+    """Of messages in one piece, the bytes that each begins with, and the floats that follow."""
+    parts = messages.split(lengths)
+    return [part[:_WORD_FLOATS].numpy().view(np.uint8) for part in parts], [part[_WORD_FLOATS:] for part in parts]
 
 
 def join_torchrun() -> Ranks:

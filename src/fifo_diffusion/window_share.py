@@ -91,9 +91,8 @@ class WindowShare:
         for slots, content in traffic.give:
             content.copy_(slots_FBCHW[slots])
         messages = self.ranks.trade(traffic.parcels, word)
-        for slots, rank in traffic.take:
-            came = messages[rank][: slots_FBCHW[slots].numel()].view_as(slots_FBCHW[slots])
-            slots_FBCHW[slots] = came.to(slots_FBCHW.device)
+        for slots, came in traffic.taken_from(messages):
+            slots_FBCHW[slots] = came
 
     def spans(self, written: Sequence[slice]) -> list[range]:
         """The slots that each rank's neighbouring windows write. Where two ranks have a window, it is the first's."""
@@ -146,7 +145,19 @@ class _Traffic:
         contents = {rank: self.parcels.contents[rank].view(-1, *like_FBCHW.shape[1:]) for rank in give}
         self.give = [(slice(slots.start, slots.stop), contents[rank]) for rank, slots in give.items()]
         take = {rank: slots for rank in others if (slots := _needed(spans[rank], needs[me]))}
-        self.take = [(slice(slots.start, slots.stop), rank) for rank, slots in take.items()]
+        self._take, self._shape = take, like_FBCHW.shape[1:]
+        self._messages: Sequence[Tensor] = ()
+        self._taken: list[tuple[slice, Tensor]] = []
+
+    def taken_from(self, messages: Sequence[Tensor]) -> list[tuple[slice, Tensor]]:
+        """Slots, and what came for them, in these messages."""
+        if messages is not self._messages:  # else they lie where they lay before
+            self._messages, count = messages, self._shape.numel()
+            self._taken = [
+                (slice(slots.start, slots.stop), messages[rank][: len(slots) * count].view(-1, *self._shape))
+                for rank, slots in self._take.items()
+            ]
+        return self._taken
 
 
 def _needed(span: range, needs: Sequence[range]) -> range:

@@ -124,7 +124,9 @@ class NoiseLevels:
     def split(self, sample_BCFHW: Tensor, prediction_BCFHW: Tensor, level_BF: Tensor) -> tuple[Tensor, Tensor]:
         """The clean latent x0 and the noise e that a prediction means, both (B, C, F, H, W) float32."""
         x, y = sample_BCFHW.float(), prediction_BCFHW.float()
-        alpha, sigma = self._rows(level_BF, x, slice(0, 2))
+        return self._split(x, y, *self._rows(level_BF, x, slice(0, 2)))
+
+    def _split(self, x: Tensor, y: Tensor, alpha: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor]:
         if self.prediction == "epsilon":
             clean, noise = (x - sigma * y) / alpha, y
         elif self.prediction == "v_prediction":
@@ -156,13 +158,15 @@ class NoiseLevels:
         """
         if self.solver is not None:
             return self._solver_step(self.solver, sample_BCFHW, prediction_BCFHW, level_BF)
-        clean, direction = self.split(sample_BCFHW, prediction_BCFHW, level_BF)
-        target_alpha, kept, fresh = self._rows(level_BF, clean, slice(2, 5))
-        result = target_alpha * clean + kept * direction
+        x, y = sample_BCFHW.float(), prediction_BCFHW.float()
+        alpha, sigma, target_alpha, kept, fresh = self._rows(level_BF, x, slice(0, 5))
+        clean, direction = self._split(x, y, alpha, sigma)
+        result = target_alpha * clean
+        result += kept * direction
         if self.needs_noise(level_BF):
             if noise_BCFHW is None:
                 raise ValueError("these levels add fresh noise: noise_BCFHW is needed")
-            result = result + fresh * noise_BCFHW
+            result += fresh * noise_BCFHW
         return result
 
     def _solver_step(self, solver: Tensor, sample_BCFHW: Tensor, prediction_BCFHW: Tensor, level_BF: Tensor) -> Tensor:
