@@ -3,6 +3,7 @@
     python benchmarks/speed.py             # a few minutes on two idle cores; writes docs/results/speed.json
     python benchmarks/speed.py --first     # a stranger's first frame: a fresh process of the command line
     python benchmarks/speed.py --pass --compile     # one 16-frame pass of the U-Net, median; compiled too
+    python benchmarks/speed.py --write     # how long a model waits while a frame is written
 
 Frame-forwards are counted at the denoiser and compared with `QueueLayout`: after the opening clip every frame costs
 n f / b, twice that with lookahead, (n f + f') / b where that is banded, and twice again with guidance. Settings are
@@ -15,6 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from contextlib import ExitStack
 from itertools import pairwise
 from pathlib import Path
 
@@ -153,17 +155,59 @@ def one_pass(compiled: bool) -> dict:
     return {"unit": "seconds, median of 50 passes", "one_pass": result}
 
 
+def writing(pause: float = 0.25) -> dict:
+    """Milliseconds for which `write` keeps the next iteration waiting, median, in turn and in the background; of moving
+    clouds with some grain, which are no easier than a film. The iteration is a pause: as on a GPU, the CPU is idle."""
+    import numpy as np
+    import torch
+
+    from fifo_diffusion.video import open_writer
+
+    rows = []
+    for width, height in ((256, 256), (512, 320), (832, 480), (1280, 704)):
+        draw = torch.Generator().manual_seed(0)
+        clouds = torch.nn.functional.interpolate(
+            torch.rand(1, 3, 12, 20, generator=draw), (height, width + 200), mode="bicubic"
+        )
+        frames = []
+        for shift in range(0, 60, 2):
+            grain = 0.02 * torch.randn(3, height, width, generator=draw)
+            frame = (clouds[0, :, :, shift : shift + width] + grain).clamp(0, 1)
+            frames.append(np.ascontiguousarray((frame * 255).byte().permute(1, 2, 0).numpy()))
+        for suffix in (".mp4", ".webm", "/"):
+            with tempfile.TemporaryDirectory() as folder, ExitStack() as files:
+                writers = [
+                    files.enter_context(open_writer(f"{folder}/{number}{suffix}", fps=8, background=bool(number)))
+                    for number in range(2)
+                ]
+                seconds: tuple[list[float], list[float]] = [], []
+                for frame in frames:
+                    for writer, taken in zip(writers, seconds, strict=True):
+                        began = time.perf_counter()
+                        writer.write(frame)
+                        taken.append(time.perf_counter() - began)
+                        time.sleep(pause)
+            waits = dict(zip(("in_turn", "in_the_background"), map(statistics.median, seconds), strict=True))
+            row = {"output": suffix, "size": [width, height]} | {k: round(1e3 * v, 2) for k, v in waits.items()}
+            rows.append(row)
+            print(row)
+    return {"unit": "milliseconds per frame", "frames": len(frames), "pause": pause, "writing": rows}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repeats", type=int, default=9)
     parser.add_argument("--first", action="store_true")
     parser.add_argument("--pass", action="store_true", dest="one_pass")
     parser.add_argument("--compile", action="store_true", help="with --pass: compiled as well (wants a C++ compiler)")
+    parser.add_argument("--write", action="store_true")
     arguments = parser.parse_args()
     if arguments.first:
         common.write("first_frame", first_frame())
     elif arguments.one_pass:
         common.write("one_pass", one_pass(arguments.compile))
+    elif arguments.write:
+        common.write("writing", writing())
     else:
         common.write("speed", settings(arguments.repeats))
 

@@ -9,12 +9,15 @@ import subprocess
 import sys
 import threading
 import time
+from itertools import pairwise
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 
+from fifo_diffusion.app.keeper import StateKeeper
 from fifo_diffusion.app.speed import known_speed, speed_file
 from fifo_diffusion.cli import main
 from fifo_diffusion.video import count_frames, read_fps, read_frames, read_metadata
@@ -176,6 +179,38 @@ def test_continued_is_uninterrupted(whole, capsys):
     assert main(["generate", "--state", "run.state", "--num-frames", "14"]) == 0
     assert capsys.readouterr().out == "part/\n"
     assert np.array_equal(read_frames("part"), whole)
+
+
+def test_frames_are_written_in_turn_where_that_is_asked_for(whole, monkeypatch):
+    made = []
+    monkeypatch.setattr("fifo_diffusion.video.writers.BackgroundSink", lambda sink: made.append(sink) or sink)
+    for options in ([], ["--write-in-turn"]):
+        made.clear()
+        run = ["--num-frames", "5", "--seed", "2", "-o", "part/", "--overwrite", *options]
+        assert generate(BALL, *run) == 0
+        assert len(made) == (not options)
+        assert np.array_equal(read_frames("part"), whole[:5])
+
+
+@pytest.mark.parametrize(("every", "late"), [(1, 1), (3, 17), (4, 0), (20, 17)])
+def test_states_are_saved_as_soon_as_their_frames_are_safe(every, late):
+    """And no later one takes their place before."""
+    saved = []
+    stream, writer = SimpleNamespace(frame_index=7), SimpleNamespace(path="none.mp4")
+
+    def state():
+        taken = stream.frame_index
+        return SimpleNamespace(frame_index=taken, save=lambda _: saved.append((stream.frame_index, taken)))
+
+    stream.state = state
+    keeper = StateKeeper(Path("run.state"), every, {})
+    for stream.frame_index in range(8, 100):
+        writer.frames_safe = stream.frame_index - late
+        keeper.after_frame(stream, writer)
+    assert all(taken == now - late for now, taken in saved)
+    taken = [7, *(frame for _, frame in saved), 99 - late]
+    assert max(b - a for a, b in pairwise(taken)) <= max(every, late + 1) + every
+    assert late or taken[1:-1] == [*range(8, 100, 4)]
 
 
 def test_state_of_another_run(capsys):

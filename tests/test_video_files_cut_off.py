@@ -1,10 +1,12 @@
 """Files of frames that are cut off (kill, Ctrl-C, full disk, closed pipe), continued, or very long."""
 
+import errno
 import os
 import resource
 import signal
 import subprocess
 import sys
+import threading
 from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
@@ -23,6 +25,7 @@ from fifo_diffusion.video import (
     read_metadata,
     write_video,
 )
+from fifo_diffusion.video.background import BackgroundSink
 from video_clips import FORMATS, METADATA, clip, error_of
 
 TESTS = Path(__file__).parent
@@ -47,9 +50,11 @@ def room_for(size: int):
         signal.signal(signal.SIGXFSZ, handler)
 
 
-def write_all(writer: FrameWriter, frames: np.ndarray) -> None:
+def write_all(writer: FrameWriter, frames: np.ndarray, close: bool = False) -> None:
     for frame in frames:
         writer.write(frame)
+    if close:
+        writer.close()
 
 
 @pytest.fixture
@@ -97,25 +102,27 @@ import itertools, sys
 sys.path[:0] = {path!r}
 from video_clips import clip
 from fifo_diffusion.video import open_writer
-with open_writer({name!r}, fps=8, metadata={{"seed": "3"}}) as writer:
+with open_writer({name!r}, fps=8, metadata={{"seed": "3"}}, background={background}) as writer:
     for frame in itertools.cycle(clip(40)):
         writer.write(frame)
         print(writer.frames, writer.frames_safe, flush=True)
 """
 
 
+@pytest.mark.parametrize("background", [False, True])
 @pytest.mark.parametrize("name", FORMATS)
-def test_killed(python, name):
-    """After `kill -9` at most one frame is missing; the rest plays, with its metadata, and can be continued."""
-    process = python(ENDLESS, name=name)
-    for _ in range(30):
+def test_killed(python, name, background):
+    """After `kill -9` at most one frame is missing, and those on their way; the rest plays, with its metadata, and can
+    be continued."""
+    process = python(ENDLESS, name=name, background=background)
+    for _ in range(60):
         line = process.stdout.readline()
     process.kill()
     lines = [line, *process.stdout.read().splitlines(keepends=True)]
     written, safe = map(int, next(line for line in reversed(lines) if line.endswith(b"\n")).split())
     process.wait()
     found = count_frames(name)
-    assert written - 1 <= safe <= found <= written + 1
+    assert written - 1 - background * 17 <= safe <= found <= written + 1
     frames = clip(40)[np.arange(found) % 40]
     assert error_of(read_frames(name), frames) <= 5
     assert read_metadata(name) == {"seed": "3"}
@@ -136,14 +143,15 @@ def test_interrupted(here, name, failure):
     assert error_of(read_frames(name), clip(9)) <= 4
 
 
+@pytest.mark.parametrize("background", [False, True])
 @pytest.mark.parametrize("name", FORMATS)
-def test_disk_full(here, name):
+def test_disk_full(here, name, background):
     noise = np.random.default_rng(0).integers(0, 256, (12, 48, 64, 3), dtype=np.uint8)
     if name == "clip/":
         noise[:7] = 0  # every frame is a file, and only the noisy ones are too large
-    writer = open_writer(name, fps=8)
+    writer = open_writer(name, fps=8, background=background)
     with room_for(5_000 if name == "clip/" else 20_000), pytest.raises(VideoFileError) as caught:
-        write_all(writer, noise)
+        write_all(writer, noise, close=background)
     assert f"disk full while writing {name}: its first {writer.frames} frames are safe and play" in str(caught.value)
     assert 1 < writer.frames < 12
     assert writer.frames == count_frames(name) == sum(1 for _ in iter_frames(name))
@@ -161,6 +169,70 @@ def test_disk_full_from_the_start_leaves_nothing(here, name):
     with room_for(0), pytest.raises(VideoFileError, match="no frame was kept"):
         write_video(name, clip(3))
     assert not list(here.iterdir())
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_in_the_background_is_the_same(here, name):
+    for folder in ("turn", "background"):
+        Path(folder).mkdir()
+        assert write_video(f"{folder}/{name}", clip(40), background=folder == "background") == 40
+    assert np.array_equal(read_frames(f"turn/{name}"), read_frames(f"background/{name}"))
+
+
+class SlowSink:
+    """Keeps frames when it is told to, and fails at one of them."""
+
+    lag, size = 0, None
+
+    def __init__(self, fails_at: int = -1) -> None:
+        self.go, self.frames, self.fails_at, self.over = threading.Event(), [], fails_at, False
+
+    def write(self, frame: np.ndarray) -> None:
+        assert self.go.wait(20)
+        if len(self.frames) == self.fails_at:
+            raise OSError(errno.ENOSPC, "full")
+        self.frames.append(frame)
+
+    def close(self) -> None:
+        self.over = True
+
+    def abandon(self) -> int:
+        return len(self.frames)
+
+
+def test_frames_wait_in_the_background_and_none_is_lost():
+    """Sixteen at most, as they were when they were given; what is safe is what was written."""
+    sink = SlowSink()
+    writer = FrameWriter("film", BackgroundSink(sink), scale=1, frames=5)
+    frame, given = np.zeros((2, 2, 3), np.uint8), []
+    for number in range(16):
+        frame[:] = number
+        given.append(frame.copy())
+        writer.write(frame)
+    assert (writer.frames, writer.frames_safe, sink.frames) == (21, 5, [])
+    one_more = threading.Thread(target=writer.write, args=(frame,))
+    one_more.start()
+    one_more.join(0.2)
+    assert one_more.is_alive()
+    sink.go.set()
+    one_more.join(20)
+    writer.close()
+    assert sink.over
+    assert writer.frames == writer.frames_safe == 22
+    assert np.array_equal(sink.frames, [*given, frame])
+
+
+@pytest.mark.parametrize("told_by", ["write", "close"])
+def test_a_failure_in_the_background(told_by):
+    sink = SlowSink(fails_at=3)
+    writer = FrameWriter("film", BackgroundSink(sink), scale=1, frames=0)
+    write_all(writer, clip(10))
+    sink.go.set()
+    more = clip(20 if told_by == "write" else 0)
+    with pytest.raises(VideoFileError, match="disk full while writing film: its first 3 frames are safe"):
+        write_all(writer, more, close=told_by == "close")
+    assert np.array_equal(sink.frames, clip(10)[:3])  # and none of those that came after
+    assert writer.frames == writer.frames_safe == 3
 
 
 def test_disk_full_while_the_index_of_an_mp4_is_written(here):

@@ -85,6 +85,7 @@ def generate(
     offload_text_encoder: options.OffloadTextEncoder = False,
     compile: options.Compile = False,
     scale: options.Scale = None,
+    write_in_turn: options.WriteInTurn = False,
     overwrite: options.Overwrite = False,
     prompts: options.Prompts = None,
     schedule: options.Schedule = None,

@@ -199,6 +199,7 @@ class _Run:
             metadata=self._metadata(),
             overwrite="overwrite" in self.request.given,
             continue_from=None if self.plan.state is None else self.plan.done,
+            background="write_in_turn" not in self.request.given,
         )
 
     def _metadata(self) -> dict[str, str]:

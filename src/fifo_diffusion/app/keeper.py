@@ -20,6 +20,7 @@ class StateKeeper:
     def __init__(self, path: Path | None, every: int, notes: dict[str, Any]) -> None:
         self.path, self.every, self.notes = path, every, notes
         self._waiting: Any = None
+        self._taken: int | None = None  # frames done when the last state was taken
 
     def begin(self, stream: Any) -> None:
         """Save where the first frame is still to come: what was computed to get there is kept too."""
@@ -30,16 +31,23 @@ class StateKeeper:
         """To be called after each frame that was given to the writer."""
         if self.path is None:
             return
-        if stream.frame_index % self.every == 0:
-            self._waiting = self._take(stream)
-        if self._waiting is not None and writer.frames_safe >= self._waiting.frame_index:
-            self._save(self._waiting, writer.path)
-            self._waiting = None
+        self._save_waiting(writer)
+        done = stream.frame_index
+        self._taken = done - 1 if self._taken is None else self._taken
+        # One that still waits is not replaced: where frames are long on their way, none would ever be saved.
+        if self._waiting is None and done // self.every > self._taken // self.every:
+            self._taken, self._waiting = done, self._take(stream)
+            self._save_waiting(writer)
 
     def end(self, stream: Any, writer: Any) -> None:
         """Save the last state; the writer is closed."""
         if self.path is not None:
             self._save(self._take(stream), writer.path)
+
+    def _save_waiting(self, writer: Any) -> None:
+        if self._waiting is not None and writer.frames_safe >= self._waiting.frame_index:
+            self._save(self._waiting, writer.path)
+            self._waiting = None
 
     def _take(self, stream: Any) -> Any:
         state = stream.state()

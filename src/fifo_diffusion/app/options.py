@@ -314,6 +314,14 @@ Scale = Annotated[
         help="Enlarge this many times, without smoothing (for toybox: 4).",
     ),
 ]
+WriteInTurn = Annotated[
+    bool,
+    option(
+        "--write-in-turn",
+        panel=FILES,
+        help="Encode and write each frame before the next is computed, not beside it.",
+    ),
+]
 Overwrite = Annotated[bool, option("--overwrite", panel=FILES, help="Replace outputs that exist.")]
 Prompts = Annotated[
     Path | None,

@@ -15,6 +15,7 @@ from types import TracebackType
 import av
 import numpy as np
 
+from .background import BackgroundSink
 from .containers import MP4, WEBM, ContainerSink
 from .errors import VideoFileError
 from .gif import GifSink
@@ -45,7 +46,7 @@ class FrameWriter:
 
     @property
     def frames_safe(self) -> int:
-        """Frames that would be in the output if the process were killed now: all, or all but the last."""
+        """Frames that would be in the output if the process were killed now: all, or all but the last few."""
         if self._state != "open":
             return self.frames
         return max(self._kept, self.frames - self._sink.lag)
@@ -54,7 +55,7 @@ class FrameWriter:
         """Append one frame, uint8 (height, width, 3) in RGB, of the same size as those before.
 
         Raises `ValueError` for a frame that is none, and `VideoFileError` when the output cannot take it (disk full);
-        then the file is closed and holds `frames` frames.
+        then the file is closed and holds `frames` frames. In the background, a later call says so.
         """
         if self._state != "open":
             raise VideoFileError(f"{self.path} is {self._state}: no frame can be added; open it with continue_from")
@@ -117,6 +118,7 @@ def open_writer(
     continue_from: int | None = None,
     scale: int = 1,
     crf: int | None = None,
+    background: bool = False,
 ) -> FrameWriter:
     """Open an output for frames; that it can be written is found out here, not at the first frame.
 
@@ -128,6 +130,7 @@ def open_writer(
         continue_from: cut the existing output to this many frames and append; its metadata stay. 0 starts it anew.
         scale: enlarge frames by this whole number, each pixel to a square.
         crf: quality of mp4 (0 to 51) and webm (0 to 63), lower is better; the default is good, for small frames better.
+        background: encode and write in a thread, while the next frame is computed. Up to 16 frames wait for it.
 
     Raises:
         ValueError: an argument that makes no sense.
@@ -169,6 +172,8 @@ def open_writer(
             f'cannot write "{name}": its name must end in .mp4, .webm or .gif; for a folder of PNGs type "{name}/", '
             "for raw video (y4m) on standard output -"
         )
+    if background:
+        sink = BackgroundSink(sink)
     return FrameWriter(name, sink, scale=int(scale), frames=kept)
 
 
@@ -181,6 +186,7 @@ def write_video(
     overwrite: bool = True,
     scale: int = 1,
     crf: int | None = None,
+    background: bool = True,
 ) -> int:
     """Write frames (uint8 arrays, float arrays in [0, 1] or PIL images) to a file as they come, at constant memory.
 
@@ -197,7 +203,8 @@ def write_video(
     """
     if fps is None:
         fps = getattr(frames, "fps", None) or DEFAULT_FPS
-    with open_writer(path, fps=fps, metadata=metadata, overwrite=overwrite, scale=scale, crf=crf) as writer:
+    options = {"metadata": metadata, "overwrite": overwrite, "scale": scale, "crf": crf, "background": background}
+    with open_writer(path, fps=fps, **options) as writer:
         for frame in frames:
             writer.write(as_frame(frame))
     if not writer.frames:
