@@ -116,6 +116,30 @@ def test_out_of_memory_halves_the_batch(fifo, monkeypatch):
     assert sizes[-20:] == [1] * 20
 
 
+def test_out_of_memory_takes_the_passes_of_guidance_apart(monkeypatch):
+    """Where one window alone does not fit; later streams begin with what fitted."""
+    guided = SMALL | {"seed": 0, "num_frames": 6, "guidance_scale": 2.0}
+    with FIFO(tiny.pipeline(**tiny.LIGHT)) as own:
+        predict, tried = own.model.predict, []
+        expected = own.stream("a cat", **guided).collect("latent").frames
+
+        def scarce(latents, timestep, condition, room=1):
+            tried.append(len(latents) * len(condition.text))
+            if tried[-1] > room:
+                raise torch.OutOfMemoryError
+            return predict(latents, timestep, condition)
+
+        monkeypatch.setattr(own.model, "predict", scarce)
+        for windows, fails in ((4, True), (None, False)):
+            tried.clear()
+            found = own.stream("a cat", windows_per_batch=windows, **guided).collect("latent").frames
+            assert 0 < (found - expected).norm() < 1e-5 * expected.norm()
+            assert (max(tried) > 1) == fails
+        monkeypatch.setattr(own.model, "predict", lambda *given: scarce(*given, room=0))
+        with pytest.raises(torch.OutOfMemoryError):
+            own.stream("a cat", **guided).collect("latent")
+
+
 @pytest.mark.parametrize("output_type", ["np", "pt", "pil", "latent"])
 def test_called_like_the_pipeline(fifo, output_type):
     stream = frames(fifo.stream("a cat", seed=0, num_frames=6, **SMALL))

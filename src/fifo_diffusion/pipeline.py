@@ -67,6 +67,7 @@ class FIFO:
                 self.model.close()
                 raise
         self.ranks = None if group is None else _ranks_of(group)
+        self.fits: dict[tuple[int | bool, ...], tuple[int, bool]] = {}  # what streams found out about the memory
         self._closed = False
 
     @classmethod

@@ -76,7 +76,10 @@ class FrameStream(Iterator[np.ndarray]):
         self._callback = callback_on_frame
         # On a CPU batching windows gains nothing; elsewhere all go at once until memory says otherwise.
         everything = -(-self._layout.frame_forwards // settings.window)
-        self._windows = windows_per_batch or (1 if self._like.device.type == "cpu" else everything)
+        usual = 1 if self._like.device.type == "cpu" else everything
+        self._size = (*self._like.shape, self._layout.banded)
+        self._windows, self._passes_apart = fifo.fits.get(self._size, (usual, False))
+        self._windows = windows_per_batch or min(self._windows, usual)
         self._decoder = self._model.decoder()
         self._queue: Queue | None = None
         self._loop: Iterator[tuple[int, Tensor]] | None = None
@@ -444,18 +447,32 @@ class FrameStream(Iterator[np.ndarray]):
         alone = self._ranks is None or not banding
         try:
             with nullcontext({}) if alone else self._together() as others:
-                prediction = self._model.predict(latents_BCFHW, timestep_BF, condition, **banding, **others)
+                how = banding | others
+                passes = self._model.passes(condition) if self._passes_apart else [condition]
+                outputs = [self._model.predict(latents_BCFHW, timestep_BF, each, **how) for each in passes]
+                prediction = self._model.guided(outputs, timestep_BF, condition) if len(passes) > 1 else outputs[0]
             return prediction.to(self._like.device)
         except RuntimeError as error:  # CUDA has a class of its own for it, other devices have not
-            if at_once == 1 or not alone or not _is_out_of_memory(error):
+            if not alone or not _is_out_of_memory(error) or not self._take_less(at_once, condition):
                 raise
-        # Too many windows at once: go on with half as many from here on.
-        self._windows = half = at_once // 2
-        if banding:
+        if banding or at_once == 1:
             return self._predict(latents_BCFHW, timestep_BF, windows)
+        half = self._windows
         rows = half * len(self.settings.seeds)
         first = self._predict(latents_BCFHW[:rows], timestep_BF[:rows], windows[:half])
         return torch.cat([first, self._predict(latents_BCFHW[rows:], timestep_BF[rows:], windows[half:])])
+
+    def _take_less(self, windows: int, condition: Any) -> bool:
+        """Too much at once: from here on half as many windows, at last the passes of guidance one by one; also in later
+        streams of this size. False where there is no less."""
+        if windows > 1:
+            self._windows = windows // 2
+        elif self._passes_apart or len(self._model.passes(condition)) == 1:
+            return False
+        else:
+            self._passes_apart = True
+        self._fifo.fits[self._size] = self._windows, self._passes_apart
+        return True
 
     def _banding(self, frames: int) -> dict[str, Any]:
         """What the model is told where so many frames at once are more than a window."""
