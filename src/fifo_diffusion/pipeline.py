@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from fifo_diffusion.method import Lookahead, Noise, QueueLayout
+from fifo_diffusion.model_calls import Fits
 from fifo_diffusion.models import registry
 from fifo_diffusion.models.base import VideoModel
 from fifo_diffusion.models.offload import TextOffload, to_device_but_text
@@ -67,7 +68,7 @@ class FIFO:
                 self.model.close()
                 raise
         self.ranks = None if group is None else _ranks_of(group)
-        self.fits: dict[tuple[int | bool, ...], tuple[int, bool]] = {}  # what streams found out about the memory
+        self.fits: Fits = {}  # what streams found out about the memory
         self._closed = False
 
     @classmethod

@@ -2,7 +2,7 @@
 
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +19,7 @@ from fifo_diffusion.method import (
     diagonal_denoising,
     sample_clip,
 )
+from fifo_diffusion.model_calls import ModelCalls
 from fifo_diffusion.prompts import PromptTrack
 from fifo_diffusion.settings import RunSettings
 from fifo_diffusion.start import Shown, StartPlan
@@ -74,12 +75,15 @@ class FrameStream(Iterator[np.ndarray]):
         self._noise = noise or SeededNoise(settings.seeds, shape)
         self._num_frames = num_frames
         self._callback = callback_on_frame
-        # On a CPU batching windows gains nothing; elsewhere all go at once until memory says otherwise.
-        everything = -(-self._layout.frame_forwards // settings.window)
-        usual = 1 if self._like.device.type == "cpu" else everything
-        self._size = (*self._like.shape, self._layout.banded)
-        self._windows, self._passes_apart = fifo.fits.get(self._size, (usual, False))
-        self._windows = windows_per_batch or min(self._windows, usual)
+        self._calls = ModelCalls(
+            self._model,
+            self._layout,
+            self._like,
+            fifo.fits,
+            windows_per_batch,
+            condition=self._condition,
+            together=None if self._ranks is None else self._together,
+        )
         self._decoder = self._model.decoder()
         self._queue: Queue | None = None
         self._loop: Iterator[tuple[int, Tensor]] | None = None
@@ -384,7 +388,7 @@ class FrameStream(Iterator[np.ndarray]):
                 self._levels,
                 self._predict_share,
                 self._noise,
-                windows_per_batch=lambda: self._windows,
+                windows_per_batch=lambda: self._calls.windows,
                 share=self._share,
             )
         first, latents = next(self._loop)
@@ -434,57 +438,11 @@ class FrameStream(Iterator[np.ndarray]):
     def _usual(self) -> int:
         """How many windows go through the model at once here when the queue is full."""
         windows = self._layout.windows
-        return min(self._windows, len(windows if self._share is None else self._share.part(windows)))
+        return min(self._calls.windows, len(windows if self._share is None else self._share.part(windows)))
 
     def _predict(self, latents_BCFHW: Tensor, timestep_BF: Tensor, windows: Sequence[Sequence[int]]) -> Tensor:
-        if 1 < len(windows) < self._usual and self._model.compiled:
-            # One by one: two shapes are compiled in all, and not each that occurs while the queue fills.
-            rows = zip(*(x.split(len(self.settings.seeds)) for x in (latents_BCFHW, timestep_BF)), windows, strict=True)
-            return torch.cat([self._predict(latents, timestep, [window]) for latents, timestep, window in rows])
-        condition = self._condition(windows)
-        banding = self._banding(len(windows[0]))
-        at_once = self._windows if banding else len(windows)
-        alone = self._ranks is None or not banding
-        try:
-            with nullcontext({}) if alone else self._together() as others:
-                how = banding | others
-                passes = self._model.passes(condition) if self._passes_apart else [condition]
-                outputs = [self._model.predict(latents_BCFHW, timestep_BF, each, **how) for each in passes]
-                prediction = self._model.guided(outputs, timestep_BF, condition) if len(passes) > 1 else outputs[0]
-            return prediction.to(self._like.device)
-        except RuntimeError as error:  # CUDA has a class of its own for it, other devices have not
-            if not alone or not _is_out_of_memory(error) or not self._take_less(at_once, condition):
-                raise
-        if banding or at_once == 1:
-            return self._predict(latents_BCFHW, timestep_BF, windows)
-        half = self._windows
-        rows = half * len(self.settings.seeds)
-        first = self._predict(latents_BCFHW[:rows], timestep_BF[:rows], windows[:half])
-        return torch.cat([first, self._predict(latents_BCFHW[rows:], timestep_BF[rows:], windows[half:])])
-
-    def _take_less(self, windows: int, condition: Any) -> bool:
-        """Too much at once: from here on half as many windows, at last the passes of guidance one by one; also in later
-        streams of this size. False where there is no less."""
-        if windows > 1:
-            self._windows = windows // 2
-        elif self._passes_apart or len(self._model.passes(condition)) == 1:
-            return False
-        else:
-            self._passes_apart = True
-        self._fifo.fits[self._size] = self._windows, self._passes_apart
-        return True
-
-    def _banding(self, frames: int) -> dict[str, Any]:
-        """What the model is told where so many frames at once are more than a window."""
-        layout = self._layout
-        if not layout.banded or frames <= layout.frames:
-            return {}
-        return {"bands": layout.last_bands(frames), "pieces": -(-frames // (layout.frames * self._windows))}
+        return self._calls.predict(latents_BCFHW, timestep_BF, windows, usual=self._usual)
 
 
 def _frames(decoded_BFCHW: Tensor) -> Sequence[Tensor]:
     return decoded_BFCHW.unbind(1) if decoded_BFCHW.numel() else ()
-
-
-def _is_out_of_memory(error: RuntimeError) -> bool:
-    return isinstance(error, torch.OutOfMemoryError) or "out of memory" in str(error).lower()
