@@ -321,14 +321,15 @@ def test_continued_at_another_pace_or_size(here):
         writer.write(np.zeros((32, 32, 3), np.uint8))
 
 
+@pytest.mark.parametrize("background", [False, True])
 @pytest.mark.parametrize("name", ["clip.mp4", "clip.webm", "clip.gif"])
-def test_memory_does_not_grow(here, name):
+def test_memory_does_not_grow(here, name, background):
     def resident() -> float:
         return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize() / 1e6
 
     frames = clip(50, 32, 32)
     used = []
-    with open_writer(name, fps=8) as writer:
+    with open_writer(name, fps=8, background=background) as writer:
         count = 200 if name == "clip.gif" else 3000
         for number in range(count):
             writer.write(frames[number % 50])

@@ -33,7 +33,7 @@ class BackgroundSink:
     def write(self, frame: np.ndarray) -> None:
         """Take one frame; waits where too many are taken already."""
         while self._pending and (self._pending[0].done() or len(self._pending) >= DEPTH):
-            self._pending.popleft().result()
+            self._settle()
         # A copy: the caller may use the array again.
         self._pending.append(self._thread.submit(self._write, np.array(frame, order="C")))
         self._taken += 1
@@ -41,7 +41,7 @@ class BackgroundSink:
     def close(self) -> None:
         """Wait for all frames, and complete the file."""
         while self._pending:
-            self._pending.popleft().result()
+            self._settle()
         self._thread.shutdown()
         self._sink.close()
 
@@ -49,6 +49,11 @@ class BackgroundSink:
         with suppress(Exception):
             self._thread.shutdown(cancel_futures=True)
         return self._sink.abandon()
+
+    def _settle(self) -> None:
+        """Wait for the oldest frame. Interrupted or failed, it stays: the next call will know of it."""
+        self._pending[0].result()
+        self._pending.popleft()
 
     def _write(self, frame: np.ndarray) -> None:
         if self._failed:  # what follows a frame that was lost is lost too
