@@ -196,7 +196,8 @@ def write_video(
 
     Without `fps` it is `frames.fps` where there is one, else 8. An existing file is replaced once the first frame has
     come. If the frames end in an error or Ctrl-C, the file holds those before and plays, and the error goes on.
-    The other arguments are those of `open_writer`.
+    A thread encodes each frame while the next is made, unless `background` is False. The other arguments are those of
+    `open_writer`.
 
     Returns:
         The number of frames written.
