@@ -181,6 +181,15 @@ def test_continued_is_uninterrupted(whole, capsys):
     assert np.array_equal(read_frames("part"), whole)
 
 
+def test_nobody_reads_what_is_said():
+    """As in `fifo-diffusion generate ... 2>&1 | head -1`: the video is made all the same."""
+    process = start_process(BALL, "--num-frames", "5", "-o", "part/")
+    process.stderr.close()
+    assert process.stdout.read() == "part/\n"
+    assert process.wait() == 0
+    assert count_frames("part") == 5
+
+
 def test_frames_are_written_in_turn_where_that_is_asked_for(whole, monkeypatch):
     made = []
     monkeypatch.setattr("fifo_diffusion.video.writers.BackgroundSink", lambda sink: made.append(sink) or sink)

@@ -3,7 +3,7 @@
 import os
 import signal
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import Any
 
@@ -65,4 +65,5 @@ class Interrupts:
         self.stop = signal.Signals(number)
         if self._at_once:
             raise Stopped(f"stopped by {self.name}")
-        os.write(2, b"\nfinishing this frame; once more to stop at once\n")
+        with suppress(OSError):  # nobody may be listening
+            os.write(2, b"\nfinishing this frame; once more to stop at once\n")

@@ -3,6 +3,7 @@
 import os
 import sys
 import time
+from contextlib import suppress
 from typing import Any
 
 EVERY = 10.0  # seconds between plain lines
@@ -61,9 +62,10 @@ class Progress:
 
 
 def say(text: str, *, quiet: bool = False) -> None:
-    """A line on standard error."""
+    """A line on standard error. A run does not end because nobody listens any more."""
     if not quiet:
-        print(text, file=sys.stderr, flush=True)
+        with suppress(BrokenPipeError):
+            print(text, file=sys.stderr, flush=True)
 
 
 def duration(seconds: float) -> str:
