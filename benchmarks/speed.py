@@ -155,7 +155,7 @@ def one_pass(compiled: bool) -> dict:
     return {"unit": "seconds, median of 50 passes", "one_pass": result}
 
 
-def writing(pause: float = 0.25) -> dict:
+def writing() -> dict:
     """Milliseconds for which `write` keeps the next iteration waiting, median, in turn and in the background; of moving
     clouds with some grain, which are no easier than a film. The iteration is a pause: as on a GPU, the CPU is idle."""
     import numpy as np
@@ -163,7 +163,7 @@ def writing(pause: float = 0.25) -> dict:
 
     from fifo_diffusion.video import open_writer
 
-    rows = []
+    rows, pause = [], 0.25
     for width, height in ((256, 256), (512, 320), (832, 480), (1280, 704)):
         draw = torch.Generator().manual_seed(0)
         clouds = torch.nn.functional.interpolate(

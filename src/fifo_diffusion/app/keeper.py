@@ -20,7 +20,6 @@ class StateKeeper:
     def __init__(self, path: Path | None, every: int, notes: dict[str, Any]) -> None:
         self.path, self.every, self.notes = path, every, notes
         self._waiting: Any = None
-        self._taken: int | None = None  # frames done when the last state was taken
 
     def begin(self, stream: Any) -> None:
         """Save where the first frame is still to come: what was computed to get there is kept too."""
@@ -32,11 +31,9 @@ class StateKeeper:
         if self.path is None:
             return
         self._save_waiting(writer)
-        done = stream.frame_index
-        self._taken = done - 1 if self._taken is None else self._taken
         # One that still waits is not replaced: where frames are long on their way, none would ever be saved.
-        if self._waiting is None and done // self.every > self._taken // self.every:
-            self._taken, self._waiting = done, self._take(stream)
+        if self._waiting is None and stream.frame_index % self.every == 0:
+            self._waiting = self._take(stream)
             self._save_waiting(writer)
 
     def end(self, stream: Any, writer: Any) -> None:

@@ -2,7 +2,6 @@
 
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import suppress
 
 import numpy as np
 
@@ -46,8 +45,7 @@ class BackgroundSink:
         self._sink.close()
 
     def abandon(self) -> int:
-        with suppress(Exception):
-            self._thread.shutdown(cancel_futures=True)
+        self._thread.shutdown(cancel_futures=True)
         return self._sink.abandon()
 
     def _settle(self) -> None:
