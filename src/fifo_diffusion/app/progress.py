@@ -3,7 +3,6 @@
 import os
 import sys
 import time
-from contextlib import suppress
 from typing import Any
 
 EVERY = 10.0  # seconds between plain lines
@@ -64,8 +63,10 @@ class Progress:
 def say(text: str, *, quiet: bool = False) -> None:
     """A line on standard error. A run does not end because nobody listens any more."""
     if not quiet:
-        with suppress(BrokenPipeError):
+        try:
             print(text, file=sys.stderr, flush=True)
+        except BrokenPipeError:  # also for what is left in the buffer, which Python writes at exit
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())
 
 
 def duration(seconds: float) -> str:
