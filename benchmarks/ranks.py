@@ -69,7 +69,7 @@ def rank(index: int, setting: Setting, given: argparse.Namespace) -> None:
     import torch.distributed as dist
 
     from fifo_diffusion.distributed import Ranks
-    from fifo_diffusion.method import Queue, SeededNoise, diagonal_denoising
+    from fifo_diffusion.method import Queue, SeededNoise, diagonal_denoising, one_by_one
     from fifo_diffusion.models.schedulers import read_levels
     from fifo_diffusion.window_share import WindowShare
 
@@ -94,7 +94,8 @@ def rank(index: int, setting: Setting, given: argparse.Namespace) -> None:
         ranks = Ranks(dist.group.WORLD)
         ranks.expect(queue.latents_BCFHW)
         share = WindowShare(ranks, lambda: queue.iteration, setting.passes)
-    loop = diagonal_denoising(queue, layout, levels, predict, noise, share=share)
+    run = one_by_one if share is None else share.run(queue, layout, one_by_one)
+    loop = diagonal_denoising(queue, layout, levels, predict, noise, run)
     next(loop)
     took, computing = [], time.process_time()
     for _ in range(given.iterations):

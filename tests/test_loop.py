@@ -8,6 +8,7 @@ import torch
 
 import tiny
 from fifo_diffusion.method import Queue, QueueLayout, SeededNoise, complete_clip, diagonal_denoising, sample_clip
+from fifo_diffusion.model_calls import in_batches
 from fifo_diffusion.models.schedulers import read_levels
 
 SHAPE = (4, 3, 3)
@@ -44,7 +45,7 @@ def run(predict, layout, levels, count, *, start="known", windows=1, noise=NOISE
     else:
         queue = Queue.from_clip_published(layout, levels, noise, worlds(range(layout.frames)))
     frames = {}
-    for first, latents in diagonal_denoising(queue, layout, levels, predict, noise, windows_per_batch=lambda: windows):
+    for first, latents in diagonal_denoising(queue, layout, levels, predict, noise, in_batches(lambda: windows)):
         frames |= {first + k: latent for k, latent in enumerate(latents.unbind(2)) if first + k >= first_new}
         if len(frames) >= count:
             return torch.stack([frames[g] for g in range(first_new, first_new + count)], 2)
@@ -169,7 +170,7 @@ def test_windows_one_by_one_or_batched_give_the_same(windows):
 
 def run_two(layout, levels, noise, windows):
     queue = Queue.from_known(layout, noise, worlds(range(-4, 0)).expand(2, -1, -1, -1, -1), 0)
-    loop = diagonal_denoising(queue, layout, levels, mixing, noise, windows_per_batch=lambda: windows)
+    loop = diagonal_denoising(queue, layout, levels, mixing, noise, in_batches(lambda: windows))
     return torch.cat([latents for _, latents in islice(loop, 24)], 2)
 
 

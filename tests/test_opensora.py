@@ -8,9 +8,9 @@ from diffusers import DDPMScheduler, LatteTransformer3DModel
 
 import golden
 import tiny
-from fifo_diffusion.method import Queue, QueueLayout, diagonal_denoising
+from fifo_diffusion.method import QueueLayout, diagonal_denoising
 from fifo_diffusion.models.latte_hooks import LatteHooks
-from fifo_diffusion.models.opensora import OpenSoraPlanModel
+from fifo_diffusion.models.opensora import LateQueue, OpenSoraPlanModel
 from fifo_diffusion.models.opensora_transformer import OpenSoraPlanTransformer
 from fifo_diffusion.models.schedulers import read_levels
 from golden import distance
@@ -81,7 +81,7 @@ def replay(name, *, timestep_shift=0, window_shift=0, swap_text=False, clip=1.0)
     layout = QueueLayout(meta["f"], meta["n"], meta["lookahead"])
     levels = read_levels(DDPMScheduler(clip_sample_range=clip), layout.levels)
     noise = RecordedNoise(tensors, layout, meta["step_noise_draws_per_iteration"])
-    queue = Queue.from_clip_published(layout, levels, noise, tensors["video"], lags=True)
+    queue = LateQueue.from_clip_published(layout, levels, noise, tensors["video"])
     text = torch.stack([tensors["uncond"], tensors["cond"]])
     text = text.flip(0) if swap_text else text
 

@@ -7,12 +7,23 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fifo_diffusion.method import QueueLayout
+from fifo_diffusion.method import QueueLayout, Run, Window
 from fifo_diffusion.models.base import VideoModel
 
 Fits = dict[tuple[int | bool, ...], tuple[int, bool]]
 """What went through a model: by the size of a window, and whether the queue is banded, how many windows at once, and
 whether passes of guidance had to go one by one."""
+
+
+def in_batches(size: Callable[[], int]) -> Run:
+    """Windows of an iteration several at a time; `size` is asked once per iteration, so that it may change."""
+
+    def run(windows: Sequence[Window], denoise: Callable[[Sequence[Window]], None], _y: Tensor) -> None:
+        at_once = size()
+        for start in range(0, len(windows), at_once):
+            denoise(windows[start : start + at_once])
+
+    return run
 
 
 class ModelCalls:

@@ -19,7 +19,7 @@ from fifo_diffusion.method import (
     diagonal_denoising,
     sample_clip,
 )
-from fifo_diffusion.model_calls import ModelCalls
+from fifo_diffusion.model_calls import ModelCalls, in_batches
 from fifo_diffusion.prompts import PromptTrack
 from fifo_diffusion.settings import RunSettings
 from fifo_diffusion.start import Shown, StartPlan
@@ -206,7 +206,6 @@ class FrameStream(Iterator[np.ndarray]):
             "origin": queue.origin,
             "first_new": queue.first_new,
             "from_noise": queue.from_noise,
-            "lags": queue.lags,
             "opening": self._opening,
             "unwanted": self._unwanted,
             "continues": self._timing != self._model.timing,
@@ -237,8 +236,8 @@ class FrameStream(Iterator[np.ndarray]):
         self.frame_index = counters["frame_index"]
         names = ("first_new", "origin", "iteration", "from_noise")
         latents, known = tensors["queue"].to(device), tensors["known"].to(device)
-        lags = counters.get("lags", False)
-        self._queue = Queue(latents, known, *(counters[name] for name in names), lags=lags)
+        kind = self._model.published_queue if self.settings.compat == "published" else Queue
+        self._queue = kind(latents, known, *(counters[name] for name in names))
         self._opening = counters.get("opening", self._queue.first_new)
         self._unwanted = counters.get("unwanted", 0)
         if counters.get("continues"):
@@ -333,8 +332,8 @@ class FrameStream(Iterator[np.ndarray]):
             levels = self._model.published_clip_levels(self._levels) if published else self._levels
             *_, known = sample_clip(levels, self._predict, self._clip_noise, range(window), self._like)
             if published:
-                lags = self._model.published_lags
-                self._queue = Queue.from_clip_published(layout, self._levels, self._noise, known, lags=lags)
+                kind = self._model.published_queue
+                self._queue = kind.from_clip_published(layout, self._levels, self._noise, known)
                 return
             first_new = window
             self._latents.extend(known.split(1, 2))
@@ -382,15 +381,9 @@ class FrameStream(Iterator[np.ndarray]):
         assert queue is not None
         if self._loop is None:
             self._share = self._shared(queue)
-            self._loop = diagonal_denoising(
-                queue,
-                self._layout,
-                self._levels,
-                self._predict_share,
-                self._noise,
-                windows_per_batch=lambda: self._calls.windows,
-                share=self._share,
-            )
+            run = in_batches(lambda: self._calls.windows)
+            run = run if self._share is None else self._share.run(queue, self._layout, run)
+            self._loop = diagonal_denoising(queue, self._layout, self._levels, self._predict_share, self._noise, run)
         first, latents = next(self._loop)
         for offset, latent in enumerate(latents.split(1, 2)):
             if first + offset >= max(0, queue.first_new):

@@ -6,11 +6,11 @@ from typing import Any
 from torch import Tensor
 
 from fifo_diffusion.distributed import Parcels, Ranks, digest
-from fifo_diffusion.method import Window
+from fifo_diffusion.method import Queue, QueueLayout, Run, Window
 
 
 class WindowShare:
-    """A rank's part in the windows of a stream (`fifo_diffusion.method.Share`).
+    """A rank's part in the windows of a stream.
 
     Each rank has neighbouring windows. Where they do not come out even, the first ranks have the smaller shares: rank 0
     decodes and writes besides. Where there are ranks for it, the two passes of guidance go to ranks of their own, which
@@ -41,8 +41,19 @@ class WindowShare:
             return slice(0) if taken is None else slice(taken // 2, taken // 2 + 1)
         return slice(rank * count // self.ranks.size, (rank + 1) * count // self.ranks.size)
 
+    def run(self, queue: Queue, layout: QueueLayout, some: Run) -> Run:
+        """The windows of an iteration by all ranks together; of this rank's by `some`."""
+
+        def run(windows: Sequence[Window], denoise: Callable[[Sequence[Window]], None], y_BCFHW: Tensor) -> None:
+            some(self.mine(windows), denoise, y_BCFHW)
+            following = layout.windows_from(queue.front(layout, 1))
+            wanted = [_wanted(window, layout) for window in following]
+            self.exchange(y_BCFHW, [window.write for window in windows], wanted, queue.leaving(layout))
+
+        return run
+
     def mine(self, windows: Sequence[Window]) -> Sequence[Window]:
-        """The windows that are computed here."""
+        """The windows that are computed here; may be none. An iteration begins with this call."""
         self._count, self.half = len(windows), None
         if self._apart(self._count):
             taken = self._pass(self.ranks.rank, self._count)
@@ -73,10 +84,15 @@ class WindowShare:
         return outputs if taken % 2 == 0 else outputs[::-1]
 
     def exchange(self, result_BCFHW: Tensor, written: Sequence[slice], wanted: Sequence[range], head: range) -> None:
-        """Fill in what the others computed, by one collective.
+        """Fill in, by one collective, at least what this rank needs of what the others computed.
 
         Frames that went through their step are exchanged, not predictions: so the ranks' queues are the same, bit for
         bit, whatever hardware each rank has.
+
+        Args:
+            written: the padded slots that each window of the iteration writes.
+            wanted: those that each window of the next iteration reads, by their numbers in this one.
+            head: those that leave the queue: every rank needs them.
 
         Raises:
             RankError: a rank has left, is gone, or is at another place.
@@ -126,6 +142,14 @@ class WindowShare:
         for rank, part in enumerate(self.ranks.gather(sent, word)):
             if rank != self.ranks.rank:
                 slots_FBCHW[spans[rank].start : spans[rank].stop] = part[: len(spans[rank])]
+
+
+def _wanted(window: Window, layout: QueueLayout) -> range:
+    """Padded slots that a window reads in the next iteration, or hands down to its context in the one after, by their
+    numbers in this one."""
+    b = layout.frames_per_level
+    stop = max(window.stop, layout.context + b) if window.start == 0 else window.stop
+    return range(window.start + b, min(stop + b, layout.size))
 
 
 class _Traffic:

@@ -4,23 +4,27 @@ Legend of tensor names: B videos (or rows of a batch), C latent channels, F fram
 L levels.
 """
 
+from fifo_diffusion.method.clip import complete_clip, sample_clip
+from fifo_diffusion.method.fifo import Predict, Run, diagonal_denoising, one_by_one
 from fifo_diffusion.method.layout import Bands, Lookahead, QueueLayout, Window
-from fifo_diffusion.method.levels import NoiseLevels, to_device
-from fifo_diffusion.method.loop import Queue, Share, complete_clip, diagonal_denoising, sample_clip
-from fifo_diffusion.method.noise import Noise, SeededNoise
+from fifo_diffusion.method.levels import NoiseLevels
+from fifo_diffusion.method.noise import Noise, SeededNoise, to_device
+from fifo_diffusion.method.queue import Queue
 
 __all__ = [
     "Bands",
     "Lookahead",
     "Noise",
     "NoiseLevels",
+    "Predict",
     "Queue",
     "QueueLayout",
+    "Run",
     "SeededNoise",
-    "Share",
     "Window",
     "complete_clip",
     "diagonal_denoising",
+    "one_by_one",
     "sample_clip",
     "to_device",
 ]

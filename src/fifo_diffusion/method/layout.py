@@ -32,6 +32,16 @@ class Window:
         """Padded slots that take the model's result."""
         return range(self.write_start, self.write_stop)
 
+    @property
+    def read(self) -> slice:
+        """`reads`, to index with."""
+        return slice(self.start, self.stop)
+
+    @property
+    def write(self) -> slice:
+        """`writes`, to index with."""
+        return slice(self.write_start, self.write_stop)
+
 
 @dataclass(frozen=True)
 class QueueLayout:

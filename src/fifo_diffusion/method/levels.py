@@ -1,10 +1,13 @@
 """The noise levels of the queue and the step from each level to the next, vectorised over frames."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
 import torch
 from torch import Tensor
+
+from fifo_diffusion.method.noise import Noise, noise_of, to_device
 
 PREDICTIONS = ("epsilon", "v_prediction", "sample", "flow_prediction")
 
@@ -59,6 +62,10 @@ class NoiseLevels:
     def blank(self, latents_BCFHW: Tensor) -> Tensor:
         """Latents of frames that have not taken a step, with room for what the solver will remember of them."""
         return torch.cat([latents_BCFHW, *[torch.zeros_like(latents_BCFHW)] * (self.planes - 1)], 1)
+
+    def latent(self, slots_BCFHW: Tensor) -> Tensor:
+        """Of what slots hold, the frames' own latents, without what a solver remembers of them."""
+        return slots_BCFHW[:, : slots_BCFHW.shape[1] // self.planes]
 
     def without_memory(self) -> "NoiseLevels":
         """The same levels, stepped without history."""
@@ -193,7 +200,13 @@ class NoiseLevels:
         return replace(self, alpha=self.alpha * scale.double(), target_alpha=self.target_alpha * target_scale.double())
 
 
-def to_device(tensor: Tensor, device: torch.device) -> Tensor:
-    """From the host's memory to a device, without waiting for what a GPU is computing: so the next kernels are on
-    their way before it is done. (CUDA copies ordinary memory away before the call returns, other devices may not.)"""
-    return tensor.to(device, non_blocking=device.type == "cuda")
+def step(
+    levels: NoiseLevels, x_BCFHW: Tensor, prediction_BCFHW: Tensor, level_F: Tensor, frames: Sequence[int], noise: Noise
+) -> Tensor:
+    """Phi (Eq. 3): each frame from its level to the next lower one, with the fresh noise that is drawn for it where the
+    solver adds any."""
+    fresh = None
+    if levels.needs_noise(level_F):
+        draws = [noise_of(noise, [g], int(j), x_BCFHW) for g, j in zip(frames, level_F, strict=True)]
+        fresh = torch.cat(draws, 2)
+    return levels.step(x_BCFHW, prediction_BCFHW, level_F[None], fresh)

@@ -44,3 +44,16 @@ class SeededNoise:
         key = np.array([seed, frame % 2**64], dtype=np.uint64)
         bits = np.random.Philox(key=key, counter=np.array([0, 0, level, 0], dtype=np.uint64))
         return np.random.Generator(bits).standard_normal(self.shape, dtype=np.float32)
+
+
+def noise_of(noise: Noise, frames: Sequence[int], level: int, like_BCFHW: Tensor) -> Tensor:
+    """Noise of several frames at one level, (B, C, F, H, W) float32 on the device of `like`."""
+    draws = torch.stack([noise(g, level) for g in frames], -3)
+    shape = (like_BCFHW.shape[0], draws.shape[-4], len(frames), *like_BCFHW.shape[-2:])
+    return to_device(draws.float(), like_BCFHW.device).expand(shape).contiguous()
+
+
+def to_device(tensor: Tensor, device: torch.device) -> Tensor:
+    """From the host's memory to a device, without waiting for what a GPU is computing: so the next kernels are on
+    their way before it is done. (CUDA copies ordinary memory away before the call returns, other devices may not.)"""
+    return tensor.to(device, non_blocking=device.type == "cuda")

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fifo_diffusion.method import Bands, NoiseLevels
+from fifo_diffusion.method import Bands, NoiseLevels, Queue
 from fifo_diffusion.models.band_table import Together
 from fifo_diffusion.models.offload import TextOffload
 from fifo_diffusion.video.timing import ONE_TO_ONE, LatentTiming
@@ -30,7 +30,7 @@ class VideoModel(ABC):
         defaults: values for arguments that the caller leaves out: guidance_scale, height, width, fps, eta.
         late: how many latents must follow one, once a video runs, before its frames are there (`StreamingDecoder`).
         text_offload: keeps text encoders off the device, where the user wants it.
-        published_lags: whether the published code of the family hands out what `Queue.lags` says.
+        published_queue: how the queue of the family's published FIFO code moves on, for compat="published".
     """
 
     family: str
@@ -40,7 +40,7 @@ class VideoModel(ABC):
     defaults: dict[str, Any]
     late: int = 0
     text_offload: TextOffload | None = None
-    published_lags: bool = False
+    published_queue: type[Queue] = Queue
 
     @property
     @abstractmethod

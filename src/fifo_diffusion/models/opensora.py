@@ -1,18 +1,38 @@
 """Open-Sora Plan v1.1.0: the Latte family with a video autoencoder, where a latent is four frames."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from fifo_diffusion.method import NoiseLevels
+from fifo_diffusion.method import Noise, NoiseLevels, Queue, QueueLayout, Window
 from fifo_diffusion.models.latte import LatteModel
 from fifo_diffusion.models.schedulers import read_levels
 from fifo_diffusion.video.pieces import STEADY_LATENCY, PieceDecoder
 from fifo_diffusion.video.timing import LatentTiming
 
 LATENT_SCALE = 0.18215
+
+
+class LateQueue(Queue):
+    """The queue of the published FIFO code for Open-Sora Plan: its context holds finished latents, and the oldest of
+    them are handed out, after one more step as if they were at the lowest level."""
+
+    def windows(self, layout: QueueLayout) -> tuple[Window, ...]:
+        return tuple(replace(w, write_start=0) if w.start == 0 else w for w in super().windows(layout))
+
+    def advance(
+        self, x_BCFHW: Tensor, y_BCFHW: Tensor, layout: QueueLayout, levels: NoiseLevels, noise: Noise
+    ) -> tuple[int, Tensor]:
+        c, b, first = layout.context, layout.frames_per_level, self.frames(layout)[layout.context]
+        past = torch.cat([x_BCFHW[:, :, :c], y_BCFHW[:, :, c : c + b]], 2)[:, :, b:]
+        self._shift(past, y_BCFHW, layout, noise)
+        return first, levels.latent(y_BCFHW[:, :, :b])
+
+    def leaving(self, layout: QueueLayout) -> range:
+        return range(layout.context + layout.frames_per_level)
 
 
 class OpenSoraPlanModel(LatteModel):
@@ -23,7 +43,7 @@ class OpenSoraPlanModel(LatteModel):
     """
 
     family = "Open-Sora Plan v1.1.0"
-    published_lags = True
+    published_queue = LateQueue
     late = STEADY_LATENCY
 
     def __init__(self, pipe: Any, *, frames: int | None = None, defaults: dict[str, Any] | None = None) -> None:

@@ -43,7 +43,7 @@ class Sampling:
     like: Tensor
 
     def predict(self, latents_BCFHW: Tensor, timestep_BF: Tensor, frames: Sequence[Sequence[int]]) -> Tensor:
-        """The base model's prediction; see `method.loop.Predict`."""
+        """The base model's prediction; see `method.Predict`."""
         return self.model.predict(latents_BCFHW, timestep_BF, self.prompts.condition(frames, 0))
 
     def sample(self, frames: range, predict: Callable[..., Tensor] | None = None) -> Tensor:

@@ -1,0 +1,53 @@
+"""FIFO-Diffusion (Kim et al., arXiv 2405.11473): Algorithms 1, 3 and 4.
+
+Phi is `step`, the denoiser `predict`; x are the latents of the queue before an iteration, y after it.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+
+import torch
+from torch import Tensor
+
+from fifo_diffusion.method.layout import QueueLayout, Window
+from fifo_diffusion.method.levels import NoiseLevels, step
+from fifo_diffusion.method.noise import Noise
+from fifo_diffusion.method.queue import Queue
+
+Predict = Callable[[Tensor, Tensor, Sequence[Sequence[int]]], Tensor]
+"""`predict(latents_BCFHW, timestep_BF, frames)`: the model after guidance. `frames` has one list of f frame numbers per
+window (with banded lookahead there is one, of more than f); rows are window by window, and within a window video by
+video (B = windows x videos)."""
+
+Run = Callable[[Sequence[Window], Callable[[Sequence[Window]], None], Tensor], None]
+"""`run(windows, denoise, y_BCFHW)`: calls `denoise` with some of the windows at a time, or fills y in otherwise."""
+
+
+def one_by_one(windows: Sequence[Window], denoise: Callable[[Sequence[Window]], None], _y: Tensor) -> None:
+    """The plain way to execute the windows of an iteration."""
+    for window in windows:
+        denoise([window])
+
+
+def diagonal_denoising(
+    queue: Queue, layout: QueueLayout, levels: NoiseLevels, predict: Predict, noise: Noise, run: Run = one_by_one
+) -> Iterator[tuple[int, Tensor]]:
+    """Algorithm 1 (n = 1), with latent partitioning (Algorithm 3) and lookahead (Algorithm 4), b frames per level.
+
+    Changes `queue`, which already stands at the next iteration when an item is handed out, to be saved and continued.
+    Yields, without end, the number of the first frame that leaves and the latents (B, C, b, H, W) of those that do;
+    known frames, and those that were enqueued to warm up, come out too. `run` executes the windows of an iteration.
+    """
+    while True:
+        x, frames, level = queue.read(layout, levels, noise)  # a snapshot: no window sees what another writes
+        y = x.clone()
+
+        def denoise(windows: Sequence[Window], x=x, y=y, frames=frames, level=level) -> None:
+            latents = torch.cat([levels.latent(x)[:, :, w.read] for w in windows])
+            rows = torch.stack([level[w.read] for w in windows]).repeat_interleave(len(x), 0)
+            outputs = predict(latents, levels.timestep[rows], [frames[w.read] for w in windows]).chunk(len(windows))
+            for w, output in zip(windows, outputs, strict=True):
+                kept = output[:, :, w.write_start - w.start :]
+                y[:, :, w.write] = step(levels, x[:, :, w.write], kept, level[w.write], frames[w.write], noise)
+
+        run(queue.windows(layout), denoise, y)
+        yield queue.advance(x, y, layout, levels, noise)  # dequeue the head, shift, enqueue noise

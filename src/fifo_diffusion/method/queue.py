@@ -1,0 +1,161 @@
+"""The queue of FIFO-Diffusion (arXiv 2405.11473): what stands in it, and how it moves on."""
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from fifo_diffusion.method.layout import QueueLayout, Window
+from fifo_diffusion.method.levels import NoiseLevels
+from fifo_diffusion.method.noise import Noise, noise_of
+
+
+@dataclass
+class Queue:
+    """The latents of the queue and what is needed to go on from here.
+
+    Attributes:
+        latents_BCFHW: all padded slots (context first), float32; where a solver remembers, with that in further
+            channels (`NoiseLevels.solver`).
+        known_BCFHW: known clean latents, the last of which is frame -1 + first_new; may hold no frame.
+        first_new: number of the first frame that is not known.
+        origin: frame number of slot 0 (the head) in iteration 0.
+        iteration: iterations done.
+        from_noise: started from noise (Algorithm 2): slots come down together during the warm-up.
+    """
+
+    latents_BCFHW: Tensor
+    known_BCFHW: Tensor
+    first_new: int
+    origin: int
+    iteration: int = 0
+    from_noise: bool = False
+
+    @classmethod
+    def from_known(
+        cls, layout: QueueLayout, noise: Noise, known_BCFHW: Tensor, first_new: int, *, planes: int = 1
+    ) -> "Queue":
+        """The first new frames enter at the tail, with the known ones as their past.
+
+        Args:
+            known_BCFHW: at least f - 1 clean latents; more than f are never read.
+            first_new: frame number of the first new frame; the known ones carry the numbers before it.
+            planes: `NoiseLevels.planes`.
+        """
+        if known_BCFHW.shape[2] < layout.frames - 1:
+            raise ValueError(f"a start needs at least {layout.frames - 1} known frames, not {known_BCFHW.shape[2]}")
+        b, c, _, h, w = known_BCFHW.shape
+        latents = known_BCFHW.new_zeros((b, c * planes, layout.size, h, w), dtype=torch.float32)
+        queue = cls(latents, known_BCFHW.float(), first_new, first_new - layout.slots + layout.frames_per_level)
+        queue._enqueue(layout, noise)
+        return queue
+
+    @classmethod
+    def from_pure_noise(cls, layout: QueueLayout, noise: Noise, like_BCFHW: Tensor, *, planes: int = 1) -> "Queue":
+        """Algorithm 2: every slot, and the context of lookahead, starts as noise at the top level. `planes` as in
+        `NoiseLevels`."""
+        origin = layout.frames_per_level - layout.slots
+        frames = range(origin - layout.context, origin + layout.slots)
+        latents = noise_of(noise, frames, layout.levels, like_BCFHW)
+        memory = [torch.zeros_like(latents)] * (planes - 1)
+        return cls(torch.cat([latents, *memory], 1), latents[:, :, :0], 0, origin, from_noise=True)
+
+    @classmethod
+    def from_clip_published(cls, layout: QueueLayout, levels: NoiseLevels, noise: Noise, clip_BCFHW: Tensor) -> "Queue":
+        """The published start: slot i holds base frame max(0, i - (n f - f)) at level i, the context base frame 0 at
+        the lowest level. The frames before number 0 are thrown away by the caller."""
+        origin = layout.frames - layout.slots
+        source = [0] * layout.context + [max(0, s + origin) for s in range(layout.slots)]
+        frames = range(origin - layout.context, origin + layout.slots)
+        level = torch.tensor([layout.slot_levels])
+        latents = levels.renoise(
+            clip_BCFHW[:, :, source].float(), noise_of(noise, frames, len(levels), clip_BCFHW), level
+        )
+        return cls(latents, latents[:, :, :0], 0, origin)
+
+    def frames(self, layout: QueueLayout) -> range:
+        """Frame number of each padded slot in this iteration."""
+        head = self.origin + self.iteration * layout.frames_per_level
+        return range(head - layout.context, head + layout.slots)
+
+    def levels(self, layout: QueueLayout) -> list[int]:
+        """Level of each padded slot in this iteration; higher than the layout's during a warm-up from noise."""
+        least = layout.levels - 1 - self.iteration if self.from_noise else 0
+        return [max(level, least) for level in layout.slot_levels] if least > 0 else list(layout.slot_levels)
+
+    def front(self, layout: QueueLayout, later: int = 0) -> int:
+        """First padded slot that holds a frame to be computed, so many iterations later: known frames ahead of it need
+        no window."""
+        if not self.known_BCFHW.shape[2]:
+            return 0
+        return max(layout.context, self.first_new - self.frames(layout).start - later * layout.frames_per_level)
+
+    def warming_up(self, layout: QueueLayout) -> bool:
+        """Whether the context is not yet at the lowest level (start from noise)."""
+        return self.from_noise and self.iteration < layout.levels - 1
+
+    def read(self, layout: QueueLayout, levels: NoiseLevels, noise: Noise) -> tuple[Tensor, range, Tensor]:
+        """What the padded slots hold in this iteration, (B, C, F, H, W), known frames noised to the levels of their
+        slots; the frame numbers; the levels (F,)."""
+        return self._with_known_frames(layout, levels, noise), self.frames(layout), torch.tensor(self.levels(layout))
+
+    def windows(self, layout: QueueLayout) -> tuple[Window, ...]:
+        """Those that hold a frame to be computed. While a queue comes down from pure noise, its context does too: then
+        window 0 writes all of its slots."""
+        windows = layout.windows_from(self.front(layout))
+        return tuple(map(_whole, windows)) if self.warming_up(layout) else windows
+
+    def advance(
+        self, x_BCFHW: Tensor, y_BCFHW: Tensor, layout: QueueLayout, levels: NoiseLevels, noise: Noise
+    ) -> tuple[int, Tensor]:
+        """Dequeue the head, shift by b slots, enqueue noise.
+
+        Algorithm 4 keeps the heads that left as they were *before* their last step: the context is labelled so.
+
+        Args:
+            x_BCFHW, y_BCFHW: what the padded slots held before and after the step.
+
+        Returns:
+            the number of the first frame that leaves; the latents (B, C, b, H, W) of those that do.
+        """
+        c, b, first = layout.context, layout.frames_per_level, self.frames(layout)[layout.context]
+        past = (y_BCFHW if self.warming_up(layout) else x_BCFHW)[:, :, b : c + b]
+        self._shift(past, y_BCFHW, layout, noise)
+        return first, levels.latent(y_BCFHW[:, :, c : c + b])
+
+    def leaving(self, layout: QueueLayout) -> range:
+        """The padded slots that `advance` takes what leaves from."""
+        return range(layout.context, layout.context + layout.frames_per_level)
+
+    def _shift(self, context_BCFHW: Tensor, y_BCFHW: Tensor, layout: QueueLayout, noise: Noise) -> None:
+        """The queue of the next iteration, with this context."""
+        c, b = layout.context, layout.frames_per_level
+        self.latents_BCFHW = torch.cat([context_BCFHW, y_BCFHW[:, :, c + b :], y_BCFHW[:, :, :b]], 2)
+        self.iteration += 1
+        self._enqueue(layout, noise)
+
+    def _enqueue(self, layout: QueueLayout, noise: Noise) -> None:
+        """Fresh noise into the last b slots."""
+        b = layout.frames_per_level
+        fresh = noise_of(noise, self.frames(layout)[-b:], layout.levels, self.latents_BCFHW)
+        self.latents_BCFHW[:, : fresh.shape[1], -b:] = fresh
+        self.latents_BCFHW[:, fresh.shape[1] :, -b:] = 0
+
+    def _with_known_frames(self, layout: QueueLayout, levels: NoiseLevels, noise: Noise) -> Tensor:
+        """All slots, known frames at the levels of theirs, under the noise that they would have entered with."""
+        count = self.known_BCFHW.shape[2]
+        frames = self.frames(layout)
+        slots = [p for p, g in enumerate(frames) if self.first_new - count <= g < self.first_new]
+        if not slots:
+            return self.latents_BCFHW
+        numbers = [frames[p] for p in slots]
+        clean = self.known_BCFHW[:, :, [g - self.first_new + count for g in numbers]]
+        level = torch.tensor([[layout.slot_levels[p] for p in slots]])
+        latents = self.latents_BCFHW.clone()
+        latents[:, : clean.shape[1], slots] = levels.renoise(clean, noise_of(noise, numbers, len(levels), clean), level)
+        return latents
+
+
+def _whole(window: Window) -> Window:
+    """Window 0 with its context among what it writes; others as they are."""
+    return replace(window, write_start=0) if window.start == 0 else window
