@@ -4,6 +4,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
+from inspect import signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,7 @@ import torch
 from fifo_diffusion.method import Lookahead, Noise, QueueLayout
 from fifo_diffusion.model_calls import Fits
 from fifo_diffusion.models import registry
+from fifo_diffusion.models.arguments import flag, passed_on, short, whole
 from fifo_diffusion.models.base import VideoModel
 from fifo_diffusion.models.offload import TextOffload, to_device_but_text
 from fifo_diffusion.prompts import PromptTrack, parse_prompt
@@ -110,7 +112,7 @@ class FIFO:
         *,
         num_frames: int | None = None,
         seed: int | Sequence[int] | None = None,
-        generator: torch.Generator | None = None,
+        generator: torch.Generator | Sequence[torch.Generator] | None = None,
         negative_prompt: str | Sequence[str] | None = None,
         guidance_scale: float | None = None,
         height: int | None = None,
@@ -138,7 +140,8 @@ class FIFO:
                 that the viewer sees. With a `QueueState` as start it may be left out, or is the prompt from here on.
             num_frames: frames to hand out; None: without end. The first N frames do not depend on it.
             seed: one for the first video of a batch (the others count up), or one for each.
-            generator: draws the seed; not together with `seed`. With neither the seed is random (`stream.seed`).
+            generator: draws the seed; or a list of generators, one for each video. Not together with `seed`. With
+                neither the seed is random (`stream.seed`).
             negative_prompt, guidance_scale, height, width: as in the pipeline's own call.
             num_partitions: n; each adds f slots to the queue and f denoising steps to every frame (section 3.2).
             lookahead: twice the work per frame for less flicker (section 3.3). "banded": the whole queue goes through
@@ -161,7 +164,9 @@ class FIFO:
             scheduler_exact: step to where the scheduler's own `step` goes.
             noise: other noise than the seeded one; see `Noise`.
             callback_on_frame: called with (frame number, frame) for every frame handed out.
-            **pipeline_arguments: everything else goes to the pipeline's own call.
+            **pipeline_arguments: whatever else the pipeline's own call takes and has an effect here (clip_skip, say).
+
+        Numbers may be those of NumPy, or tensors without axes.
 
         With a `QueueState` as start all settings come from it; arguments that say otherwise are refused (those that
         equal their default count as left out).
@@ -177,6 +182,14 @@ class FIFO:
         """
         self._check_open()
         with self._refusals_shared():
+            own = [*signature(FIFO.stream).parameters][1:-1]
+            pipeline_arguments = passed_on(pipeline_arguments, self.model.call_arguments(), own)
+            num_frames = None if num_frames is None else whole("num_frames", num_frames)
+            if windows_per_batch is not None:
+                windows_per_batch = whole("windows_per_batch", windows_per_batch)
+            include_start = flag("include_start", include_start)
+            for name, value in (("noise", noise), ("callback_on_frame", callback_on_frame)):
+                _call_or_none(name, value)
             state = _state_of(start)
             if state is None:
                 if prompt is None:
@@ -210,7 +223,6 @@ class FIFO:
                 pipeline_arguments=pipeline_arguments,
                 state=state,
             )
-            _check_counts(num_frames, windows_per_batch)
             levels = self.model.levels(
                 settings.layout.levels,
                 eta=settings.eta,
@@ -323,7 +335,6 @@ def _state_of(start: Start) -> QueueState | None:
     return None
 
 
-def _check_counts(num_frames: int | None, windows_per_batch: int | None) -> None:
-    for name, value in (("num_frames", num_frames), ("windows_per_batch", windows_per_batch)):
-        if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
-            raise ValueError(f"{name} must be a whole number of at least 1, not {value!r}")
+def _call_or_none(name: str, value: Any) -> None:
+    if value is not None and not callable(value):
+        raise TypeError(f"{name} must be a function, not {short(value)}")

@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 
+from fifo_diffusion.models.arguments import LARGEST, plain, short, whole
 from fifo_diffusion.models.base import VideoModel
 
 PROMPT_CHANGES = ("tail", "queue", "blend")
@@ -115,13 +116,17 @@ def parse_prompt(prompt: str | Sequence[str] | Mapping[int, str]) -> tuple[dict[
     if isinstance(prompt, str):
         return {0: (prompt,)}, False
     if isinstance(prompt, Mapping):
+        prompt = {plain(frame): text for frame, text in prompt.items()}
         if not prompt or 0 not in prompt:
             raise ValueError(f"a prompt schedule needs key 0 (the first frame); it has {sorted(prompt) or 'no keys'}")
         for frame, text in prompt.items():
             if not isinstance(frame, int) or isinstance(frame, bool) or frame < 0 or not isinstance(text, str):
-                raise ValueError(f"a prompt schedule maps frame numbers from 0 on to texts, not {frame!r} to {text!r}")
+                raise ValueError(
+                    f"a prompt schedule maps frame numbers from 0 on to texts, not {short(frame)} to {short(text)}"
+                )
+            whole("a key of the prompt schedule", frame, least=0, most=LARGEST["num_frames"])
         return {frame: (text,) for frame, text in sorted(prompt.items())}, False
-    if isinstance(prompt, Sequence):
+    if isinstance(prompt, Sequence) and not isinstance(prompt, bytes | bytearray):
         if not prompt:
             raise ValueError("prompt is an empty list: give one text per video")
         if not all(isinstance(text, str) for text in prompt):

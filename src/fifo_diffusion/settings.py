@@ -4,14 +4,22 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+import numpy as np
 import torch
+from torch import Tensor
 
 from fifo_diffusion.method import Lookahead, QueueLayout
+from fifo_diffusion.models.arguments import (
+    MOST_SLOTS,
+    STRONGEST,
+    flag,
+    number,
+    plain,
+    short,
+    whole,
+)
 from fifo_diffusion.models.base import VideoModel
 from fifo_diffusion.state import QueueState
-
-_OURS = {"latents", "output_type", "return_dict", "prompt_embeds", "negative_prompt_embeds", "callback"}
-_OURS_INSTEAD = "latents go into start=, texts into prompt= and negative_prompt=, output_type= into fifo(...)"
 
 
 @dataclass(frozen=True)
@@ -63,7 +71,7 @@ class RunSettings:
         videos: int,
         state: QueueState | None,
         seed: int | Sequence[int] | None,
-        generator: torch.Generator | None,
+        generator: torch.Generator | Sequence[torch.Generator] | None,
         negative_prompt: str | Sequence[str] | None,
         num_inference_steps: int | None,
         window: int | None,
@@ -76,19 +84,13 @@ class RunSettings:
         Raises:
             ValueError: see the messages.
         """
-        for name in sorted(_OURS & pipeline_arguments.keys()):
-            raise ValueError(f"{name} cannot be passed on to the pipeline's own call: FIFO sets it; {_OURS_INSTEAD}")
+        num_inference_steps = None if num_inference_steps is None else whole("num_inference_steps", num_inference_steps)
+        window = None if window is None else whole("window", window, least=2)
+        given |= _checked(given)
         if compat not in (None, "published"):
             raise ValueError(f'compat={compat!r} is not known: leave it out or use "published"')
-        if isinstance(negative_prompt, str):
-            negative_prompt = [negative_prompt] * videos
-        if negative_prompt is not None and len(negative_prompt) != videos:
-            raise ValueError(f"{len(negative_prompt)} negative prompts for {videos} videos: give one, or one for each")
-        given |= {
-            "window": window,
-            "compat": compat,
-            "negative_prompt": None if negative_prompt is None else tuple(negative_prompt),
-        }
+        negative = negative_prompts(negative_prompt, videos)
+        given |= {"window": window, "compat": compat, "negative_prompt": negative}
         if seed is not None and generator is not None:
             raise ValueError("give either seed or generator, not both")
         if state is not None:
@@ -102,9 +104,7 @@ class RunSettings:
             if given[name] is None:
                 given[name] = model.defaults[name]
         given["window"] = model.frames if window is None else window
-        for name in ("guidance_scale", "eta"):
-            if not isinstance(given[name], int | float) or isinstance(given[name], bool):
-                raise ValueError(f"{name} must be a number, not {given[name]!r}")
+        check_slots(given["window"], given["num_partitions"])
         settings = cls(seeds=seeds_of(seed, generator, videos), pipeline_arguments=pipeline_arguments, **given)
         _check_steps(settings.layout, num_inference_steps)
         if settings.layout.banded:
@@ -147,26 +147,83 @@ def default_layout(
     model: VideoModel, num_partitions: int, lookahead: Lookahead, frames_per_level: int, window: int | None
 ) -> QueueLayout:
     """The queue layout of these arguments, with the model's own clip length where no window is given."""
-    return QueueLayout(model.frames if window is None else window, num_partitions, lookahead, frames_per_level)
+    window = model.frames if window is None else whole("window", window, least=2)
+    n, b = whole("num_partitions", num_partitions), whole("frames_per_level", frames_per_level)
+    check_slots(window, n)
+    return QueueLayout(window, n, plain(lookahead), b)
 
 
-def seeds_of(seed: int | Sequence[int] | None, generator: torch.Generator | None, videos: int) -> tuple[int, ...]:
-    """One seed per video: counted up from one, as given, or drawn.
+def check_slots(window: int, num_partitions: int) -> None:
+    """Raises ValueError for a queue that no memory holds."""
+    if window * num_partitions > MOST_SLOTS:
+        raise ValueError(
+            f"a queue of {num_partitions} x {window} frames is too long: use num_partitions={MOST_SLOTS // window} or "
+            "less"
+        )
+
+
+def negative_prompts(given: str | Sequence[str] | None, videos: int) -> tuple[str, ...] | None:
+    """One for each video, or None.
+
+    Raises:
+        ValueError: another number of them.
+        TypeError: they are no texts.
+    """
+    if given is None:
+        return None
+    found = [given] * videos if isinstance(given, str) else given
+    if not isinstance(found, list | tuple) or not all(isinstance(text, str) for text in found):
+        raise TypeError(f"negative_prompt must be a text, or a list with one for each video, not {short(given)}")
+    if len(found) != videos:
+        raise ValueError(f"{len(found)} negative prompts for {videos} videos: give one, or one for each")
+    return tuple(found)
+
+
+def seeds_of(
+    seed: int | Sequence[int] | None, generator: torch.Generator | Sequence[torch.Generator] | None, videos: int
+) -> tuple[int, ...]:
+    """One seed per video: counted up from one (0 follows on 2**64 - 1), as given, or drawn.
 
     Raises:
         ValueError: another number of seeds, or one out of range.
     """
+    if seed is None and isinstance(generator, list | tuple):
+        if len(generator) != videos:
+            raise ValueError(f"{len(generator)} generators for {videos} videos: give one, or one for each")
+        return tuple(_drawn_seed(each) for each in generator)
     if seed is None:
-        device = generator.device if generator is not None else "cpu"
-        seed = int(torch.randint(0, 2**31, (1,), generator=generator, device=device))
-    one = isinstance(seed, int) and not isinstance(seed, bool)
-    seeds = [seed + k for k in range(videos)] if one else list(seed) if isinstance(seed, Sequence) else [seed]
-    if len(seeds) != videos:
-        raise ValueError(f"{len(seeds)} seeds for {videos} videos: give one, or one for each")
+        seed = _drawn_seed(generator)
+    seed = seed.tolist() if isinstance(seed, np.ndarray | Tensor) else plain(seed)
+    seeds = [plain(each) for each in seed] if isinstance(seed, Sequence) and not isinstance(seed, str) else [seed]
     for value in seeds:
         if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < 2**64:
-            raise ValueError(f"seed must be a whole number from 0 to 2**64 - 1, not {value!r}")
+            raise ValueError(f"seed must be a whole number from 0 to 2**64 - 1, not {short(value)}")
+    if not isinstance(seed, Sequence):
+        return tuple((seed + k) % 2**64 for k in range(videos))
+    if len(seeds) != videos:
+        raise ValueError(f"{len(seeds)} seeds for {videos} videos: give one, or one for each")
     return tuple(seeds)
+
+
+def _drawn_seed(generator: torch.Generator | None) -> int:
+    device = generator.device if generator is not None else "cpu"
+    return int(torch.randint(0, 2**31, (1,), generator=generator, device=device))
+
+
+def _checked(given: dict[str, Any]) -> dict[str, Any]:
+    """Those of these arguments that are numbers or truth values, as Python's own.
+
+    Raises:
+        ValueError: one is none, or out of range.
+    """
+    found: dict[str, Any] = {}
+    for name in ("num_partitions", "frames_per_level", "height", "width"):
+        found[name] = None if given[name] is None else whole(name, given[name])
+    for name, least, most in (("guidance_scale", -STRONGEST, STRONGEST), ("eta", 0.0, 1.0)):
+        found[name] = None if given[name] is None else number(name, given[name], least, most)
+    found["lookahead"] = plain(given["lookahead"])
+    found["scheduler_exact"] = flag("scheduler_exact", given["scheduler_exact"])
+    return found
 
 
 def _check_steps(layout: QueueLayout, steps: int | None) -> None:

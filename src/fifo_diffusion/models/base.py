@@ -3,7 +3,7 @@
 import hashlib
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -111,6 +111,11 @@ class VideoModel(ABC):
         Raises:
             RuntimeError: the denoiser returned another shape than it was given.
         """
+
+    def call_arguments(self) -> Mapping[str, Any] | None:
+        """The named arguments of the pipeline's own call, with their defaults. None: not known; then `condition` gets
+        whatever the caller gives."""
+        return None
 
     def passes(self, condition: Any) -> Sequence[Any]:
         """A condition for each pass that a prediction takes: with guidance two, first without the prompt, then with it.

@@ -1,7 +1,8 @@
 """What models around a diffusers pipeline have in common."""
 
+import inspect
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -64,6 +65,9 @@ class PipelineModel(VideoModel):
     @property
     def device(self) -> torch.device:
         return torch.device(self.pipe._execution_device)
+
+    def call_arguments(self) -> Mapping[str, Any] | None:
+        return call_arguments(self.pipe)
 
     def levels(
         self, count: int, *, eta: float = 0.0, scheduler_exact: bool = False, published: bool = False
@@ -143,6 +147,20 @@ def mixed(texts: Sequence[Tensor], weight_WFP: Tensor) -> Tensor:
     stacked = torch.stack([*texts])
     weight = weight_WFP.to(stacked.device, stacked.dtype)
     return torch.einsum("wfp,pgb...->gwbf...", weight, stacked).flatten(1, 2)
+
+
+def call_arguments(pipe: Any) -> dict[str, Any] | None:
+    """The named arguments of a pipeline's own call, with their defaults: of its class, and of those that it derives
+    from as long as it hands on what it does not name. None where no prompt is among them."""
+    found: dict[str, Any] = {}
+    for kind in type(pipe).__mro__:
+        if "__call__" in vars(kind):
+            parameters = list(inspect.signature(kind.__call__).parameters.values())[1:]
+            named = [p for p in parameters if p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)]
+            found = {p.name: p.default for p in named} | found
+            if not any(p.kind == p.VAR_KEYWORD for p in parameters):
+                break
+    return found if "prompt" in found else None
 
 
 def output_class(pipe: Any) -> Any:

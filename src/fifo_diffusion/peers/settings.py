@@ -4,9 +4,10 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from fifo_diffusion.models.arguments import STRONGEST, flag, number, passed_on, whole
 from fifo_diffusion.models.base import VideoModel
 from fifo_diffusion.peers.methods import PEERS
-from fifo_diffusion.settings import seeds_of
+from fifo_diffusion.settings import negative_prompts, seeds_of
 
 PUBLISHED_STEPS = 50
 """DDIM steps in the published settings of FreeNoise and Gen-L-Video."""
@@ -87,10 +88,20 @@ class PeerSettings:
                 raise ValueError(f"{name}={value} does not apply to {peer.title}: leave it out")
         if num_frames is None and not peer.streams:
             raise ValueError(f"{peer.title} computes all frames at once and cannot be endless: give num_frames=160")
-        whole = {"num_frames": num_frames, "num_inference_steps": num_inference_steps, "window": window}
-        for name, value in (whole | {"stride": stride, "overlap": overlap}).items():
-            if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
-                raise ValueError(f"{name} must be a whole number of at least 1, not {value!r}")
+        num_frames, num_inference_steps, window, stride, overlap, height, width = (
+            None if value is None else whole(name, value)
+            for name, value in (
+                ("num_frames", num_frames),
+                ("num_inference_steps", num_inference_steps),
+                ("window", window),
+                ("stride", stride),
+                ("overlap", overlap),
+                ("height", height),
+                ("width", width),
+            )
+        )
+        guidance_scale = defaults["guidance_scale"] if guidance_scale is None else guidance_scale
+        pipeline_arguments = passed_on(pipeline_arguments or {}, model.call_arguments(), (), "pipeline_arguments")
         f = model.frames if window is None else window
         for name, value in (("stride", stride), ("overlap", overlap)):
             if value is not None and value >= f + (name == "stride"):
@@ -104,8 +115,6 @@ class PeerSettings:
                 f"{advice if longest == num_frames else f'window={model.most_frames} or less'}"
             )
         peer.check(model)
-        if isinstance(negative_prompt, str):
-            negative_prompt = [negative_prompt] * videos
         settings = cls(
             method=method,
             seeds=seeds_of(seed, None, videos),
@@ -115,13 +124,13 @@ class PeerSettings:
             window=f,
             stride=min(PUBLISHED_STRIDE, f) if stride is None else stride,
             overlap=1 if overlap is None else overlap,
-            eta=next(x for x in (eta, peer.eta, defaults["eta"]) if x is not None),
-            height=height or defaults["height"],
-            width=width or defaults["width"],
-            guidance_scale=defaults["guidance_scale"] if guidance_scale is None else guidance_scale,
-            negative_prompt=None if negative_prompt is None else tuple(negative_prompt),
-            scheduler_exact=scheduler_exact,
-            pipeline_arguments=pipeline_arguments or {},
+            eta=number("eta", next(x for x in (eta, peer.eta, defaults["eta"]) if x is not None), 0, 1),
+            height=defaults["height"] if height is None else height,
+            width=defaults["width"] if width is None else width,
+            guidance_scale=number("guidance_scale", guidance_scale, -STRONGEST, STRONGEST),
+            negative_prompt=negative_prompts(negative_prompt, videos),
+            scheduler_exact=flag("scheduler_exact", scheduler_exact),
+            pipeline_arguments=pipeline_arguments,
         )
         model.latent_shape(settings.height, settings.width)
         return settings

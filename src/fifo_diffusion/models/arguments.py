@@ -1,0 +1,164 @@
+"""What people pass: names that are known, values that are numbers, and which arguments of a pipeline's own call have a
+meaning where FIFO has taken over its sampling."""
+
+import difflib
+import math
+from collections.abc import Collection, Iterable, Mapping
+from typing import Any
+
+LARGEST = {
+    "num_frames": 2**31 - 1,
+    "height": 16384,
+    "width": 16384,
+    "window": 4096,
+    "num_partitions": 4096,
+    "frames_per_level": 65536,
+    "num_inference_steps": 65536,
+    "windows_per_batch": 65536,
+}
+"""Beyond these nothing was ever meant, and memory is asked for before anybody can say so."""
+MOST_SLOTS = 65536
+
+STRONGEST = 1000.0
+"""Largest weight of guidance, in either direction."""
+
+EMBEDS = ("prompt_embeds", "pooled_prompt_embeds")
+NEGATIVE_EMBEDS = tuple(f"negative_{name}" for name in EMBEDS)
+"""How pipelines call a text that is encoded already, and the one that is guided away from."""
+
+_LONG_VIDEOS = "it belongs to the pipeline's own way to long videos, whose place FIFO takes"
+_OWN_LEVELS = "the queue's noise levels come from pipe.scheduler: set its spacing or shift there"
+_MANY = "give a list with one prompt for each video"
+_CALLBACK = "use callback_on_frame"
+REFUSED = {
+    "callback": _CALLBACK,
+    "callback_steps": _CALLBACK,
+    "callback_on_step_end": _CALLBACK,
+    "callback_on_step_end_tensor_inputs": _CALLBACK,
+    "latents": "latents go into start=",
+    "output_type": "fifo(...) takes it, a stream's frames are uint8 arrays",
+    "return_dict": "fifo(...) always returns an object with .frames",
+    "num_videos_per_prompt": _MANY,
+    "num_images_per_prompt": _MANY,
+    "video_length": "give num_frames= for the length of the video, window= for that of the model's clips",
+    "timesteps": _OWN_LEVELS,
+    "sigmas": _OWN_LEVELS,
+    "denoising_end": "every frame is denoised to its end",
+    "guidance_rescale": "FIFO applies guidance itself, and without rescaling",
+    "decode_chunk_size": "frames are decoded as they come",
+    "ar_step": _LONG_VIDEOS,
+    "overlap_history": _LONG_VIDEOS,
+    "addnoise_condition": _LONG_VIDEOS,
+    "base_num_frames": _LONG_VIDEOS,
+    "causal_block_size": _LONG_VIDEOS,
+}
+"""Arguments of pipelines' own calls that would do nothing here, or harm, and why or what to give instead."""
+
+_RANGES = {
+    "guidance_scale_2": (-STRONGEST, STRONGEST),
+    "fps": (0.01, 1000.0),
+    "fps_condition": (0.01, 1000.0),
+}
+"""Of numbers that are passed on."""
+
+
+def plain(value: Any) -> Any:
+    """A number or truth value of NumPy or of a tensor without axes as Python's own; anything else as it is."""
+    if getattr(value, "shape", None) == () and hasattr(value, "item"):
+        return value.item()
+    return value
+
+
+def whole(name: str, value: Any, *, least: int = 1, most: int | None = None) -> int:
+    """A whole number in range, from Python, NumPy or a tensor.
+
+    Raises:
+        ValueError: it is none.
+    """
+    value, most = plain(value), LARGEST.get(name) if most is None else most
+    if not isinstance(value, int) or isinstance(value, bool) or value < least:
+        raise ValueError(f"{name} must be a whole number of at least {least}, not {short(value)}")
+    if most is not None and value > most:
+        raise ValueError(f"{name} must be a whole number of at most {most}, not {short(value)}")
+    return value
+
+
+def number(name: str, value: Any, least: float, most: float) -> float:
+    """A finite number in range, from Python, NumPy or a tensor.
+
+    Raises:
+        ValueError: it is none.
+    """
+    value = plain(value)
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        raise ValueError(f"{name} must be a number, not {short(value)}")
+    if not least <= value <= most:  # false for nan
+        raise ValueError(f"{name} must lie between {least:g} and {most:g}, not {short(value)}")
+    return value
+
+
+def flag(name: str, value: Any) -> bool:
+    """True or False, from Python, NumPy or a tensor.
+
+    Raises:
+        ValueError: it is neither.
+    """
+    value = plain(value)
+    if not isinstance(value, bool):
+        raise ValueError(f"{name} must be True or False, not {short(value)}")
+    return value
+
+
+def short(value: Any) -> str:
+    """A value as it is quoted in a message."""
+    if isinstance(value, int) and abs(value) >= 10**30:
+        return f"a number of {int(math.log10(abs(value))) + 1} digits"
+    text = repr(value)
+    return text if len(text) <= 80 and "\n" not in text else f"a value of type {type(value).__name__}"
+
+
+def refuse_unknown(function: str, given: Iterable[str], known: Collection[str]) -> None:
+    """Misspelt arguments do not pass.
+
+    Raises:
+        TypeError: names the first unknown one, and the known one that is nearest.
+    """
+    for name in given:
+        if name not in known:
+            near = difflib.get_close_matches(name, sorted(known), 1)
+            advice = f"did you mean {near[0]}?" if near else "check its spelling"
+            raise TypeError(f"{function} has no argument {name}: {advice}")
+
+
+def passed_on(
+    given: Mapping[str, Any], accepted: Mapping[str, Any] | None, own: Collection[str], function: str = "stream()"
+) -> dict[str, Any]:
+    """The arguments for the pipeline's own call, checked; those that are None or as by default are left out.
+
+    Args:
+        given: what is not the function's own.
+        accepted: the named arguments of the pipeline's call with their defaults; None: not known, all pass.
+        own: the function's own, for advice.
+
+    Raises:
+        TypeError: an argument that neither knows.
+        ValueError: one that would have no effect, or a number out of range.
+    """
+    if accepted is not None:
+        refuse_unknown(function, given, {*accepted, *REFUSED, *own})
+    found = {}
+    for name, value in ((name, plain(value)) for name, value in given.items()):
+        usual = (accepted or {}).get(name)
+        number_or_text = isinstance(value, bool | int | float) or (isinstance(value, str) and name not in REFUSED)
+        if value is None or (number_or_text and value == usual):
+            continue
+        if name in REFUSED:
+            raise ValueError(f"{name} cannot be passed on to the pipeline's own call: {REFUSED[name]}")
+        if accepted is not None and name not in accepted:
+            raise ValueError(f"this pipeline's call does not take {name}: leave it out")
+        if name in _RANGES:
+            value = number(name, value, *_RANGES[name])
+        elif isinstance(value, float) and not math.isfinite(value):
+            raise ValueError(f"{name} must be a finite number, not {value}")
+        found[name] = value
+    return found
