@@ -190,6 +190,16 @@ def test_nobody_reads_what_is_said():
     assert count_frames("part") == 5
 
 
+def test_videos_are_made_though_their_names_are_lost(monkeypatch, capsys):
+    Path("prompts.txt").write_text(f"{BALL}\nmountains scrolling to the left at sunset\n")
+    with open("/dev/full", "w") as full, monkeypatch.context() as patched:
+        patched.setattr(sys, "stdout", full)
+        assert generate("--prompts", "prompts.txt", "--num-frames", "2", "-o", "out.gif", "--quiet") == 1
+    assert [count_frames(f"out_00{k}.gif") for k in range(2)] == [2, 2]
+    error = capsys.readouterr().err
+    assert "out_000.gif is there, but standard output cannot take its name: No space left on device" in error
+
+
 def test_frames_are_written_in_turn_where_that_is_asked_for(whole, monkeypatch):
     made = []
     monkeypatch.setattr("fifo_diffusion.video.writers.BackgroundSink", lambda sink: made.append(sink) or sink)

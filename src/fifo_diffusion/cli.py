@@ -16,8 +16,10 @@ import typer
 
 from fifo_diffusion import __version__
 from fifo_diffusion.app import evaluate_options, options
-from fifo_diffusion.app.errors import USAGE, explain, one_line
-from fifo_diffusion.app.ranks import torchrun_rank
+from fifo_diffusion.app.errors import FAILURE, USAGE, CliError, explain
+from fifo_diffusion.app.progress import heard, reason, say, silence
+from fifo_diffusion.app.ranks import tell_others, torchrun_rank
+from fifo_diffusion.app.text import one_line, shortened
 
 UsageError = typer.BadParameter.__mro__[1]  # the base of all errors that the parser of options raises
 
@@ -109,7 +111,11 @@ def generate(
     """
     from fifo_diffusion.app.request import Request
 
-    request = Request.from_options({name: getattr(value, "value", value) for name, value in ctx.params.items()})
+    try:
+        request = Request.from_options({name: getattr(value, "value", value) for name, value in ctx.params.items()})
+    except Exception as error:
+        tell_others(error)
+        raise
     from fifo_diffusion.app.generate import run
 
     return run(request)
@@ -192,13 +198,12 @@ def convert(
 @app.command()
 def info(file: Annotated[Path, typer.Argument(help="A video, GIF or folder made by this program.")]) -> None:
     """Print how a video was made, and the command that makes it again."""
-    from fifo_diffusion.app.errors import CliError
     from fifo_diffusion.video import count_frames, read_metadata
 
     facts = read_metadata(file)
     print(f"{'frames':<20} {count_frames(file)}")
     for name, value in facts.items():
-        print(f"{name:<20} {one_line(value)}")
+        print(f"{one_line(name):<20} {one_line(value)}")
     if not facts:
         raise CliError(f"{file} does not say how it was made")
 
@@ -235,8 +240,21 @@ def bench(
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line; the exit code: 0, 1 failed, 2 typed wrongly, 130 Ctrl-C, 143 SIGTERM."""
+    """Run the command line; the exit code: 0, 1 failed, 2 typed wrongly, 129 SIGHUP, 130 Ctrl-C, 143 SIGTERM."""
     typed = list(sys.argv[1:] if arguments is None else arguments)
+    _open_standard_streams()
+    code = _run(typed)
+    try:
+        sys.stdout.flush()
+    except (OSError, ValueError) as error:
+        silence(sys.stdout)
+        code = code or _complain(f"cannot write to standard output: {reason(error)}", FAILURE)
+    with heard():
+        sys.stderr.flush()
+    return code
+
+
+def _run(typed: list[str]) -> int:
     try:
         with warnings.catch_warnings():
             return app(typed, prog_name="fifo-diffusion", standalone_mode=False) or 0
@@ -245,18 +263,36 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (KeyboardInterrupt, typer.Abort):
         return 130
     except BrokenPipeError:  # the reader of our standard output is gone
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        silence(sys.stdout)
         return 1
     except Exception as error:
         if "--debug" in typed:
-            traceback.print_exc()
+            with heard():
+                traceback.print_exc()
         told = explain(error)
-        return _complain(str(told), told.code)
+        debug = told.unexpected and typed[0] in ("generate", "evaluate")
+        return _complain(f"{told} (add --debug to see where)" if debug else str(told), told.code)
+
+
+def _open_standard_streams() -> None:
+    """Where one was closed (`>&-`), the next file to be opened would take its number, and messages of libraries would
+    end up in the video."""
+    for number in (0, 1, 2):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115
 
 
 def _complain(message: str, code: int) -> int:
-    rank = torchrun_rank()
-    print(f"fifo-diffusion{'' if rank is None else f' (rank {rank})'}: {message}", file=sys.stderr, flush=True)
+    try:
+        rank = torchrun_rank()
+    except CliError:  # that is what the message is about
+        rank = None
+    say(f"fifo-diffusion{'' if rank is None else f' (rank {rank})'}: {message}")
     return code
 
 
@@ -281,5 +317,5 @@ def _typed_value(names: list[str], typed: list[str]) -> str:
     for word, following in zip(typed, [*typed[1:], ""], strict=True):
         name, equals, value = word.partition("=")
         if name in names:
-            return f", not {value if equals else following}"
+            return f", not {shortened(value if equals else following)}"
     return ""

@@ -8,6 +8,7 @@ from fifo_diffusion.app.generate import cost_of, speed_of
 from fifo_diffusion.app.plan import Plan
 from fifo_diffusion.app.progress import duration
 from fifo_diffusion.app.rivals import describe_rival
+from fifo_diffusion.app.text import one_line
 from fifo_diffusion.method.layout import QueueLayout
 
 BYTES = {"float32": 4, "float16": 2, "bfloat16": 2}
@@ -22,7 +23,7 @@ def describe(plan: Plan) -> str:
         *(_method(plan) if plan.request.method == "fifo" else describe_rival(plan)),
         *_time(plan),
     ]
-    return "\n".join(f"{name:<9} {text}".rstrip() for name, text in rows)
+    return "\n".join(f"{name:<9} {one_line(text)}".rstrip() for name, text in rows)
 
 
 def _method(plan: Plan) -> list[tuple[str, str]]:

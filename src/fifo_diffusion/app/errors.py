@@ -4,6 +4,8 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from fifo_diffusion.app.text import one_line
+
 FAILURE, USAGE = 1, 2
 
 OUT_OF_MEMORY = (
@@ -11,6 +13,8 @@ OUT_OF_MEMORY = (
     "a smaller --height and --width, --dtype float16 or --device cpu"
 )
 
+NO_MEMORY = ("out of memory", "not enough memory", "can't allocate memory", "cannot allocate memory", "bad_alloc")
+"""What the libraries below say where a device has no memory left."""
 
 LOOKAHEAD_OPTIONS = {True: "--lookahead", False: "--no-lookahead", "banded": "--banded-lookahead"}
 
@@ -20,11 +24,12 @@ class CliError(Exception):
 
     Attributes:
         code: exit code: 2 where the command should be typed differently, 1 where a right command failed.
+        unexpected: whether it is an error that nobody foresaw, of which `--debug` tells more.
     """
 
-    def __init__(self, message: str, code: int = FAILURE) -> None:
+    def __init__(self, message: str, code: int = FAILURE, *, unexpected: bool = False) -> None:
         super().__init__(one_line(message))
-        self.code = code
+        self.code, self.unexpected = code, unexpected
 
 
 def usage(message: str) -> CliError:
@@ -38,7 +43,7 @@ def checking() -> Iterator[None]:
     try:
         yield
     except (ValueError, TypeError, FileNotFoundError) as error:
-        raise usage(in_shell_words(str(error))) from error
+        raise usage(_told(error)) from error
 
 
 def explain(error: Exception) -> CliError:
@@ -47,30 +52,56 @@ def explain(error: Exception) -> CliError:
         return error
     from fifo_diffusion.video import VideoFileError
 
-    text = in_shell_words(str(error))
-    if type(error).__name__ == "OutOfMemoryError" or "out of memory" in text.lower():
+    text, kind = _told(error), type(error).__name__
+    if kind == "OutOfMemoryError" or any(words in text.lower() for words in NO_MEMORY):
         return CliError(OUT_OF_MEMORY)
+    if isinstance(error, MemoryError):
+        return CliError("this machine is out of memory: use fewer --num-partitions, or a smaller --height and --width")
+    if "can't start new thread" in text:
+        return CliError("this machine gives no further thread (ulimit -u): end other programs, or add --write-in-turn")
     if "InvalidCxxCompiler" in text:
         return CliError("--compile wants a C++ compiler on a CPU, and there is none: install g++, or leave it out")
-    if isinstance(error, VideoFileError | OSError) or type(error).__name__ == "RankError":
-        return CliError(text)
-    return CliError(f"unexpected {type(error).__name__}: {text} (add --debug to see where)")
+    if isinstance(error, ModuleNotFoundError) and error.name:
+        return CliError(f"the Python package {error.name} is missing: fifo-diffusion doctor says what to install")
+    if isinstance(error, OSError) and error.strerror:
+        return CliError(error.strerror + (f": {error.filename}" if error.filename else ""))
+    if isinstance(error, VideoFileError | OSError) or kind == "RankError":
+        return CliError(text or kind)
+    return CliError(f"unexpected {kind}: {text}" if text else f"unexpected {kind}", unexpected=True)
 
 
-def one_line(text: str) -> str:
-    """The text without line breaks."""
-    return " ".join(text.split())
+def _told(error: Exception) -> str:
+    """What an error says; in words of the shell where it is ours, and unchanged where it is a library's."""
+    from fifo_diffusion.video import VideoFileError
+
+    text = str(error)
+    if isinstance(error, VideoFileError | OSError):  # they name files, which may be called anything
+        return one_line(re.sub(_ASIDE, "", text))
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    raised_in = trace.tb_frame.f_globals.get("__name__", "") if trace is not None else "fifo_diffusion"
+    return in_shell_words(text) if raised_in.split(".")[0] == "fifo_diffusion" else one_line(text)
 
 
 def in_shell_words(message: str) -> str:
-    """A message that names arguments as in Python, as one that names the options of the shell command."""
-    message = re.sub(r" \(in Python: [^)]*\)", "", message)
+    """A message of ours that names arguments as in Python, as one that names the options of the shell command. What
+    stands in quotes is the user's, and stays."""
+    return one_line(_PYTHON_WORDS.sub(_replaced, message))
+
+
+def _replaced(found: re.Match[str]) -> str:
+    if found["aside"] or found["quoted"]:
+        return "" if found["aside"] else found[0]
+    if found["bare"]:
+        return as_option(found["bare"])
+    name, value = found["name"], found["value"]
     for typed, option in LOOKAHEAD_OPTIONS.items():
-        message = message.replace(f"lookahead={typed!r}", option).replace(f'lookahead="{typed}"', option)
-    message = re.sub(r"\b([a-z]+(?:_[a-z]+)*)=(?=[\w\"'.+-])", lambda m: f"{as_option(m[1])} ", message)
-    message = re.sub(r'(--[a-z-]+) ["\'](\w+)["\']', r"\1 \2", message)
-    options = "|".join(sorted(_OPTIONS_WITH_UNDERSCORE, key=len, reverse=True))
-    return one_line(re.sub(rf"(?<![\w.])({options})\b", lambda m: as_option(m[1]), message))
+        if name == "lookahead" and value.strip("\"'") == str(typed):
+            return option
+    word = value.strip("\"'")
+    bare = re.fullmatch(r"[\w.+-]+", word)
+    return f"{as_option(name)} {word if bare else value}"
 
 
 def as_option(name: str) -> str:
@@ -79,7 +110,7 @@ def as_option(name: str) -> str:
 
 
 # Bare words such as "height" or "seed" read well as they are; these do not.
-_OPTIONS_WITH_UNDERSCORE = (
+_WITH_UNDERSCORE = (
     "num_partitions",
     "num_frames",
     "num_inference_steps",
@@ -91,4 +122,19 @@ _OPTIONS_WITH_UNDERSCORE = (
     "include_start",
     "prompt_change",
     "scheduler_exact",
+)
+ARGUMENTS = (
+    *_WITH_UNDERSCORE,
+    *("seed", "height", "width", "window", "lookahead", "eta", "start", "compat", "model", "device", "dtype"),
+    *("fps", "fps_condition", "scale", "overwrite", "method", "stride", "overlap", "prompt"),
+)
+"""Arguments in Python that have an option of the same name."""
+
+_ASIDE = r"\s\(in Python: [^)]*\)"
+_PYTHON_WORDS = re.compile(
+    rf"(?P<aside>{_ASIDE})"
+    rf"|(?<![\w.-])(?P<name>{'|'.join(sorted(ARGUMENTS, key=len, reverse=True))})="
+    r"""(?P<value>"[^"]*"|'[^']*'|[\w.+-]+)"""
+    r"""|(?P<quoted>(?<!\w)"(?:\\.|[^"\\])*"|(?<!\w)'(?:\\.|[^'\\])*'(?!\w))"""
+    rf"|(?<![\w./-])(?P<bare>{'|'.join(sorted(_WITH_UNDERSCORE, key=len, reverse=True))})\b(?![/=])"
 )

@@ -8,15 +8,16 @@ from typing import TYPE_CHECKING, Any
 
 from fifo_diffusion import __version__
 from fifo_diffusion.app.cost import Cost
-from fifo_diffusion.app.errors import CliError, checking, explain
+from fifo_diffusion.app.errors import FAILURE, CliError, checking, explain
 from fifo_diffusion.app.interrupts import Interrupts, Stopped
 from fifo_diffusion.app.keeper import StateKeeper
 from fifo_diffusion.app.plan import Plan, check_outputs, make_plan, stream_arguments
-from fifo_diffusion.app.progress import Progress, duration, say
+from fifo_diffusion.app.progress import Progress, duration, say, tell
 from fifo_diffusion.app.ranks import joined, torchrun_rank
 from fifo_diffusion.app.request import DEFAULT_STATE_EVERY, Request, Video
 from fifo_diffusion.app.rivals import RivalCost, open_rival
 from fifo_diffusion.app.speed import key, known_speed, remember_speed
+from fifo_diffusion.app.text import shell_words
 from fifo_diffusion.video import VideoFileError, open_writer
 
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ def _generate(request: Request, ranks: "Ranks | None") -> int:
                 if plan.num_frames is not None and plan.done >= plan.num_frames:
                     if not torchrun_rank():
                         say(f"{plan.videos[0].output} has its {plan.done} frames: give a larger --num-frames to go on")
-                        print(plan.videos[0].output)
+                        return 0 if tell(plan.videos[0].output) else FAILURE
                     return 0
                 fifo = _load(plan, ranks)
         except Stopped as stopped:
@@ -55,6 +56,7 @@ def _generate(request: Request, ranks: "Ranks | None") -> int:
             say(f"\nstopped by {interrupts.name} before the first frame", quiet=bool(torchrun_rank()))
             return interrupts.exit_code
         with fifo:
+            code = 0
             for video in plan.videos:
                 if torchrun_rank():
                     _compute_along(plan, fifo, video, interrupts)
@@ -66,9 +68,9 @@ def _generate(request: Request, ranks: "Ranks | None") -> int:
                     if torchrun_rank():
                         say(f"fifo-diffusion (rank {torchrun_rank()}): stopped by {interrupts.name}")
                     return interrupts.exit_code
-                if video.output != "-" and not torchrun_rank():
-                    print(video.output, flush=True)
-    return 0
+                if video.output != "-" and not torchrun_rank() and not tell(video.output):
+                    code = FAILURE
+    return code
 
 
 def _prepare(request: Request) -> Plan:
@@ -251,11 +253,10 @@ class _Run:
             say(f"\nstopped by {name} after {frames} frames")
             return
         if state is not None:
-            advice = f"go on with: fifo-diffusion generate --state {state}"
+            advice = f"go on with: {shell_words(['fifo-diffusion', 'generate', '--state', state])}"
         else:
-            advice = (
-                f"whole again: {self.keeper.notes['command']} --overwrite (add --state FILE to go on where it stops)"
-            )
+            command = self.request.command(**self.plan.changes(self.video), overwrite=True)
+            advice = f"whole again: {command} (add --state FILE to go on where it stops)"
         say(f"\nstopped by {name}: {frames} frames are safe in {output}; {advice}")
 
 

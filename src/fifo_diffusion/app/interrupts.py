@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM: end in order; the second one ends at once."""
+"""Ctrl-C, SIGTERM and SIGHUP: end in order; the second one ends at once."""
 
 import os
 import signal
@@ -8,6 +8,9 @@ from types import FrameType
 from typing import Any
 
 NAMES = {signal.SIGINT: "Ctrl-C", signal.SIGTERM: "SIGTERM"}
+HANGUP = getattr(signal, "SIGHUP", None)  # the terminal was closed, the connection lost; Windows has no such signal
+if HANGUP is not None:
+    NAMES[HANGUP] = "SIGHUP"
 
 
 class Stopped(BaseException):
@@ -33,7 +36,7 @@ class Interrupts:
 
     @property
     def exit_code(self) -> int:
-        """As shells have it: 130 or 143."""
+        """As shells have it: 130, 143 or 129."""
         return 128 + self.stop if self.stop else 0
 
     @contextmanager
@@ -60,6 +63,8 @@ class Interrupts:
             signal.signal(number, before)
 
     def _note(self, number: int, _frame: FrameType | None) -> None:
+        if self.stop and number == HANGUP:  # a closed terminal sends it twice: from its shell, and from the system
+            return
         if self.stop:
             os._exit(128 + number)
         self.stop = signal.Signals(number)

@@ -1,6 +1,7 @@
 """Everything about a run that can be known and checked before the model's weights are loaded."""
 
 import os
+import sys
 from dataclasses import dataclass
 from inspect import signature
 from pathlib import Path
@@ -10,6 +11,7 @@ from fifo_diffusion.app.errors import LOOKAHEAD_OPTIONS, CliError, as_option, ch
 from fifo_diffusion.app.ranks import local_gpu
 from fifo_diffusion.app.request import DEFAULT_MODEL, STARTS, STREAM_OPTIONS, Prompt, Request, Video
 from fifo_diffusion.app.rivals import rival_settings
+from fifo_diffusion.app.text import shell_word
 from fifo_diffusion.video import count_frames, open_writer
 
 DTYPES = {"float32": "float32", "float16": "float16", "bfloat16": "bfloat16"}
@@ -82,16 +84,22 @@ class Plan:
 
     def command(self, video: Video) -> str:
         """What to type for this video again."""
+        return self.request.command(**self.changes(video))
+
+    def changes(self, video: Video) -> dict[str, Any]:
+        """Options that this video alone has otherwise than they were typed."""
         changes: dict[str, Any] = {"output": video.output, "seed": video.seed, "state": None, "state_every": None}
         if "prompts" in self.request.given:
             changes |= {"prompts": None, "prompt": video.prompt}
         if not self.request.length_given:
             changes["num_frames"] = self.num_frames
-        return self.request.command(**changes)
+        return changes
 
 
 def check_outputs(request: Request) -> None:
     """Before anything slow: can every output be written?"""
+    if request.get("output") == "-" and getattr(sys.stdout, "name", "") == os.devnull:
+        raise CliError("standard output is closed, and -o - writes the video to it: name a file")
     for name in (video.output for video in request.videos):
         folder = Path(name).parent
         if "prompts" in request.given and not folder.exists() and os.access(folder.parent, os.W_OK):
@@ -232,7 +240,9 @@ def _continued_video(request: Request, state: Any, num_frames: int | None) -> Vi
         if there < done:
             raise CliError(f"{shown} has {there} frames but {request.continues} goes on from frame {done}: start anew")
         if not os.access(shown, os.W_OK):
-            raise CliError(f"cannot write {shown}: choose another place, or make it writable (chmod u+w {shown})")
+            raise CliError(
+                f"cannot write {shown}: choose another place, or make it writable (chmod u+w {shell_word(shown)})"
+            )
     return Video(_prompt_of(state), shown, state.settings["seeds"][0])
 
 

@@ -1,9 +1,13 @@
 """`generate` under torchrun: rank 0 writes and talks, the others compute with it."""
 
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
+
+from fifo_diffusion.app.errors import usage
+from fifo_diffusion.app.text import shortened
 
 if TYPE_CHECKING:
     from fifo_diffusion.app.request import Request
@@ -14,13 +18,33 @@ TORCHRUN = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
 
 def torchrun_rank() -> int | None:
     """This process's rank among those that torchrun started together; None without torchrun, or alone."""
-    started = all(name in os.environ for name in TORCHRUN)
-    return int(os.environ["RANK"]) if started and int(os.environ["WORLD_SIZE"]) > 1 else None
+    if not all(name in os.environ for name in TORCHRUN):
+        return None
+    return _number("RANK") if _number("WORLD_SIZE") > 1 else None
 
 
 def local_gpu() -> str:
     """The GPU that torchrun means for this process."""
-    return "cuda" if torchrun_rank() is None else f"cuda:{os.environ['LOCAL_RANK']}"
+    return "cuda" if torchrun_rank() is None else f"cuda:{_number('LOCAL_RANK')}"
+
+
+def _number(name: str) -> int:
+    text = os.environ[name]
+    if not re.fullmatch(r"\d{1,9}", text):
+        raise usage(
+            f"{name} in the environment is {shortened(repr(text))} and no number: start ranks with torchrun, "
+            f"or type unset {' '.join(TORCHRUN)}"
+        )
+    return int(text)
+
+
+def tell_others(error: BaseException) -> None:
+    """Where a rank fails before it has joined the others, they would wait for it."""
+    if torchrun_rank() is not None:
+        from fifo_diffusion.distributed import join_torchrun
+
+        with suppress(Exception):
+            join_torchrun().leave(str(error) or type(error).__name__)
 
 
 @contextmanager

@@ -2,7 +2,6 @@
 
 import random
 import re
-import shlex
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 from fifo_diffusion.app.errors import LOOKAHEAD_OPTIONS, as_option, usage
 from fifo_diffusion.app.prompt_files import read_prompts, read_schedule
 from fifo_diffusion.app.rivals import check_method
+from fifo_diffusion.app.text import shell_words
 
 DEFAULT_MODEL = "toybox"
 DEFAULT_FRAMES = 160
@@ -185,11 +185,12 @@ class Request:
     def command(self, **changes: Any) -> str:
         """This command again, with changed options (None takes one out), as it would be typed."""
         options = self.given | changes
-        words = ["fifo-diffusion", "generate"]
-        if options.get("prompt") is not None:
-            words.append(options["prompt"])
+        prompt = options.pop("prompt", None)
+        words: list[str] = ["fifo-diffusion", "generate"]
+        if prompt is not None and not prompt.startswith("-"):
+            words.append(prompt)
         for name, value in options.items():
-            if name in ("prompt", "debug", "quiet", "dry_run", "overwrite") or value is None:
+            if (name in ("debug", "quiet", "dry_run", "overwrite") and name not in changes) or value is None:
                 continue
             if name == "lookahead":
                 words.append(LOOKAHEAD_OPTIONS[value])
@@ -197,7 +198,9 @@ class Request:
                 words.append(as_option(name if value else f"no_{name}"))
             else:
                 words += ["-o" if name == "output" else as_option(name), str(value)]
-        return shlex.join(words)
+        if prompt is not None and prompt.startswith("-"):
+            words += ["--", prompt]  # else it would be taken for an option
+        return shell_words(words)
 
 
 def slug(text: str) -> str:

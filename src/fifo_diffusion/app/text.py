@@ -1,0 +1,61 @@
+"""Text as it may be shown: names and words of files never reach a terminal raw."""
+
+import re
+import shlex
+import unicodedata
+from collections.abc import Iterable
+
+_UNSEEN = {"Cc", "Cs", "Co", "Zl", "Zp"}  # control characters, lone surrogates, private ones, separators of lines
+_BIDI = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+
+
+def one_line(text: object) -> str:
+    """The text in one line, with everything that a terminal might obey, or that would turn its order around, written
+    as an escape: `\\x1b` for an escape character, `\\xff` for a byte of a name that is not UTF-8."""
+    lines = re.split(r"[\r\n]+", str(text).strip())
+    line = " ".join(part.strip() for part in lines if part.strip())
+    return "".join(_escaped(c) if _is_unseen(c) else c for c in line)
+
+
+def shell_word(word: object) -> str:
+    """A word to be typed in a shell, quoted where it must be; bytes and control characters as bash reads them."""
+    text = str(word)
+    if not any(map(_is_unseen, text)):
+        return shlex.quote(text)
+    return "$'" + "".join(_typed(c) for c in text) + "'"
+
+
+def shell_words(words: Iterable[object]) -> str:
+    """A command to be typed."""
+    return " ".join(map(shell_word, words))
+
+
+def shortened(text: object, most: int = 60) -> str:
+    """The text in one line, cut where it is longer than `most` characters."""
+    line = one_line(text)
+    return line if len(line) <= most else line[: most - 3] + "..."
+
+
+def _is_unseen(c: str) -> bool:
+    return c in _BIDI or unicodedata.category(c) in _UNSEEN
+
+
+def _escaped(c: str) -> str:
+    code = ord(c)
+    if code == 0x09:
+        return " "
+    if 0xDC80 <= code <= 0xDCFF:  # how Python keeps a byte that is not UTF-8
+        return f"\\x{code - 0xDC00:02x}"
+    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
+
+
+def _typed(c: str) -> str:
+    if c in "'\\":
+        return "\\" + c
+    if not _is_unseen(c):
+        return c
+    return "".join(f"\\x{byte:02x}" for byte in c.encode("utf-8", "surrogateescape" if _is_byte(c) else "replace"))
+
+
+def _is_byte(c: str) -> bool:
+    return 0xDC80 <= ord(c) <= 0xDCFF
