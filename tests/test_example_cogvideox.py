@@ -164,7 +164,7 @@ def test_a_stream_is_its_latents_decoded_as_a_whole(fifo):
     assert latents.shape == (1, 9, 4, 4, 4)
     expected = to_uint8(TestCogVideoX().whole_decoding(fifo.pipe, latents.transpose(1, 2)))[0]
     found = frames(fifo.stream("a cat", seed=1, num_frames=33, **FEW))
-    assert np.array_equal(found, expected)
+    assert same(found, expected)
     for done in (0, 9, 12, 21):
         stream = fifo.stream("a cat", seed=1, **FEW)
         first = [next(stream) for _ in range(done)]
@@ -180,7 +180,7 @@ def test_frames_of_given_latents_are_not_shown_again(fifo, given):
     new = fifo("a cat", output_type="latent", **options).frames.transpose(1, 2)
     whole = TestCogVideoX().whole_decoding(fifo.pipe, torch.cat([past, new], 2))
     found = frames(fifo.stream("a cat", **options))
-    assert np.array_equal(found, to_uint8(whole)[0, 4 * given - 3 :])
+    assert same(found, to_uint8(whole)[0, 4 * given - 3 :])
     stream = fifo.stream("a cat", **options)
     rest = fifo.stream(start=stream.state(), num_frames=len(found), max_sequence_length=8)
     assert np.array_equal(frames(rest), found)

@@ -15,7 +15,7 @@ from fifo_diffusion.cli import main
 from fifo_diffusion.models import registry
 from fifo_diffusion.video import read_frames
 from golden import distance
-from streams import SMALL, frames
+from streams import SMALL, frames, same
 
 TRANSFORMER = {
     "num_attention_heads": 2,
@@ -219,9 +219,10 @@ def test_a_stream_and_its_schedule():
         run = dict(SMALL, seed=1)
         short = frames(fifo.stream("a cat", num_frames=6, **run))
         assert np.array_equal(short, frames(fifo.stream("a cat", **run), 6))
+        plain = frames(fifo.stream("a cat", num_frames=7, **run))
         changed = frames(fifo.stream({0: "a cat", 5: "a red ball on the sea by night"}, num_frames=7, **run))
-    assert np.array_equal(changed[:4], short[:4])
-    assert not np.array_equal(changed[6], short[5])
+    assert np.array_equal(changed[:4], short[:4])  # the opening clip
+    assert not same(changed[6], plain[6], 3)
 
 
 def test_forty_frames_by_the_command(tmp_path):

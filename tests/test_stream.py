@@ -133,8 +133,11 @@ def test_out_of_memory_takes_the_passes_of_guidance_apart(monkeypatch):
         for windows, fails in ((4, True), (None, False)):
             tried.clear()
             found = own.stream("a cat", windows_per_batch=windows, **guided).collect("latent").frames
-            assert 0 < (found - expected).norm() < 1e-5 * expected.norm()
+            assert (found - expected).norm() < 1e-5 * expected.norm()
             assert (max(tried) > 1) == fails
+            assert tried[-20:] == [1] * 20  # one window, one text
+        other = own.stream("a cat", **guided | {"guidance_scale": 2.1}).collect("latent").frames
+        assert (other - expected).norm() > 1e-3 * expected.norm()
         monkeypatch.setattr(own.model, "predict", lambda *given: scarce(*given, room=0))
         with pytest.raises(torch.OutOfMemoryError):
             own.stream("a cat", **guided).collect("latent")

@@ -70,7 +70,7 @@ class TestWanOfTwoTransformers(WanContract):
         conditions = [self.condition(model, self.prompts[:1], guidance_scale_2=scale) for scale in (1.5, None)]
         right, other = (model.predict(x, t, condition) for condition in conditions)
         assert distance(right[:, :, :1], other[:, :, :1]) > 100 * contract.TOLERANCE
-        assert torch.equal(right[:, :, t[0] >= 600], other[:, :, t[0] >= 600])
+        assert distance(right[:, :, t[0] >= 600], other[:, :, t[0] >= 600]) < contract.TOLERANCE
 
     second: float | None = None
 

@@ -13,6 +13,7 @@ from fifo_diffusion.cli import main
 from fifo_diffusion.models import registry
 from fifo_diffusion.video import count_frames, read_frames
 from fifo_diffusion.video.decoder import to_uint8
+from golden import distance
 from streams import frames, same
 from tiny_wan import FEW, VAE_2_2, WanContract, components, pipeline
 
@@ -37,7 +38,7 @@ def test_a_stream_is_its_latents_decoded_as_a_whole(fifo, start):
     latents = fifo("a cat", seed=1, num_frames=21, start=start, output_type="latent", **FEW).frames
     assert latents.shape == (1, 4, 6, 4, 4)
     found = frames(fifo.stream("a cat", seed=1, num_frames=21, start=start, **FEW))
-    assert np.array_equal(found, decoded_by_pipeline(fifo, latents))
+    assert same(found, decoded_by_pipeline(fifo, latents))
 
 
 @pytest.mark.parametrize("count", [1, 4, 9, 14])
@@ -90,19 +91,19 @@ def test_given_frames_are_encoded_and_the_video_goes_on_from_them(fifo, given, u
     if given >= CLIP:
         assert np.array_equal(shown[:given], past)
     else:
-        assert np.array_equal(shown[given - used : given], decoded_by_pipeline(fifo, known))
+        assert same(shown[given - used : given], decoded_by_pipeline(fifo, known))
         assert np.array_equal(shown[: given - used], past[: given - used])
     if used < CLIP:  # the clip that the model made of them, and what follows it
         clip = opened.tensors["known"]
         assert torch.equal(clip[:, :, : known.shape[2]], known)
         whole = decoded_by_pipeline(fifo, clip)
-        assert np.array_equal(hidden[: CLIP - used], whole[used:][:10])
+        assert same(hidden[: CLIP - used], whole[used:][:10])
         other = frames(fifo.stream("a cat", seed=1, num_frames=CLIP - used, start=255 - past, **FEW))
         assert not same(other, hidden[: CLIP - used], 3)
     latents = fifo("a cat", seed=1, num_frames=10, start=past, output_type="latent", **FEW).frames
     assert latents.shape[2] == 3
     together = decoded_by_pipeline(fifo, torch.cat([known, latents], 2))
-    assert np.array_equal(together[known.shape[2] * 4 - 3 :][:10], hidden)
+    assert same(together[known.shape[2] * 4 - 3 :][:10], hidden)
 
 
 def test_latents_of_ones_own_are_a_past_too(fifo):
@@ -110,7 +111,7 @@ def test_latents_of_ones_own_are_a_past_too(fifo):
     made = fifo("a cat", seed=1, num_frames=5, start=latents, output_type="latent", **FEW).frames
     found = frames(fifo.stream("a cat", seed=1, num_frames=5, start=latents, **FEW))
     expected = decoded_by_pipeline(fifo, torch.cat([latents[:, :, -3:], made], 2))
-    assert np.array_equal(expected[CLIP:][:5], found)
+    assert same(expected[CLIP:][:5], found)
 
 
 @pytest.mark.parametrize("done", [0, 3, 11, 18])
@@ -132,11 +133,15 @@ def test_interrupted_is_uninterrupted(fifo, done, start, tmp_path):
 def test_a_schedule_counts_frames_of_the_video(fifo):
     """A key means the latent that its frame comes from."""
     with WanContract().without_frame_mixing():
-        plain = frames(fifo.stream("a cat", seed=2, num_frames=29, **FEW))
-        for key, first in ((13, 13), (15, 13), (16, 13), (17, 17)):
-            changed = frames(fifo.stream({0: "a cat", key: "a red dog by night"}, seed=2, num_frames=29, **FEW))
-            assert np.array_equal(changed[:first], plain[:first])
-            assert not np.array_equal(changed[first], plain[first])
+
+        def latents(prompt):
+            return fifo(prompt, seed=2, num_frames=29, output_type="latent", **FEW).frames
+
+        plain = latents("a cat")
+        for key, first in ((13, 4), (15, 4), (16, 4), (17, 5)):
+            changed = latents({0: "a cat", key: "a red dog by night"})
+            assert distance(changed[:, :, :first], plain[:, :, :first]) < 1e-5
+            assert distance(changed[:, :, first], plain[:, :, first]) > 1e-3
         grown = fifo.stream({0: "a cat", 12: "a dog"}, seed=2, start=pictures(6), include_start=True, **FEW)
         assert [key for key, _ in grown.state().settings["prompts"]] == [2, 4]  # frames 10 to 13 come from latent 4
 
@@ -151,11 +156,15 @@ def test_batches_and_windows_at_once(fifo):
 
 
 @pytest.mark.parametrize("changes", [{}, VAE_2_2], ids=["2.1", "2.2"])
-def test_streamed_is_whole_to_the_last_bit(changes):
+def test_streamed_is_whole(changes):
+    """Up to rounding: the pipeline takes some layers over all latents at once."""
     pipe = WanPipeline(**components(vae_changes=changes))
     latents = torch.randn(2, 4, 12, 2, 2, generator=torch.Generator().manual_seed(0))
-    decoder, whole = registry.wrap(pipe).decoder(), WanContract().whole_decoding(pipe, latents)
-    assert torch.equal(torch.cat([decoder.push(piece) for piece in latents.split([1, 4, 1, 6], 2)], 1), whole)
+    model, whole = registry.wrap(pipe), WanContract().whole_decoding(pipe, latents)
+    decoder, late = model.decoder(), model.decoder()
+    streamed = torch.cat([decoder.push(piece) for piece in latents.split([1, 4, 1, 6], 2)], 1)
+    assert distance(streamed, whole) < 1e-5
+    assert distance(late.push(latents[:, :, 4:])[:, -28:], whole[:, -28:]) > 1e-3  # without the past
 
 
 def test_the_decoder_passes_over_frames_that_nobody_sees(fifo):
