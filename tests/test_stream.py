@@ -100,14 +100,23 @@ def test_a_compiled_model_is_given_two_shapes(monkeypatch, compiled):
     assert sizes == ({1, 4} if compiled else {1, 2, 3, 4})
 
 
-def test_out_of_memory_halves_the_batch(fifo, monkeypatch):
+def _device_without_memory():
+    raise torch.OutOfMemoryError
+
+
+def _cpu_without_memory():
+    torch.empty(2**62, dtype=torch.uint8)  # more than any address space
+
+
+@pytest.mark.parametrize("run_out", [_device_without_memory, _cpu_without_memory])
+def test_out_of_memory_halves_the_batch(fifo, monkeypatch, run_out):
     plain = frames(fifo.stream("a cat", seed=0, num_frames=6, **SMALL))
     predict, sizes = fifo.model.predict, []
 
     def scarce(latents, timestep, condition):
         sizes.append(len(latents))
         if len(latents) > 1:
-            raise torch.OutOfMemoryError
+            run_out()
         return predict(latents, timestep, condition)
 
     monkeypatch.setattr(fifo.model, "predict", scarce)

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from fifo_diffusion.memory import is_out_of_memory
 from fifo_diffusion.method import QueueLayout, Run, Window
 from fifo_diffusion.models.base import VideoModel
 
@@ -83,8 +84,8 @@ class ModelCalls:
                 outputs = [self._model.predict(latents_BCFHW, timestep_BF, each, **how) for each in passes]
                 prediction = self._model.guided(outputs, timestep_BF, condition) if len(passes) > 1 else outputs[0]
             return prediction.to(self._device)
-        except RuntimeError as error:  # CUDA has a class of its own for it, other devices have not
-            if together is not None or not _is_out_of_memory(error) or not self._take_less(at_once, condition):
+        except (RuntimeError, MemoryError) as error:
+            if together is not None or not is_out_of_memory(error) or not self._take_less(at_once, condition):
                 raise
         size = len(windows) if banding or at_once == 1 else self.windows
         return self._in_parts(size, latents_BCFHW, timestep_BF, windows, usual)
@@ -115,7 +116,3 @@ class ModelCalls:
         if not layout.banded or frames <= layout.frames:
             return {}
         return {"bands": layout.last_bands(frames), "pieces": -(-frames // (layout.frames * self.windows))}
-
-
-def _is_out_of_memory(error: RuntimeError) -> bool:
-    return isinstance(error, torch.OutOfMemoryError) or "out of memory" in str(error).lower()

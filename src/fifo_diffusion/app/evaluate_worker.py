@@ -20,9 +20,9 @@ from fifo_diffusion.app.errors import one_line
 from fifo_diffusion.app.evaluate_config import OWN
 from fifo_diffusion.app.keeper import StateKeeper
 from fifo_diffusion.app.ranks import local_gpu, torchrun_rank
+from fifo_diffusion.memory import is_out_of_memory
 
 STATE_EVERY = 100
-MEMORY = ("out of memory", "not enough memory", "can't allocate memory", "cannot allocate memory")
 
 
 _RUNNING: set[subprocess.Popen] = set()
@@ -78,8 +78,7 @@ def work(task: dict[str, Any]) -> int:
         if task.get("debug"):
             traceback.print_exc()
         text = one_line(str(error)) or type(error).__name__
-        memory = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
-        memory = memory or any(words in text.lower() for words in MEMORY)
+        memory = is_out_of_memory(error)
         if type(error).__name__ != "RankError":  # else the rank that failed says why
             _write(
                 result.with_suffix(".error"), {"error": "out of memory" if memory else text, "out_of_memory": memory}
