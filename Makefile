@@ -1,5 +1,6 @@
-# make demo | test | test-all | lint | bench     (only Python 3.11+ with venv, and make, are needed)
+# make demo | test | test-all | test-oldest | lint | bench     (only Python 3.11+ with venv, and make, are needed)
 # PYTHON=python3.12        another interpreter
+# OLDEST=tests/test_levels.py  which tests `make test-oldest` runs
 # TORCH_INDEX=https://...  a PyTorch wheel index, e.g. https://download.pytorch.org/whl/cpu for the small CPU build
 PYTHON ?= python3
 VENV ?= .venv
@@ -7,7 +8,7 @@ TORCH_INDEX ?=
 BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo test test-all lint format bench clean
+.PHONY: demo test test-all test-oldest lint format bench clean
 .DELETE_ON_ERROR:
 
 $(VENV)/ready: pyproject.toml constraints.txt
@@ -30,6 +31,25 @@ test: $(VENV)/ready
 test-all: $(VENV)/ready
 	$(BIN)/python -m pytest
 
+# The lowest version that pyproject.toml allows of everything but torch, in an environment of its own. Torch is the
+# pinned one: small CPU builds of old ones are only on PyTorch's own index. TORCH=2.5.1 takes another.
+TORCH ?= $(shell sed -n 's/^torch==//p' constraints.txt)
+OLDEST ?= $(patsubst %,tests/test_%.py,cli cli_runs registry levels loop stream stream_states stream_prompts unet3d videocrafter \
+	animatediff latte class_latte opensora opensora_folders wan wan_streams skyreels offload example_cogvideox video_files measures)
+
+$(VENV)-oldest/ready: pyproject.toml constraints.txt tests/oldest.py
+	@echo "setting up $(VENV)-oldest (once; PyTorch is large)"
+	@$(PYTHON) -m venv $(VENV)-oldest
+	@$(PYTHON) tests/oldest.py > $(VENV)-oldest/constraints.txt
+	@$(VENV)-oldest/bin/python -m pip install --quiet --disable-pip-version-check -c $(VENV)-oldest/constraints.txt \
+		$(if $(TORCH_INDEX),--index-url $(TORCH_INDEX) --extra-index-url https://pypi.org/simple) torch==$(TORCH)
+	@$(VENV)-oldest/bin/python -m pip install --quiet --disable-pip-version-check -c $(VENV)-oldest/constraints.txt \
+		-e '.[dev]' torch==$(TORCH)
+	@touch $@
+
+test-oldest: $(VENV)-oldest/ready
+	$(VENV)-oldest/bin/python -m pytest -m "not slow" -n auto --dist loadfile $(OLDEST)
+
 lint: $(VENV)/ready
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .
 
@@ -40,4 +60,4 @@ bench: $(VENV)/ready
 	$(BIN)/python benchmarks/speed.py
 
 clean:
-	rm -rf $(VENV) build dist demo.mp4 .ruff_cache
+	rm -rf $(VENV) $(VENV)-oldest build dist demo.mp4 .ruff_cache

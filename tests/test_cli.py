@@ -281,7 +281,39 @@ def test_doctor_is_content_here(capsys):
     output = capsys.readouterr().out
     assert "torch" in output
     assert "libx264" in output
+    assert "MB, works" in output
     assert code == (1 if "FIX" in output else 0)
+
+
+def doctor_says(capsys):
+    assert main(["doctor"]) == 1
+    return {line.split()[1]: line for line in capsys.readouterr().out.splitlines()}
+
+
+def test_doctor_tries_what_it_vouches_for(monkeypatch, capsys):
+    """As with a version of a library that cannot read the embedded tokenizer."""
+    from transformers import CLIPTokenizer
+
+    def broken(*_args, **_kwargs):
+        raise TypeError("missing 2 required arguments:\n'vocab_file' and 'merges_file'")
+
+    monkeypatch.setattr(CLIPTokenizer, "from_pretrained", broken)
+    toybox = doctor_says(capsys)["toybox"]
+    assert toybox.startswith("FIX")
+    assert "TypeError: missing 2 required" in toybox
+    assert "pip install -U" in toybox
+
+
+def test_doctor_knows_what_is_too_old(monkeypatch, capsys):
+    from importlib.metadata import version
+
+    monkeypatch.setattr("fifo_diffusion.app.doctor.requires", lambda _name: ["typer>=0.16", "av>=999", "numpy"])
+    found = doctor_says(capsys)
+    assert found["av"].startswith("FIX")
+    assert f"{version('av')}, not >=999" in found["av"]
+    assert found["av"].endswith('pip install -U "av>=999"')
+    assert found["typer"].startswith("ok")
+    assert "not tried" in found["toybox"]
 
 
 def test_plain_progress(capsys, monkeypatch):

@@ -6,7 +6,6 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -122,7 +121,7 @@ def compare(
     return [
         {
             "setting": setting.name,
-            "dtype": str(stream._model.pipe.unet.dtype).removeprefix("torch."),
+            "dtype": str(stream._model.denoiser.dtype).removeprefix("torch."),
             "seconds_per_frame": round(median, 4),
             "times_plain": round(medians[0] / median, 3),
             "peak_memory_mb": round(peak),
@@ -179,18 +178,17 @@ def _wait(device: "torch.device") -> None:
 
 
 def _peak_memory(load: Load, setting: Setting, device: str, arguments: dict[str, Any], threads: int) -> float:
-    """MB of this process at their highest while two frames are made: allocated on a GPU, else resident (Linux)."""
+    """MB of this process at their highest while two frames are made: allocated on a GPU, else resident."""
     import torch
+
+    from fifo_diffusion.evaluation.hardware import forget_peak, peak_mb
 
     torch.set_num_threads(threads)
     stream = running(load, setting, device, arguments)
-    status, reset = Path("/proc/self/status"), Path("/proc/self/clear_refs")
     if stream._like.device.type == "cuda":
         torch.cuda.reset_peak_memory_stats()
-    elif reset.exists():
-        reset.write_text("5")
+    forget_peak()
     next(stream), next(stream)
     if stream._like.device.type == "cuda":
         return torch.cuda.max_memory_allocated() / 2**20
-    lines = status.read_text().splitlines() if status.exists() else []
-    return sum(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) / 1024
+    return peak_mb()

@@ -7,9 +7,16 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib import import_module
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import PackageNotFoundError, requires, version
+from typing import TYPE_CHECKING
 
-REQUIRED = ("torch", "diffusers", "transformers", "accelerate", "safetensors", "numpy", "pillow", "av", "tqdm")
+from fifo_diffusion.app.text import one_line
+
+if TYPE_CHECKING:
+    from packaging.requirements import Requirement
+
+REQUIRED = ("torch", "diffusers", "transformers", "accelerate", "safetensors", "numpy", "pillow", "av")
+REQUIRED += ("psutil", "tqdm", "typer")
 MODULES = {"pillow": "PIL"}
 CODECS = {"libx264": ".mp4", "libvpx-vp9": ".webm"}
 
@@ -37,7 +44,7 @@ def report() -> tuple[list[Finding], bool]:
         findings += _devices()
     if "av" not in broken:
         findings += _codecs()
-    findings += [_toybox(), _folder()]
+    findings += [_toybox(loads=not broken), _folder()]
     return findings, not any(finding.fix and finding.required for finding in findings)
 
 
@@ -50,12 +57,26 @@ def _python() -> Finding:
 def _package(name: str) -> Finding:
     try:
         import_module(MODULES.get(name, name))
-        return Finding(name, version(name))
+        found, needed = version(name), _needed(name)
     except PackageNotFoundError:
         return Finding(name, "there, version unknown")
     except ImportError as error:
         reason = "missing" if isinstance(error, ModuleNotFoundError) else f"broken ({' '.join(str(error).split())})"
         return Finding(name, reason, f"{sys.executable} -m pip install --force-reinstall {name}")
+    if needed is None or needed.specifier.contains(found, prereleases=True):
+        return Finding(name, found)
+    return Finding(name, f"{found}, not {needed.specifier}", f'{sys.executable} -m pip install -U "{needed}"')
+
+
+def _needed(name: str) -> "Requirement | None":
+    """What fifo-diffusion says that it needs of a package; None where it is used without being installed."""
+    from packaging.requirements import Requirement
+
+    try:
+        needs = [Requirement(text) for text in requires("fifo-diffusion") or ()]
+    except PackageNotFoundError:
+        return None
+    return next((need for need in needs if need.name == name), None)
 
 
 def _peft() -> Finding:
@@ -88,11 +109,11 @@ def _devices() -> Iterator[Finding]:
 
 def _memory() -> str:
     try:
-        total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-        free = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_AVPHYS_PAGES")
-    except (ValueError, OSError, AttributeError):
+        import psutil
+    except ImportError:  # which has a line of its own
         return "memory unknown"
-    return f"{total / 2**30:.1f} GiB of memory, {free / 2**30:.1f} free"
+    memory = psutil.virtual_memory()
+    return f"{memory.total / 2**30:.1f} GiB of memory, {memory.available / 2**30:.1f} free"
 
 
 def _codecs() -> Iterator[Finding]:
@@ -105,7 +126,8 @@ def _codecs() -> Iterator[Finding]:
         yield Finding(codec, f"for {suffix}" if there else f"missing: no {suffix}", fix, required=suffix == ".mp4")
 
 
-def _toybox() -> Finding:
+def _toybox(loads: bool) -> Finding:
+    """`loads`: whether the packages that it needs are there, so that it can be tried."""
     from fifo_diffusion.toybox import PIPELINE_FOLDER
 
     files = [PIPELINE_FOLDER / "model_index.json"]
@@ -116,7 +138,27 @@ def _toybox() -> Finding:
         fix = f"install fifo-diffusion again: {sys.executable} -m pip install --force-reinstall --no-deps SOURCE_FOLDER"
         return Finding("toybox", f"incomplete: no {', '.join(missing)}", fix)
     size = sum(file.stat().st_size for file in PIPELINE_FOLDER.rglob("*") if file.is_file())
-    return Finding("toybox", f"embedded, {size / 1e6:.0f} MB")
+    embedded = f"embedded, {size / 1e6:.0f} MB"
+    if not loads:
+        return Finding("toybox", f"{embedded}, not tried")
+    try:
+        _use_toybox()
+    except Exception as error:
+        what = one_line(f"{type(error).__name__}: {error}")
+        fix = f'{sys.executable} -m pip install -U --force-reinstall "transformers>=5.0" "diffusers>=0.40,<1"'
+        return Finding("toybox", f"{embedded}, but it does not work ({what})", fix)
+    return Finding("toybox", f"{embedded}, works")
+
+
+def _use_toybox() -> None:
+    """Text, the denoiser and the autoencoder of both embedded models: one tiny frame each."""
+    from fifo_diffusion import FIFO
+    from fifo_diffusion.app.blueprint import quiet_libraries
+
+    quiet_libraries()
+    for name in ("toybox", "toybox-diagonal"):
+        with FIFO.from_pretrained(name, device="cpu") as fifo:
+            next(fifo.stream("a red ball", seed=0, window=2, num_partitions=1, height=16, width=16, start="noise"))
 
 
 def _folder() -> Finding:

@@ -2,9 +2,11 @@
 
 import os
 import platform
-import resource
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
+
+import psutil
 
 
 def hardware() -> dict[str, Any]:
@@ -15,7 +17,7 @@ def hardware() -> dict[str, Any]:
         "processor": _processor(),
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
-        "memory_gb": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
+        "memory_gb": round(psutil.virtual_memory().total / 2**30, 1),
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
         **versions(),
     }
@@ -37,23 +39,31 @@ def versions() -> dict[str, str]:
 
 
 def resident_mb() -> float:
-    """Resident memory of this process in MB (Linux)."""
-    fields = Path("/proc/self/statm").read_text().split()
-    return int(fields[1]) * os.sysconf("SC_PAGE_SIZE") / 2**20
+    """Resident memory of this process in MB."""
+    return psutil.Process().memory_info().rss / 2**20
 
 
 def peak_mb() -> float:
     """The most resident memory that this process has had, in MB.
 
-    Read from /proc, because `getrusage` of a new process begins with what its parent had. Elsewhere than on Linux, by
-    `getrusage` all the same.
+    On Linux from /proc, because `getrusage` of a new process begins with what its parent had.
     """
+    if (peak := getattr(psutil.Process().memory_info(), "peak_wset", None)) is not None:  # Windows
+        return peak / 2**20
     try:
         lines = Path("/proc/self/status").read_text().splitlines()
         return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) / 1024
     except (OSError, StopIteration):
+        import resource  # macOS and the BSDs
+
         unit = 2**20 if platform.system() == "Darwin" else 2**10
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
+
+
+def forget_peak() -> None:
+    """Let `peak_mb` count from here, where the system can (Linux)."""
+    with suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5")
 
 
 def _processor() -> str:
