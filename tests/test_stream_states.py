@@ -1,10 +1,12 @@
 """Saving a running video and going on with it."""
 
+import copy
 from itertools import islice
 
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 
 import tiny
 from fifo_diffusion import FIFO, QueueState
@@ -124,3 +126,79 @@ def test_a_state_file_may_have_any_name(fifo, tmp_path):
     next(again)
     again.state().save(tmp_path / "day.state")
     assert np.array_equal(frames(fifo.stream(start=tmp_path / "day.state", num_frames=6)), expected[1:])
+
+
+WRONG = {"another kind": {"x": [1]}, "far below": -(10**30), "far above": 10**30, "None": None, "missing": ...}
+MAY_BE_NONE = {"negative_prompt", "compat", "shown"}
+MAY_BE_MISSING = {"lags", "opening", "unwanted", "continues"}
+
+
+@pytest.fixture(scope="module")
+def saved(fifo):
+    with fifo.stream("a cat", seed=3, **SMALL) as stream:
+        next(stream)
+        return stream.state()
+
+
+def _altered(saved: QueueState, part: str, name: str, value: object) -> QueueState:
+    state = copy.deepcopy(saved)
+    if value is ...:
+        del getattr(state, part)[name]
+    else:
+        getattr(state, part)[name] = value
+    return state
+
+
+def test_no_value_of_a_file_is_believed(saved, tmp_path):
+    """Each value missing, of another kind or far out of range: one line that names the file."""
+    path = tmp_path / "run.state"
+    tried = 0
+    for part in ("settings", "counters"):
+        for name in getattr(saved, part):
+            for wrong, value in WRONG.items():
+                if (wrong == "None" and name in MAY_BE_NONE) or (wrong == "missing" and name in MAY_BE_MISSING):
+                    continue
+                _altered(saved, part, name, value).save(path)
+                with pytest.raises(ValueError, match="is damaged, or of another version") as told:
+                    QueueState.load(path)
+                assert str(path) in str(told.value), (part, name, wrong)
+                assert len(str(told.value)) < 300 + len(str(path))
+                tried += 1
+    assert tried > 100
+    saved.save(path)
+    assert QueueState.load(path).counters == saved.counters
+
+
+@pytest.mark.parametrize(
+    ("part", "name", "value"),
+    [
+        ("counters", "first_new", 10**6),  # would compute for ever
+        ("counters", "unwanted", 10**6),
+        ("settings", "num_partitions", 3),  # a queue of another length
+        ("settings", "seeds", [1, 2]),
+        ("settings", "prompts", [[0, [[["a cat", "a dog"], 1.0]]]]),
+        ("settings", "prompts", []),
+        ("settings", "prompts", [[0, [[["a cat"], float("nan")]]]]),
+        ("settings", "guidance_scale", float("inf")),
+        ("settings", "frames_per_level", 3),
+        ("settings", "unheard_of", 1),
+        ("tensors", "queue", torch.zeros(1, 4, 3, 8, 8)),
+        ("tensors", "queue", torch.full((1, 4, 4, 8, 8), float("nan"))),
+        ("tensors", "known", torch.zeros(1, dtype=torch.int32)),
+        ("tensors", "queue", ...),
+    ],
+)
+def test_values_that_do_not_go_together(saved, tmp_path, part, name, value):
+    path = tmp_path / "run.state"
+    _altered(saved, part, name, value).save(path)
+    with pytest.raises(ValueError, match="is damaged, or of another version"):
+        QueueState.load(path)
+
+
+@pytest.mark.parametrize("meta", [None, "", "7", "[]", "{", "null", '{"settings": {}}', "[" * 100_000])
+def test_files_without_their_values(saved, tmp_path, meta):
+    path = tmp_path / "run.state"
+    head = {"format": "fifo-diffusion queue state 1"} | ({} if meta is None else {"meta": meta})
+    save_file(saved.tensors, path, metadata=head)
+    with pytest.raises(ValueError, match="damaged"):
+        QueueState.load(path)

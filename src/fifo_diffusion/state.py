@@ -11,6 +11,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from fifo_diffusion.state_checks import check_state
+
 FORMAT = "fifo-diffusion queue state 1"
 
 
@@ -39,6 +41,8 @@ class QueueState:
     @staticmethod
     def is_state(path: str | Path) -> bool:
         """Whether a file is a state, whatever its name."""
+        if not Path(path).is_file():  # opening a pipe would wait for its writer
+            return False
         try:
             with safe_open(path, "pt") as file:
                 return (file.metadata() or {}).get("format") == FORMAT
@@ -75,7 +79,7 @@ class QueueState:
         """Read a file written by `save`.
 
         Raises:
-            ValueError: the file is not such a state.
+            ValueError: the file is not such a state, or a value in it is missing, of another kind or out of range.
             FileNotFoundError: there is no such file.
         """
         if not Path(path).is_file():
@@ -88,8 +92,14 @@ class QueueState:
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         except SafetensorError as error:
             raise ValueError(f"{path} is damaged or no queue state: {error}") from error
-        meta = json.loads(head["meta"])
-        return cls(tensors, meta["settings"], meta["counters"], meta["fingerprint"], meta["notes"])
+        try:
+            meta = json.loads(head.get("meta", ""))
+            parts = {name: meta.get(name) for name in ("settings", "counters", "fingerprint", "notes")}
+            check_state(tensors, **parts)
+        except (ValueError, AttributeError, RecursionError) as error:  # of JSON too, which may be no object
+            reason = "" if isinstance(error, AttributeError) else f" ({error})"
+            raise ValueError(f"{path} is damaged, or of another version of this program{reason}: start anew") from error
+        return cls(tensors, **parts)
 
 
 def _sync_folder(folder: Path) -> None:
