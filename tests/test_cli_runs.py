@@ -20,7 +20,7 @@ import torch
 from fifo_diffusion.app.keeper import StateKeeper
 from fifo_diffusion.app.speed import known_speed, speed_file
 from fifo_diffusion.cli import main
-from fifo_diffusion.video import count_frames, read_fps, read_frames, read_metadata
+from fifo_diffusion.video import count_frames, read_fps, read_frames, read_metadata, write_video
 
 BALL = "a red ball moving right on a navy background"
 SMALL = ["--window", "4", "--num-partitions", "1", "--no-lookahead", "--height", "32", "--width", "32"]
@@ -383,3 +383,73 @@ def test_second_signal_ends_at_once(monkeypatch):
 def test_frame_rate_for_a_model_without_one(capsys):
     assert generate(BALL, "--num-frames", "5", "--fps-condition", "8", "--quiet") == 2
     assert "leave --fps-condition out" in capsys.readouterr().err
+
+
+# ---------------------------------------------------------------------- states that somebody else wrote
+
+
+@pytest.fixture(scope="module")
+def begun(tmp_path_factory) -> Path:
+    """A folder with a run of four frames, its state, and the state of its beginning."""
+    folder = tmp_path_factory.mktemp("begun")
+    run = ["--state", f"{folder}/run.state", "--seed", "2", "-o", f"{folder}/part.gif", "--quiet"]
+    assert generate(BALL, *run, "--num-frames", "4") == 0
+    return folder
+
+
+def crafted(begun: Path, **changes) -> None:
+    """A copy of that folder's files here, with changes to the notes and counters of the state."""
+    from fifo_diffusion.state import QueueState
+
+    state = QueueState.load(begun / "run.state")
+    for name, value in changes.items():
+        where = state.counters if name in state.counters else state.notes
+        where[name] = value
+    state.save("run.state")
+    Path("part.gif").write_bytes((begun / "part.gif").read_bytes())
+
+
+@pytest.mark.parametrize("value", [..., {"x": 1}, 10**30, "", "-", "a\0b", float("nan"), -1])
+def test_notes_of_a_state_are_not_believed(begun, capsys, value):
+    from fifo_diffusion.app.plan import NOTES
+    from fifo_diffusion.state import QueueState
+
+    accepted = {("start", ""), ("start", "-"), ("prompt", ""), ("prompt", "-"), ("model", ""), ("model", "-")}
+    accepted |= {("command", ""), ("command", "-")}
+    for name in NOTES:
+        if isinstance(value, str) and (name, value) in accepted:
+            continue
+        crafted(begun)
+        state = QueueState.load("run.state")
+        state.notes = {k: v for k, v in state.notes.items() if k != name} | ({} if value is ... else {name: value})
+        state.save("run.state")
+        before = Path("part.gif").read_bytes()
+        assert main(["generate", "--state", "run.state", "--num-frames", "6", "--dry-run"]) == 2, (name, value)
+        error = capsys.readouterr().err
+        assert error.startswith("fifo-diffusion: run.state is damaged, or of another version")
+        assert error.count("\n") == 1
+        assert Path("part.gif").read_bytes() == before
+
+
+@pytest.mark.parametrize("done", [0, 4])
+def test_a_state_overwrites_no_other_video(begun, done, capsys, monkeypatch):
+    monkeypatch.setattr("fifo_diffusion.app.generate._load", lambda *_: pytest.fail("loaded"))
+    Path("victims").mkdir()
+    assert generate(BALL, "--num-frames", "9", "--seed", "8", "-o", "victims/", "--dry-run") == 0
+    capsys.readouterr()
+    other = [np.zeros((8, 8, 3), np.uint8)] * 9
+    write_video("victims/", other)
+    write_video("victim.gif", other)
+    write_video("victim.mp4", other, metadata={"command": "fifo-diffusion generate x", "seed": "2"})
+    Path("victim.webm").write_text("my notes")
+    for victim in ("victims/", "victim.gif", "victim.mp4", "victim.webm"):
+        crafted(begun, output=victim, frame_index=done)
+        before = {path: path.read_bytes() for path in Path().rglob("victim*") if path.is_file()}
+        assert main(["generate", "--state", "run.state", "--num-frames", "12"]) == 1
+        error = capsys.readouterr().err
+        assert "was not made by the run that run.state continues" in error
+        assert {path: path.read_bytes() for path in before} == before
+    for victim in (f"{Path.cwd()}/../victim.gif", "../my film.gif"):
+        crafted(begun, output=victim, frame_index=done)
+        assert main(["generate", "--state", "run.state", "--num-frames", "12"]) == 2
+        assert "which is in another folder: if that is right, add -o" in capsys.readouterr().err

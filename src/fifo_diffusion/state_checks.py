@@ -2,12 +2,10 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
-from torch import Tensor
-
-from fifo_diffusion.method import QueueLayout
+if TYPE_CHECKING:  # the command checks what was typed without PyTorch
+    from torch import Tensor
 
 Check = Callable[[Any], bool]
 MOST = 2**53
@@ -123,12 +121,14 @@ def check_values(what: str, values: Any, wanted: Mapping[str, Check | Optional])
             raise ValueError(f"{name} in its {what} is {shown if len(shown) <= 40 else shown[:37] + '...'}")
 
 
-def check_state(tensors: dict[str, Tensor], settings: Any, counters: Any, fingerprint: Any, notes: Any) -> None:
+def check_state(tensors: "dict[str, Tensor]", settings: Any, counters: Any, fingerprint: Any, notes: Any) -> None:
     """Check what was read from a file, as far as it can be without the model.
 
     Raises:
         ValueError: what is wrong with it.
     """
+    from fifo_diffusion.method import QueueLayout
+
     check_values("settings", settings, SETTINGS)
     check_values("counters", counters, COUNTERS)
     unknown = sorted(map(str, set(settings) - set(SETTINGS)))
@@ -152,7 +152,7 @@ def check_state(tensors: dict[str, Tensor], settings: Any, counters: Any, finger
         raise ValueError(f"first_new in its counters is {counters['first_new']}, with the origin {counters['origin']}")
 
 
-def _check_tensors(tensors: dict[str, Tensor], videos: int, size: int) -> None:
+def _check_tensors(tensors: "dict[str, Tensor]", videos: int, size: int) -> None:
     for name in ("queue", "known"):
         if name not in tensors:
             raise ValueError(f"it has no {name}")
@@ -165,7 +165,7 @@ def _check_tensors(tensors: dict[str, Tensor], videos: int, size: int) -> None:
                 raise ValueError(f"its {name} is of another size than the queue")
     if queue.shape[2] != size or 0 in queue.shape:
         raise ValueError(f"its queue is {tuple(queue.shape)}, not of {size} slots")
-    if not torch.isfinite(queue).all():
+    if not queue.isfinite().all():
         raise ValueError("its queue is not of numbers (NaN)")
     shown = tensors.get("shown")
     if shown is not None and (shown.ndim != 4 or shown.shape[3] != 3 or str(shown.dtype) != "torch.uint8"):

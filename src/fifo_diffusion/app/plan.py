@@ -1,6 +1,7 @@
 """Everything about a run that can be known and checked before the model's weights are loaded."""
 
 import os
+import re
 import sys
 from dataclasses import dataclass
 from inspect import signature
@@ -8,10 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from fifo_diffusion.app.errors import LOOKAHEAD_OPTIONS, CliError, as_option, checking, usage
+from fifo_diffusion.app.outputs import facts_of, frames_there, is_nobodys
 from fifo_diffusion.app.ranks import local_gpu
 from fifo_diffusion.app.request import DEFAULT_MODEL, STARTS, STREAM_OPTIONS, Prompt, Request, Video
 from fifo_diffusion.app.rivals import rival_settings
 from fifo_diffusion.app.text import shell_word
+from fifo_diffusion.state_checks import Check, Optional, check_values, flag, maybe, number, one_of, text, whole
 from fifo_diffusion.video import count_frames, open_writer
 
 DTYPES = {"float32": "float32", "float16": "float16", "bfloat16": "bfloat16"}
@@ -138,6 +141,8 @@ def make_plan(request: Request) -> Plan:
         if request.method == "fifo":
             settings = _settings(model, request, state)
             steps, published = settings.layout.levels, settings.compat == "published"
+            if state is not None:
+                _check_size(request, state, model, settings)
         else:
             settings = rival_settings(model, request, num_frames)
             steps, published = settings.num_inference_steps, False
@@ -194,16 +199,44 @@ def _settings(model: Any, request: Request, state: Any) -> Any:
 # ---------------------------------------------------------------------- continuing
 
 
+NOTES: dict[str, Check | Optional] = {
+    "output": lambda value: text(value) and value not in ("", "-"),
+    "prompt": lambda value: text(value) or _is_schedule(value),
+    "model": text,
+    "dtype": one_of(*DTYPES),
+    "fps": number(1e-3, 1e4),
+    "fps_condition": maybe(number(1e-3, 1e4)),
+    "scale": whole(1, 1000),
+    "start": text,
+    "include_start": flag,
+    "given": whole(),
+    "num_frames": maybe(whole(1)),
+    "command": text,
+}
+"""What a state file of this command holds beside the stream's own state."""
+
+
+def _is_schedule(value: Any) -> bool:
+    return isinstance(value, dict) and "0" in value and all(re.fullmatch(r"\d{1,15}", k) for k in value)
+
+
 def _load_state(request: Request) -> Any:
     from fifo_diffusion.state import QueueState
 
+    assert request.continues is not None
     with checking():
         state = QueueState.load(request.continues)
-    if "output" not in state.notes:
+    if not state.notes:
         raise usage(
             f"{request.continues} was not saved by this command and names no output: continue it in Python with "
-            f'fifo.stream(start="{request.continues}")'
+            f"fifo.stream(start={str(request.continues)!r})"
         )
+    try:
+        check_values("notes", state.notes, NOTES)
+    except ValueError as error:
+        raise usage(
+            f"{request.continues} is damaged, or of another version of this program ({error}): start anew"
+        ) from error
     saved = state.settings | state.notes
     saved["seed"] = saved["seeds"][0]
     saved["num_inference_steps"] = saved["num_partitions"] * saved["window"] // saved["frames_per_level"]
@@ -221,29 +254,55 @@ def _load_state(request: Request) -> Any:
     return state
 
 
+def _check_size(request: Request, state: Any, model: Any, settings: Any) -> None:
+    channels, *size = model.latent_shape(settings.height, settings.width)
+    queue = state.tensors["queue"].shape
+    if list(queue[3:]) != size or queue[1] % channels:
+        raise usage(f"{request.continues} is damaged, or of another model (its queue is {tuple(queue)}): start anew")
+
+
 def _continued_video(request: Request, state: Any, num_frames: int | None) -> Video:
     assert request.continues is not None
     folder = request.continues.absolute().parent
     output = os.path.normpath(folder / state.notes["output"])
     shown = os.path.relpath(output) + "/" * state.notes["output"].endswith("/")
-    if "output" in request.given and os.path.abspath(request.given["output"]) != output:
-        raise _other(request, f"belongs to {shown}, not to {request.given['output']}: leave -o out")
+    if "output" in request.given:
+        if os.path.abspath(request.given["output"]) != output:
+            raise _other(request, f"belongs to {shown}, not to {request.given['output']}: leave -o out")
+    elif not Path(output).is_relative_to(folder):  # anybody can write any name into a file
+        raise usage(
+            f"{request.continues} continues {shown}, which is in another folder: if that is right, add "
+            f"-o {shell_word(shown)}"
+        )
     done = state.frame_index
     if num_frames is not None and num_frames < done:
         raise usage(
             f"{shown} has {done} frames already, and --num-frames counts the whole video: give more than {done}"
         )
-    if done:
-        if not os.path.exists(shown):
-            raise CliError(f"{shown}, which {request.continues} continues, is gone: put it back, or start anew")
-        there = count_frames(shown)
-        if there < done:
-            raise CliError(f"{shown} has {there} frames but {request.continues} goes on from frame {done}: start anew")
-        if not os.access(shown, os.W_OK):
-            raise CliError(
-                f"cannot write {shown}: choose another place, or make it writable (chmod u+w {shell_word(shown)})"
-            )
+    if done and not os.path.exists(shown):
+        raise CliError(f"{shown}, which {request.continues} continues, is gone: put it back, or start anew")
+    if os.path.lexists(shown):
+        _check_ours(shown, request, state)
     return Video(_prompt_of(state), shown, state.settings["seeds"][0])
+
+
+def _check_ours(output: str, request: Request, state: Any) -> None:
+    """The output that is there must be the one that the state was saved with: it is cut, and written to."""
+    done, notes = state.frame_index, state.notes
+    if not done and is_nobodys(output):
+        return
+    there, facts = frames_there(output), facts_of(output)
+    own = {"command": notes["command"], "seed": str(state.settings["seeds"][0])}
+    if any(facts.get(name) != value for name, value in own.items()):
+        raise CliError(
+            f"{output} was not made by the run that {request.continues} continues: move it away, or name another "
+            "--state FILE for a new video"
+        )
+    if there < done:
+        raise CliError(f"{output} has {there} frames but {request.continues} goes on from frame {done}: start anew")
+    if not os.access(output, os.W_OK):
+        advice = f"choose another place, or make it writable (chmod u+w {shell_word(output)})"
+        raise CliError(f"cannot write {output}: {advice}")
 
 
 def _prompt_of(state: Any) -> Prompt:
