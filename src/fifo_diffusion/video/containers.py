@@ -26,7 +26,8 @@ from av.video.reformatter import VideoReformatter
 
 from .errors import VideoFileError
 from .metadata import read_metadata, to_comment
-from .readers import count_frames, iter_frames, opened_container, whole_packets
+from .moving import opened_container, whole_packets
+from .readers import count_frames, iter_frames
 from .sink import claim, replace_durably, too_short
 
 BT709 = 1  # FFmpeg's number for that standard's colour matrix, primaries and transfer curve

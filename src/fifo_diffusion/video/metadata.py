@@ -5,7 +5,9 @@ from pathlib import Path
 
 from PIL import Image
 
-from .readers import images_in, is_image, opened_container, opened_image
+from .moving import opened_container
+from .readers import images_in, is_image
+from .stills import opened_image
 
 PNG_KEY = "Comment"  # the PNG standard's own keyword for it
 

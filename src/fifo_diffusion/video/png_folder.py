@@ -11,8 +11,8 @@ from PIL.PngImagePlugin import PngInfo
 
 from .errors import VideoFileError
 from .metadata import PNG_KEY, read_metadata, to_comment
-from .readers import opened_image
 from .sink import check_folder, taken, too_short
+from .stills import opened_image
 
 NAME = re.compile(r"frame_(\d{6,})\.png")
 

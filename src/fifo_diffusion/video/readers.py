@@ -1,224 +1,203 @@
-"""Frames from files: videos, GIFs, folders of images, single images; as uint8 arrays (F, H, W, 3) in RGB.
+"""Frames from files: videos, GIFs, folders of images, single and animated images; as uint8 arrays (F, H, W, 3) in RGB.
 
-Memory is that of the frames asked for, however long the file.
+A file is read as it is seen: turned, mirrored, with square pixels, over white where it is transparent, in the colours
+of an ordinary screen, and with the frames that a player shows. Memory is that of the frames asked for, however long the
+file is.
 """
 
 import re
 from collections import deque
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
+from functools import partial
 from itertools import islice
 from os import PathLike
 from pathlib import Path
+from typing import Literal
 
-import av
 import numpy as np
-from av.video.reformatter import VideoReformatter
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps
 
+from .colours import ToRgb
 from .errors import VideoFileError
-from .gif_blocks import frame_ends
+from .files import check_file, looks_like_image, unreadable
+from .moving import main_video, opened_container, pictures
+from .stills import IMAGE_SUFFIXES, over_background, pages, to_rgb
+from .timeline import FileFrame, Timeline, timeline
 
-IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"})
+Fit = Literal["crop", "pad"]
 
 
-def iter_frames(path: str | PathLike) -> Iterator[np.ndarray]:
-    """The frames of a video file, a GIF, a folder of images (in natural order) or one image, each uint8 (H, W, 3).
+def iter_frames(path: str | PathLike, *, fps: float | None = None) -> Iterator[np.ndarray]:
+    """The frames of a video file, a GIF, a folder of images (in natural order), or an image, each uint8 (H, W, 3).
 
-    A file that was cut off, by `kill -9` or a full disk, gives the frames that are whole. Raises `VideoFileError` if it
-    is missing, cannot be read or holds no frame.
+    Animated images and those of several pages give all their frames. A file that was cut off, by `kill -9` or a full
+    disk, gives the frames that are whole.
+
+    Args:
+        path: what to read.
+        fps: take the frames that a player shows at this many per second, some of them never, some several times. None:
+            every frame. Without effect on images that do not move, and folders of them.
+
+    Raises:
+        VideoFileError: it is missing, is no ordinary file, cannot be read or holds no frame.
     """
-    return (to_array() for to_array in _lazy_frames(Path(path)))
+    return (to_array() for to_array in _taken(Path(path), fps))
 
 
 def read_frames(
-    path: str | PathLike, *, first: int | None = None, last: int | None = None, size: tuple[int, int] | None = None
+    path: str | PathLike,
+    *,
+    first: int | None = None,
+    last: int | None = None,
+    size: tuple[int, int] | None = None,
+    fps: float | None = None,
+    how: Fit = "crop",
 ) -> np.ndarray:
     """All frames of `path`, or its first or last so many (fewer if it has fewer): uint8 (F, H, W, 3).
 
-    `size` is (height, width): frames are cropped around the centre to its shape, then resized.
+    `size` is (height, width): frames are fitted to it by `fit`. `fps` is as in `iter_frames`.
     """
     if first is not None and last is not None:
         raise ValueError("give first or last, not both")
     for name, count in (("first", first), ("last", last)):
         if count is not None and count < 1:
             raise ValueError(f"{name} must be at least 1, not {count}")
-    frames = _lazy_frames(Path(path))
+    frames = _taken(Path(path), fps)
     chosen = deque(frames, maxlen=last) if last is not None else islice(frames, first)
-    return _stack((fit(to_array(), size) for to_array in chosen), str(path))
+    return _stack((fit(to_array(), size, how) for to_array in chosen), str(path))
 
 
-def as_frames(source: object, size: tuple[int, int] | None = None) -> np.ndarray:
+def as_frames(source: object, size: tuple[int, int] | None = None, how: Fit = "crop") -> np.ndarray:
     """Frames from whatever holds them: a path, a PIL image, an array (H, W, 3) or (F, H, W, 3), or a list of any such.
 
-    Returns uint8 (F, H, W, 3), fitted to `size` (height, width) as `read_frames` does. Floats must lie in [0, 1].
+    Returns uint8 (F, H, W, 3), fitted to `size` (height, width) by `fit`. Floats must lie in [0, 1].
     """
     if isinstance(source, str | PathLike):
-        return read_frames(source, size=size)
+        return read_frames(source, size=size, how=how)
     if isinstance(source, Image.Image) or (not isinstance(source, list | tuple) and np.ndim(source) in (2, 3)):
         source = [source]
     if not isinstance(source, Iterable):
         raise ValueError(f"frames must be a path, images or arrays, not {type(source).__name__}")
     parts = (as_frames(item) if isinstance(item, str | PathLike) else [as_frame(item)] for item in source)
-    return _stack((fit(frame, size) for part in parts for frame in part), "the list of frames")
+    return _stack((fit(frame, size, how) for part in parts for frame in part), "the list of frames")
 
 
 def as_frame(image: object) -> np.ndarray:
-    """One frame, uint8 (H, W, 3), from a PIL image or an array (uint8, or float in [0, 1]; grey and alpha too)."""
+    """One frame, uint8 (H, W, 3), from a PIL image or an array (uint8, or float in [0, 1]; grey and alpha too).
+
+    What is transparent shows white.
+    """
     if isinstance(image, Image.Image):
-        return np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
+        return to_rgb(image)
     frame = np.asarray(image)
     if frame.ndim == 2:
         frame = np.repeat(frame[..., None], 3, axis=2)
     if frame.ndim != 3 or frame.shape[2] not in (3, 4) or 0 in frame.shape:
         raise ValueError(f"a frame must have the shape (height, width, 3), not {frame.shape}")
-    frame = frame[..., :3]
     if frame.dtype.kind == "f":
         if not (frame.min() >= 0 and frame.max() <= 1):
             raise ValueError(f"frames of floats must lie in [0, 1], not [{frame.min():g}, {frame.max():g}]")
         frame = np.round(frame * 255).astype(np.uint8)
     if frame.dtype != np.uint8:
         raise ValueError(f"a frame must be uint8, or float in [0, 1], not {frame.dtype}")
-    return frame
+    return frame if frame.shape[2] == 3 else over_background(frame[..., :3], frame[..., 3])
 
 
-def count_frames(path: str | PathLike) -> int:
-    """How many frames `iter_frames(path)` gives, without decoding them."""
-    path = Path(path)
-    if path.is_dir():
-        return len(images_in(path))
-    if is_image(path):
-        with opened_image(path):
-            return 1
-    count = _gif_length(path)
-    if count is None:
-        with opened_container(path) as container, _reading(path):
-            count = sum(1 for packet in whole_packets(container) if packet.size)
-    if not count:
-        raise _empty(path)
-    return count
+def count_frames(path: str | PathLike, *, fps: float | None = None) -> int:
+    """How many frames `iter_frames(path, fps=fps)` gives. Videos are decoded for that: headers count what is hidden."""
+    return len(read_timeline(path).taken(fps))
+
+
+def read_timeline(path: str | PathLike) -> Timeline:
+    """The size of the frames of `path`, and when each is shown. Arguments and errors as `iter_frames`."""
+    path, size, last = Path(path), None, None
+    times: list[float | None] = []
+    for frame in _frames_of(path):
+        size, last = size or frame.size, frame.seconds
+        times.append(frame.time)
+    assert size is not None
+    if len(times) == 1 and not path.is_dir():
+        frame.to_array()  # a picture that is damaged is better found now
+    return timeline(size, times, last)
 
 
 def read_fps(path: str | PathLike) -> float | None:
-    """Frames per second of a video file or GIF; None for images and folders of images."""
+    """Frames per second of a video, GIF or animated image; None for images that do not move, and folders of them."""
     path = Path(path)
-    if path.is_dir() or is_image(path):
-        return None
+    if path.is_dir() or _is_picture(path):
+        return None if path.is_dir() else read_timeline(path).rate
     with opened_container(path) as container:
-        rate = container.streams.video[0].average_rate
+        rate = main_video(container).average_rate
         return float(rate) if rate else None
 
 
 def images_in(folder: Path) -> list[Path]:
-    """The images of a folder in natural order (2 before 10), at least one."""
-    images = [path for path in folder.iterdir() if is_image(path) and not path.name.startswith(".")]
+    """The images of a folder in natural order (2 before 10), at least one. Hidden files and others are left out."""
+    try:
+        images = [p for p in folder.iterdir() if is_image(p) and not p.name.startswith(".") and p.is_file()]
+    except OSError as error:
+        raise unreadable(folder, error) from error
     if not images:
         raise VideoFileError(f"the folder {folder} holds no images ({', '.join(sorted(IMAGE_SUFFIXES))})")
-    return sorted(images, key=lambda path: [int(p) if p.isdigit() else p for p in re.split(r"(\d+)", path.name)])
+    return sorted(images, key=_natural)
+
+
+def _natural(path: Path) -> list[str | int]:
+    """Text and numbers in turns. Only plain digits are numbers: "²" is a digit too, in Python's sense."""
+    return [int(part) if k % 2 else part for k, part in enumerate(re.split(r"([0-9]+)", path.name))]
 
 
 def is_image(path: Path) -> bool:
-    """Whether the name is that of a still image; a GIF counts as a video."""
+    """Whether the name is that of an image; a GIF counts as a video."""
     return path.suffix.lower() in IMAGE_SUFFIXES
 
 
-@contextmanager
-def opened_image(path: Path) -> Iterator[Image.Image]:
-    """A Pillow image, its errors as `VideoFileError`."""
-    try:
-        with Image.open(path) as image:
-            yield image
-    except UnidentifiedImageError:
-        raise VideoFileError(f"{path} is not an image that can be read: give a PNG, JPEG or WebP") from None
-    except (OSError, SyntaxError) as error:  # Pillow reports some broken PNGs as SyntaxError
-        raise _unreadable(path, error) from error
+def fit(frame: np.ndarray, size: tuple[int, int] | None, how: Fit = "crop") -> np.ndarray:
+    """A frame brought to `size` (height, width); None leaves it.
 
-
-@contextmanager
-def opened_container(path: Path) -> Iterator[av.container.InputContainer]:
-    """A PyAV container that has a video stream, its errors as `VideoFileError`."""
-    with _reading(path):
-        container = av.open(f"file:{path}")  # "file:" keeps FFmpeg from taking a colon in the name for a protocol
-    with container:
-        if not container.streams.video:
-            raise VideoFileError(f"{path} holds no video: give a video, a GIF, an image or a folder of images")
-        yield container
-
-
-def whole_packets(container: av.container.InputContainer) -> Iterator[av.Packet]:
-    """The packets before the first that was cut off, then the empty one that flushes a decoder."""
-    for packet in container.demux(container.streams.video[0]):
-        if packet.is_corrupt:
-            yield av.Packet()
-            return
-        yield packet
-
-
-@contextmanager
-def _reading(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except (OSError, av.FFmpegError) as error:
-        raise _unreadable(path, error) from error
-
-
-def _lazy_frames(path: Path) -> Iterator:
-    """Frames as functions that convert them, so that whoever wants only the last few does not pay for all."""
-    if path.is_dir():
-        for image in images_in(path):
-            yield lambda image=image: _read_image(image)
-    elif is_image(path):
-        yield lambda: _read_image(path)
-    else:
-        empty, to_rgb = True, _ToRgb()
-        for picture in islice(_pictures(path), _gif_length(path)):
-            empty = False
-            yield lambda picture=picture: to_rgb(picture)
-        if empty:
-            raise _empty(path)
-
-
-def _pictures(path: Path) -> Iterator[av.VideoFrame]:
-    with opened_container(path) as container, _reading(path):
-        for packet in whole_packets(container):
-            yield from container.streams.video[0].decode(packet if packet.size else None)
-
-
-def _gif_length(path: Path) -> int | None:
-    """How many whole frames a GIF has, None for other files: FFmpeg also shows the torn frame at the end of a GIF."""
-    if path.suffix.lower() != ".gif":
-        return None
-    with _reading(path), open(path, "rb") as file:
-        return sum(1 for _ in frame_ends(file, path))
-
-
-class _ToRgb:
-    """Decoded pictures to upright uint8 (H, W, 3)."""
-
-    def __init__(self) -> None:
-        self._chroma, self._rgb = VideoReformatter(), VideoReformatter()
-
-    def __call__(self, picture: av.VideoFrame) -> np.ndarray:
-        # FFmpeg's short cut from 4:2:0 to RGB makes every colour about one level darker, which would add up where one
-        # video continues another. Over 4:4:4 it is exact.
-        quarter_turns = picture.rotation // 90  # a phone's videos are stored as its sensor lies
-        if picture.format.name.startswith("yuv"):
-            picture = self._chroma.reformat(picture, format="yuv444p", interpolation="BICUBIC")
-        frame = self._rgb.reformat(picture, format="rgb24").to_ndarray()
-        return np.ascontiguousarray(np.rot90(frame, quarter_turns))
-
-
-def _read_image(path: Path) -> np.ndarray:
-    with opened_image(path) as image:
-        return as_frame(image)
-
-
-def fit(frame: np.ndarray, size: tuple[int, int] | None) -> np.ndarray:
-    """A frame cropped around the centre to the shape of `size` (height, width), then resized; None leaves it."""
+    Args:
+        frame: uint8 (H, W, 3).
+        size: (height, width).
+        how: "crop" cuts off around the centre what does not have the shape, "pad" keeps all and adds black bars.
+    """
     if size is None or frame.shape[:2] == tuple(size):
         return frame
     height, width = size
-    return np.asarray(ImageOps.fit(Image.fromarray(frame), (width, height), method=Image.Resampling.BICUBIC))
+    fitted = ImageOps.fit if how == "crop" else ImageOps.pad
+    return np.asarray(fitted(Image.fromarray(frame), (width, height), method=Image.Resampling.BICUBIC))
+
+
+def _taken(path: Path, fps: float | None) -> Iterator[Callable[[], np.ndarray]]:
+    """Frames as functions that convert them, so that whoever wants only the last few does not pay for all."""
+    if fps is None:
+        yield from (frame.to_array for frame in _frames_of(path))
+        return
+    numbers = iter(read_timeline(path).taken(fps))
+    wanted = next(numbers, None)
+    for number, frame in enumerate(_frames_of(path)):
+        while wanted == number:
+            yield frame.to_array
+            wanted = next(numbers, None)
+
+
+def _frames_of(path: Path) -> Iterator[FileFrame]:
+    if path.is_dir():
+        for image in images_in(path):
+            yield from (replace(frame, time=None, seconds=None) for frame in pages(image))
+    elif _is_picture(path):
+        yield from pages(path)
+    else:
+        to_rgb = ToRgb(path)
+        for shown in pictures(path):
+            time = None if shown.time is None else float(shown.time)
+            yield FileFrame(shown.size, partial(to_rgb, shown), time, shown.seconds)
+
+
+def _is_picture(path: Path) -> bool:
+    """Whether Pillow reads it: by its content, since names lie."""
+    check_file(path)
+    return is_image(path) or looks_like_image(path)
 
 
 def _stack(frames: Iterable[np.ndarray], name: str) -> np.ndarray:
@@ -231,14 +210,3 @@ def _stack(frames: Iterable[np.ndarray], name: str) -> np.ndarray:
             f"{name} holds frames of different sizes ({', '.join(shapes[:3])}): say which size you want"
         )
     return np.stack(frames)
-
-
-def _unreadable(path: Path, error: Exception) -> VideoFileError:
-    if isinstance(error, FileNotFoundError):
-        return VideoFileError(f"there is no file {path}")
-    reason = getattr(error, "strerror", None) or error
-    return VideoFileError(f"cannot read {path} ({reason}): give a video, a GIF, an image or a folder of images")
-
-
-def _empty(path: Path) -> VideoFileError:
-    return VideoFileError(f"{path} holds no whole frame")
