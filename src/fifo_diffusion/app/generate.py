@@ -3,6 +3,7 @@
 import json
 import re
 import time
+from contextlib import ExitStack, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +12,7 @@ from fifo_diffusion.app.cost import Cost
 from fifo_diffusion.app.errors import FAILURE, CliError, checking, explain
 from fifo_diffusion.app.interrupts import Interrupts, Stopped
 from fifo_diffusion.app.keeper import StateKeeper
+from fifo_diffusion.app.locks import locked
 from fifo_diffusion.app.plan import Plan, check_outputs, make_plan, stream_arguments
 from fifo_diffusion.app.progress import Progress, duration, say, tell
 from fifo_diffusion.app.ranks import joined, torchrun_rank
@@ -28,13 +30,27 @@ def run(request: Request) -> int:
     """Do what was asked; the exit code."""
     if torchrun_rank() and "dry_run" in request.given:
         return 0  # rank 0 says it
-    with joined(request) as ranks:
+    with joined(request) as ranks, ExitStack() as locks:
         if not torchrun_rank():
+            if "dry_run" not in request.given:
+                _lock(request, locks)
             check_outputs(request)
-        return _generate(request, ranks)
+        return _generate(request, ranks, locks)
 
 
-def _generate(request: Request, ranks: "Ranks | None") -> int:
+def _lock(request: Request, locks: ExitStack) -> None:
+    """Keep other processes from the state and the output."""
+    state = request.state_file
+    if state is not None:
+        locks.enter_context(locked(state))
+        if state.exists() != (request.continues is not None):
+            raise CliError(f"another process has just begun or ended with {state}: type the same again")
+        state.with_name(f"{state.name}.partial").unlink(missing_ok=True)  # of a process that was killed
+    for output in [request.batch] if request.batch else [video.output for video in request.videos]:
+        locks.enter_context(locked(output))
+
+
+def _generate(request: Request, ranks: "Ranks | None", locks: ExitStack) -> int:
     with Interrupts() as interrupts:
         try:
             with interrupts.at_once():
@@ -49,6 +65,8 @@ def _generate(request: Request, ranks: "Ranks | None") -> int:
                         say(f"{plan.videos[0].output} has its {plan.done} frames: give a larger --num-frames to go on")
                         return 0 if tell(plan.videos[0].output) else FAILURE
                     return 0
+                if request.continues and not torchrun_rank():
+                    locks.enter_context(locked(plan.videos[0].output))
                 fifo = _load(plan, ranks)
         except Stopped as stopped:
             if ranks is not None:
@@ -61,7 +79,8 @@ def _generate(request: Request, ranks: "Ranks | None") -> int:
                 if torchrun_rank():
                     _compute_along(plan, fifo, video, interrupts)
                 else:
-                    _Run(plan, fifo, video, interrupts).write()
+                    with locked(video.output) if request.batch else nullcontext():
+                        _Run(plan, fifo, video, interrupts).write()
                 if interrupts.stop:
                     if ranks is not None:
                         ranks.leave(f"stopped by {interrupts.name}")
@@ -253,7 +272,10 @@ class _Run:
             say(f"\nstopped by {name} after {frames} frames")
             return
         if state is not None:
-            advice = f"go on with: {shell_words(['fifo-diffusion', 'generate', '--state', state])}"
+            words = ["fifo-diffusion", "generate", "--state", state]
+            if not Path(output).absolute().is_relative_to(state.absolute().parent):
+                words += ["-o", output]
+            advice = f"go on with: {shell_words(words)}"
         else:
             command = self.request.command(**self.plan.changes(self.video), overwrite=True)
             advice = f"whole again: {command} (add --state FILE to go on where it stops)"

@@ -1,5 +1,6 @@
 """What was asked for on the command line, checked as far as that goes without loading anything heavy."""
 
+import os
 import random
 import re
 from dataclasses import dataclass, field
@@ -82,6 +83,7 @@ class Request:
                 raise usage(f"{state} exists and would be continued: leave --overwrite out, or delete {state} first")
             request.continues = state
         request._check_start()
+        request._check_state()
         request.videos = request._videos()
         return request
 
@@ -92,6 +94,13 @@ class Request:
     @property
     def state_file(self) -> Path | None:
         return Path(self.given["state"]) if "state" in self.given else None
+
+    @property
+    def batch(self) -> str | None:
+        """The name that the outputs of --prompts are numbered after."""
+        if "prompts" not in self.given:
+            return None
+        return self.given.get("output") or Path(self.given["prompts"]).with_suffix(".mp4").name
 
     @property
     def method(self) -> str:
@@ -165,6 +174,15 @@ class Request:
         if not Path(start).exists():
             raise usage(f"--start {start}: there is no such file; give clip, noise, an image, a video or a folder")
 
+    def _check_state(self) -> None:
+        """The state file takes the place of what has its name."""
+        state = self.state_file
+        for name in ("output", "start", "schedule"):
+            other = self.given.get(name)
+            if state is not None and other is not None and os.path.realpath(state) == os.path.realpath(other):
+                typed = "-o" if name == "output" else as_option(name)
+                raise usage(f"--state and {typed} both name {other}: give the state a file of its own")
+
     # ------------------------------------------------------------------ what to make
 
     def _videos(self) -> list[Video]:
@@ -175,7 +193,8 @@ class Request:
         output = self.given.get("output")
         if "prompts" in self.given:
             prompts = read_prompts(Path(self.given["prompts"]))
-            output = output or Path(self.given["prompts"]).with_suffix(".mp4").name
+            output = self.batch
+            assert output is not None
             return [Video(p, numbered(output, k, p), seed + k) for k, p in enumerate(prompts)]
         prompt = self.prompt
         assert prompt is not None
