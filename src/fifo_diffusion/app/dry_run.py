@@ -22,6 +22,7 @@ def describe(plan: Plan) -> str:
         *(("", f"{v.output}  seed {v.seed}  {_prompt(v.prompt)}") for v in plan.videos),
         *(_method(plan) if plan.request.method == "fifo" else describe_rival(plan)),
         *_time(plan),
+        *(("note", remark) for remark in plan.remarks),
     ]
     return "\n".join(f"{name:<9} {one_line(text)}".rstrip() for name, text in rows)
 

@@ -249,6 +249,8 @@ class _Run:
         else:
             steps = f"{self.request.method}, {settings.num_inference_steps} steps"
         say(f"{self.video.output}: {length}, {settings.width}x{settings.height}, seed {self.video.seed}, {steps}")
+        for remark in plan.remarks:
+            say(f"note: {remark}")
         unknown = _unknown_to_toybox(plan.model_name, self.video.prompt)
         if unknown:
             say(f"note: toybox does not know {', '.join(unknown)}; what it knows: fifo-diffusion models")

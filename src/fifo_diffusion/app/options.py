@@ -336,8 +336,8 @@ Schedule = Annotated[
     option(
         metavar="FILE",
         panel=FILES,
-        help='One video with many prompts: lines such as "120: a blue ball" (from frame 120 on), or JSON. '
-        "Frame 0 must be there.",
+        help='One video with many prompts: lines such as "120: a blue ball" (from frame 120 on), "1:30: a blue ball" '
+        'or "90s: a blue ball"; or JSON. Frame 0 must be there.',
     ),
 ]
 State = Annotated[

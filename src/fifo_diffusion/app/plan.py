@@ -3,13 +3,14 @@
 import os
 import re
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from inspect import signature
 from pathlib import Path
 from typing import Any
 
 from fifo_diffusion.app.errors import LOOKAHEAD_OPTIONS, CliError, as_option, checking, usage
 from fifo_diffusion.app.outputs import facts_of, frames_there, is_nobodys
+from fifo_diffusion.app.prompt_files import in_frames
 from fifo_diffusion.app.ranks import local_gpu
 from fifo_diffusion.app.request import DEFAULT_MODEL, STARTS, STREAM_OPTIONS, Prompt, Request, Video
 from fifo_diffusion.app.rivals import rival_settings
@@ -56,6 +57,18 @@ class Plan:
     def done(self) -> int:
         """Frames that are there already."""
         return self.state.frame_index if self.state is not None else 0
+
+    @property
+    def remarks(self) -> list[str]:
+        """What is as it was typed, and perhaps not as it was meant."""
+        video = self.videos[0]
+        if isinstance(video.prompt, str) or self.num_frames is None:
+            return []
+        late = [frame for frame in video.prompt if frame >= self.num_frames]
+        if not late:
+            return []
+        more = f" and {len(late) - 1} later" if len(late) > 1 else ""
+        return [f"the prompt of frame {late[0]}{more} will not be seen: the video has {self.num_frames} frames"]
 
     @property
     def start(self) -> str:
@@ -148,6 +161,7 @@ def make_plan(request: Request) -> Plan:
             steps, published = settings.num_inference_steps, False
         levels = model.levels(steps, eta=settings.eta, scheduler_exact=settings.scheduler_exact, published=published)
     videos = request.videos if state is None else [_continued_video(request, state, num_frames)]
+    videos = [v if isinstance(v.prompt, str) else replace(v, prompt=in_frames(v.prompt, fps)) for v in videos]
     scale = int(notes.get("scale") or request.get("scale", 1))
     start = notes.get("start") or request.get("start", "clip")
     with checking():
@@ -249,6 +263,8 @@ def _load_state(request: Request) -> Any:
             typed, before = as_typed(name, value), as_typed(name, saved[name])
             raise _other(request, f"was saved {before}, not {typed}: leave {typed.removeprefix('with ')} out")
     prompt, before = request.prompt, _prompt_of(state)
+    if isinstance(prompt, dict):
+        prompt = in_frames(prompt, float(state.notes["fps"]))
     if prompt is not None and prompt != before:
         raise _other(request, f"was saved with another prompt ({_short(before)}): leave the prompt out")
     return state

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from fifo_diffusion.app.errors import LOOKAHEAD_OPTIONS, as_option, usage
-from fifo_diffusion.app.prompt_files import read_prompts, read_schedule
+from fifo_diffusion.app.prompt_files import Schedule, check_prompt, first_prompt, read_prompts, read_schedule
 from fifo_diffusion.app.rivals import check_method
 from fifo_diffusion.app.text import shell_words
 
@@ -36,7 +36,7 @@ STREAM_OPTIONS = (
 )
 """Options that are arguments of `FIFO.stream` under the same name, and shape the video."""
 
-Prompt = str | dict[int, str]
+Prompt = str | dict[int, str] | Schedule
 
 
 @dataclass(frozen=True)
@@ -144,6 +144,8 @@ class Request:
                 raise usage(f"there is no state file {state} to continue: for a new video give a prompt too")
         if self.given.get("prompt") is not None and not self.given["prompt"].strip():
             raise usage("the prompt is empty: say what should be seen")
+        for name in ("prompt", "negative_prompt"):
+            check_prompt(self.given.get(name) or "", "the prompt" if name == "prompt" else "--negative-prompt")
         if "prompts" in self.given and "state" in self.given:
             raise usage("--state goes with one video, not with --prompts: run one command per video")
         if "prompts" in self.given and "forever" in self.given:
@@ -198,7 +200,7 @@ class Request:
             return [Video(p, numbered(output, k, p), seed + k) for k, p in enumerate(prompts)]
         prompt = self.prompt
         assert prompt is not None
-        text = prompt if isinstance(prompt, str) else prompt[0]
+        text = prompt if isinstance(prompt, str) else first_prompt(prompt)
         return [Video(prompt, output or f"{slug(text)}.mp4", seed)]
 
     def command(self, **changes: Any) -> str:
