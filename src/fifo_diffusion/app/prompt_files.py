@@ -92,7 +92,8 @@ def check_prompt(prompt: str, where: str = "the prompt") -> None:
 # ---------------------------------------------------------------------- lines, JSON, keys
 
 _CLOCK = r"(?:(?P<hours>\d{1,4}):(?=\d\d:))?(?P<minutes>\d{1,5}):(?P<seconds>[0-5]\d(?:\.\d+)?)"
-_UNITS = r"(?=\d)(?:(?P<h>\d{1,5})\s*h)?\s*(?:(?P<m>\d{1,6})\s*m(?:in)?)?\s*(?:(?P<s>\d{1,9}(?:\.\d+)?)\s*s(?:ec(?:onds)?)?)?"
+_SECONDS = r"(?P<s>\d{1,9}(?:\.\d+)?)\s*s(?:ec(?:onds)?)?"
+_UNITS = rf"(?=\d)(?:(?P<h>\d{{1,5}})\s*h)?\s*(?:(?P<m>\d{{1,6}})\s*m(?:in)?)?\s*(?:{_SECONDS})?"
 _UNITS_GIVEN = r"(?=[\d.\s]*[hms])"
 
 
