@@ -1,6 +1,8 @@
 """The command line without making videos: help, what is typed wrongly, files of prompts, the dry run."""
 
 import json
+import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +15,7 @@ from fifo_diffusion.app.cost import Cost
 from fifo_diffusion.app.errors import explain, in_shell_words
 from fifo_diffusion.app.prompt_files import read_prompts, read_schedule
 from fifo_diffusion.app.request import numbered, slug
+from fifo_diffusion.app.speed import known_speed, remember_speed, speed_file
 from fifo_diffusion.cli import main
 from fifo_diffusion.method.layout import QueueLayout
 from fifo_diffusion.toybox import PIPELINE_FOLDER
@@ -126,6 +129,83 @@ BAD = {
     "suffix": ([BALL, "-o", "ball.avi"], 2, "must end in .mp4, .webm or .gif"),
     "a device file": ([BALL, "-o", "/dev/null/ball.mp4"], 1, "/dev/null"),
 }
+
+
+HUGE = "9" * 5000
+TOO_LARGE = {
+    "--seconds": [
+        ("1e308", "at most 1e+09"),
+        ("inf", "at most 1e+09"),
+        ("nan", "a number above 0"),
+        ("9e8", "at most 1e+08"),
+    ],
+    "--fps": [("1e308", "at most 1000"), ("inf", "at most 1000"), ("1e-300", "fps")],
+    "--num-frames": [(HUGE, "whole number"), ("9" * 30, "at most 1000000000"), ("1e3", "whole number")],
+    "--window": [("1_000_000", "at most 4096, not 1000000"), (HUGE, "whole number")],
+    "--num-partitions": [("1000000", "at most 4096")],
+    "--frames-per-level": [("1000000", "at most 65536")],
+    "--num-inference-steps": [("1000000", "at most 65536")],
+    "--scale": [("9" * 23, "at most 1024"), ("300", "makes pictures of 19200x19200: use at most 256")],
+    "--height": [(str(2**31), "at most 16384"), ("-16", "at least 1")],
+    "--width": [(str(2**31), "at most 16384")],
+    "--guidance-scale": [
+        ("1e308", "from -1000 to 1000"),
+        ("nan", "from -1000 to 1000"),
+        ("-inf", "from -1000 to 1000"),
+    ],
+    "--seed": [(str(2**64), f"at most {2**64 - 1}"), (HUGE, "whole number")],
+    "--eta": [("nan", "from 0 to 1")],
+    "--fps-condition": [("1e308", "at most 1000")],
+    "--windows-per-batch": [("9" * 20, "at most 65536")],
+    "--state-every": [("9" * 20, "at most 1000000000")],
+}
+
+
+@pytest.mark.parametrize("option", TOO_LARGE)
+def test_numbers_beyond_all_sense_are_refused_before_loading(option, capsys, monkeypatch):
+    monkeypatch.setattr("fifo_diffusion.app.generate._load", lambda *_: pytest.fail("loaded"))
+    for value, told in TOO_LARGE[option]:
+        assert main(["generate", BALL, option, value, "--state", "s.state"]) == 2
+        error = capsys.readouterr().err
+        assert told in error
+        assert error.count("\n") == 1
+        assert len(error) < 250
+    assert not list(Path().iterdir())
+
+
+def test_sizes_beyond_the_memory_are_refused_with_the_largest_that_fits(capsys, monkeypatch):
+    monkeypatch.setattr("fifo_diffusion.app.memory._total_bytes", lambda _: 2**30)
+    size = ["--height", "16384", "--width", "8192", "--num-partitions", "1"]
+    assert main(["generate", BALL, "--dry-run", *size]) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    found = re.search(r"use at most --height (\d+) --width (\d+)", error)
+    assert main(["generate", BALL, "--dry-run", "--height", found[1], "--width", found[2], *size[4:]]) == 0
+
+
+def test_seeds_count_up_no_further_than_they_may(capsys):
+    Path("p.txt").write_text("a\nb\nc\n")
+    assert main(["generate", "--prompts", "p.txt", "--seed", str(2**64 - 2), "--dry-run"]) == 2
+    assert f"give at most {2**64 - 3}" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "content", ['{"x": 1e308}', '{"x": 1e999}', '{"x": -1.0}', "[1]", "[" * 100_000, "", '{"x": NaN}']
+)
+def test_a_damaged_cache_of_speeds_is_no_matter(content, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(Path.cwd()))
+    speed_file().parent.mkdir()
+    speed_file().write_text(content)
+    assert known_speed("x") is None
+    remember_speed("x", 2.0)
+    assert known_speed("x") == 2.0
+
+
+@pytest.mark.parametrize("cache", ["~nosuch", "/dev/null", "a\0b"])
+def test_a_cache_in_an_odd_place_is_no_matter(cache, monkeypatch):
+    monkeypatch.setattr("os.environ", os.environ | {"XDG_CACHE_HOME": cache})
+    remember_speed("x", 2.0)
+    assert known_speed("x") is None
 
 
 @pytest.mark.parametrize("name", BAD)

@@ -306,6 +306,8 @@ def _parser_message(error: Any, typed: list[str]) -> str:
             if re.search(rf"valid {kind}\b", message):
                 message = f"must be {word}{_typed_value(names, typed)}"
                 break
+        if "exceeded maximum size" in message:
+            message = f"must be a whole number of fewer digits{_typed_value(names, typed)}"
         message = f"{names[-1]} {message.removeprefix('Value error, ')}"
     if message.startswith("No such command") and " " in typed[0]:
         return f'{message.rstrip(".")}: to make a video, type fifo-diffusion generate "{typed[0]}"'

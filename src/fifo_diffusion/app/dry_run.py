@@ -5,13 +5,12 @@ from typing import Any
 
 from fifo_diffusion.app.blueprint import parameters
 from fifo_diffusion.app.generate import cost_of, speed_of
+from fifo_diffusion.app.memory import queue_bytes, weights_bytes
 from fifo_diffusion.app.plan import Plan
 from fifo_diffusion.app.progress import duration
 from fifo_diffusion.app.rivals import describe_rival
 from fifo_diffusion.app.text import one_line
 from fifo_diffusion.method.layout import QueueLayout
-
-BYTES = {"float32": 4, "float16": 2, "bfloat16": 2}
 
 
 def describe(plan: Plan) -> str:
@@ -97,13 +96,9 @@ def _cost(plan: Plan) -> list[tuple[str, str]]:
 
 
 def _memory(plan: Plan) -> str:
-    settings, layout = plan.settings, plan.settings.layout
-    count = parameters(plan.model)
-    channels, height, width = plan.model.latent_shape(settings.height, settings.width)
-    queue = layout.size * plan.planes * channels * height * width * 4
     return (
-        f"weights {_megabytes(count * BYTES[plan.dtype])} ({count / 1e6:,.1f} million parameters), queue "
-        f"{_megabytes(queue)}, whatever the length (computed; the model's own work comes on top)"
+        f"weights {_megabytes(weights_bytes(plan))} ({parameters(plan.model) / 1e6:,.1f} million parameters), queue "
+        f"{_megabytes(queue_bytes(plan))}, whatever the length (computed; the model's own work comes on top)"
     )
 
 

@@ -8,6 +8,8 @@ from typing import Annotated
 import typer
 from typer.models import OptionInfo
 
+from fifo_diffusion.app.text import shortened
+
 
 class Method(StrEnum):
     fifo = "fifo"
@@ -48,7 +50,7 @@ def option(
 
     def checked(value: float | None) -> float | None:
         if check is not None and value is not None and (wanted := check(value)):
-            raise typer.BadParameter(f"must be {wanted}, not {value}")
+            raise typer.BadParameter(f"must be {wanted}, not {shortened(value, 30)}")
         return value
 
     return typer.Option(
@@ -62,12 +64,17 @@ def option(
     )
 
 
-def at_least(least: int) -> Callable[[float], str]:
-    return lambda value: "" if value >= least else f"at least {least}"
+def at_least(least: int, most: int = 10**9) -> Callable[[float], str]:
+    return lambda value: f"at least {least}" if value < least else "" if value <= most else f"at most {most}"
 
 
-def _above(bound: float) -> Callable[[float], str]:
-    return lambda value: "" if bound < value < float("inf") else f"a number above {bound:g}"
+def _above(bound: float, most: float) -> Callable[[float], str]:
+    def wanted(value: float) -> str:
+        if value > most:
+            return f"at most {most:g}"
+        return "" if value > bound else f"a number above {bound:g}"
+
+    return wanted
 
 
 def _between(least: float, most: float) -> Callable[[float], str]:
@@ -113,13 +120,13 @@ NumFrames = Annotated[
 ]
 Seconds = Annotated[
     float | None,
-    option(check=_above(0), metavar="X", panel=LENGTH, help="Instead of frames: seconds of video, at --fps."),
+    option(check=_above(0, 10**9), metavar="X", panel=LENGTH, help="Instead of frames: seconds of video, at --fps."),
 ]
 Forever = Annotated[bool, option("--forever", panel=LENGTH, help="Go on until Ctrl-C.")]
 Seed = Annotated[
     int | None,
     option(
-        check=at_least(0),
+        check=at_least(0, 2**64 - 1),
         metavar="N",
         panel=LOOK,
         help="The same number makes the same video again. [dim]Default: random; it is printed, and kept in the "
@@ -130,6 +137,7 @@ NegativePrompt = Annotated[str | None, option(metavar="TEXT", panel=LOOK, help="
 GuidanceScale = Annotated[
     float | None,
     option(
+        check=_between(-1000, 1000),
         metavar="X",
         panel=LOOK,
         help="How closely the prompt is followed; 1 is off and twice as fast. [dim]Default: the model's.[/dim]",
@@ -137,11 +145,11 @@ GuidanceScale = Annotated[
 ]
 Height = Annotated[
     int | None,
-    option(check=at_least(1), metavar="N", panel=LOOK, help="Pixels. [dim]Default: the model's.[/dim]"),
+    option(check=at_least(1, 16384), metavar="N", panel=LOOK, help="Pixels. [dim]Default: the model's.[/dim]"),
 ]
 Width = Annotated[
     int | None,
-    option(check=at_least(1), metavar="N", panel=LOOK, help="Pixels. [dim]Default: the model's.[/dim]"),
+    option(check=at_least(1, 16384), metavar="N", panel=LOOK, help="Pixels. [dim]Default: the model's.[/dim]"),
 ]
 Start = Annotated[
     str | None,
@@ -167,7 +175,7 @@ PromptChange = Annotated[
 NumPartitions = Annotated[
     int | None,
     option(
-        check=at_least(1),
+        check=at_least(1, 4096),
         metavar="N",
         panel=METHOD,
         help="n: each adds f denoising steps to every frame. [dim]Default: 4.[/dim]",
@@ -188,7 +196,7 @@ BandedLookahead = Annotated[
 FramesPerLevel = Annotated[
     int | None,
     option(
-        check=at_least(1),
+        check=at_least(1, 65536),
         metavar="N",
         panel=METHOD,
         help="b: this many neighbours share a noise level: b times faster, coarser. [dim]Default: 1.[/dim]",
@@ -196,7 +204,7 @@ FramesPerLevel = Annotated[
 ]
 NumInferenceSteps = Annotated[
     int | None,
-    option(check=at_least(1), metavar="N", panel=METHOD, help="Only to be explicit: it must be n f / b."),
+    option(check=at_least(1, 65536), metavar="N", panel=METHOD, help="Only to be explicit: it must be n f / b."),
 ]
 Eta = Annotated[
     float | None,
@@ -210,7 +218,7 @@ Eta = Annotated[
 Window = Annotated[
     int | None,
     option(
-        check=at_least(2),
+        check=at_least(2, 4096),
         metavar="N",
         panel=METHOD,
         help="f: frames that the model sees at once. [dim]Default: the model's.[/dim]",
@@ -219,7 +227,7 @@ Window = Annotated[
 WindowsPerBatch = Annotated[
     int | None,
     option(
-        check=at_least(1),
+        check=at_least(1, 65536),
         metavar="N",
         panel=METHOD,
         help="Windows that go through the model together. [dim]Default: 1 on a CPU, else as many as fit.[/dim]",
@@ -262,7 +270,7 @@ WayToMake = Annotated[
 Stride = Annotated[
     int | None,
     option(
-        check=at_least(1),
+        check=at_least(1, 65536),
         metavar="N",
         panel=OTHERS,
         help="freenoise, genl: frames from one window to the next. [dim]Default: 4.[/dim]",
@@ -271,7 +279,7 @@ Stride = Annotated[
 Overlap = Annotated[
     int | None,
     option(
-        check=at_least(1),
+        check=at_least(1, 65536),
         metavar="N",
         panel=OTHERS,
         help="chunked: frames that a chunk has in common with the one before. [dim]Default: 1.[/dim]",
@@ -281,7 +289,7 @@ Fps = Annotated[
     float | None,
     option(
         metavar="X",
-        check=_above(0),
+        check=_above(0, 1000),
         panel=FILES,
         help="Frames per second at which it plays. [dim]Default: the model's.[/dim]",
     ),
@@ -289,7 +297,10 @@ Fps = Annotated[
 FpsCondition = Annotated[
     float | None,
     option(
-        metavar="X", check=_above(0), panel=MODEL, help="The frame rate that the model is told, where it takes one."
+        metavar="X",
+        check=_above(0, 1000),
+        panel=MODEL,
+        help="The frame rate that the model is told, where it takes one.",
     ),
 ]
 Dtype = Annotated[
@@ -308,7 +319,7 @@ Device = Annotated[
 Scale = Annotated[
     int | None,
     option(
-        check=at_least(1),
+        check=at_least(1, 1024),
         metavar="N",
         panel=FILES,
         help="Enlarge this many times, without smoothing (for toybox: 4).",

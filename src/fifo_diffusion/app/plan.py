@@ -9,12 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from fifo_diffusion.app.errors import LOOKAHEAD_OPTIONS, CliError, as_option, checking, usage
+from fifo_diffusion.app.memory import check_memory
 from fifo_diffusion.app.outputs import facts_of, frames_there, is_nobodys
 from fifo_diffusion.app.prompt_files import in_frames
 from fifo_diffusion.app.ranks import local_gpu
 from fifo_diffusion.app.request import DEFAULT_MODEL, STARTS, STREAM_OPTIONS, Prompt, Request, Video
 from fifo_diffusion.app.rivals import rival_settings
 from fifo_diffusion.app.text import shell_word
+from fifo_diffusion.models.arguments import LARGEST
 from fifo_diffusion.state_checks import Check, Optional, check_values, flag, maybe, number, one_of, text, whole
 from fifo_diffusion.video import count_frames, open_writer
 
@@ -166,8 +168,18 @@ def make_plan(request: Request) -> Plan:
     start = notes.get("start") or request.get("start", "clip")
     with checking():
         given = notes["given"] if notes else 0 if start in STARTS else count_frames(start)
+    _check_scale(settings, scale)
     known = (model_name, device, dtype, model, settings, fps, scale, num_frames, videos, given, state)
-    return Plan(request, *known, planes=levels.planes)
+    plan = Plan(request, *known, planes=levels.planes)
+    check_memory(plan)
+    return plan
+
+
+def _check_scale(settings: Any, scale: int) -> None:
+    most = max(1, LARGEST["width"] // max(settings.width, settings.height))
+    if scale > most:
+        size = f"{settings.width * scale}x{settings.height * scale}"
+        raise usage(f"--scale {scale} makes pictures of {size}: use at most {most}")
 
 
 def stream_arguments(request: Request) -> dict[str, Any]:

@@ -8,7 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from fifo_diffusion.app.errors import LOOKAHEAD_OPTIONS, as_option, usage
-from fifo_diffusion.app.prompt_files import Schedule, check_prompt, first_prompt, read_prompts, read_schedule
+from fifo_diffusion.app.prompt_files import (
+    MOST_FRAMES,
+    Schedule,
+    check_prompt,
+    first_prompt,
+    read_prompts,
+    read_schedule,
+)
 from fifo_diffusion.app.rivals import check_method
 from fifo_diffusion.app.text import shell_words
 
@@ -122,7 +129,13 @@ class Request:
         if "forever" in self.given:
             return None
         if "seconds" in self.given:
-            return max(1, round(self.given["seconds"] * fps))
+            frames = self.given["seconds"] * fps
+            if frames > MOST_FRAMES:
+                raise usage(
+                    f"--seconds {self.given['seconds']:g} are {frames:g} frames at {fps:g} frames/s: give at most "
+                    f"{MOST_FRAMES / fps:g}, or --forever"
+                )
+            return max(1, round(frames))
         return self.given.get("num_frames", DEFAULT_FRAMES)
 
     @property
@@ -197,6 +210,8 @@ class Request:
             prompts = read_prompts(Path(self.given["prompts"]))
             output = self.batch
             assert output is not None
+            if seed + len(prompts) > 2**64:
+                raise usage(f"--seed {seed} counts up for {len(prompts)} videos: give at most {2**64 - len(prompts)}")
             return [Video(p, numbered(output, k, p), seed + k) for k, p in enumerate(prompts)]
         prompt = self.prompt
         assert prompt is not None

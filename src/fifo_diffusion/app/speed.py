@@ -4,6 +4,9 @@ import json
 import os
 from pathlib import Path
 
+SLOWEST = 1e6
+"""Seconds per frame-forward that a run may have taken."""
+
 
 def speed_file() -> Path:
     """Where the measurements are."""
@@ -19,18 +22,18 @@ def key(model: str, device: str, dtype: str, height: int, width: int) -> str:
 def known_speed(which: str) -> float | None:
     """Seconds per frame-forward in the last real run, or None."""
     value = _read().get(which)
-    return value if isinstance(value, float) and value > 0 else None
+    return value if isinstance(value, float) and 0 < value < SLOWEST else None
 
 
 def remember_speed(which: str, seconds_per_forward: float) -> None:
     """Keep a measurement; a cache that cannot be written is no matter."""
-    path = speed_file()
     try:
+        path = speed_file()
         path.parent.mkdir(parents=True, exist_ok=True)
         partial = path.with_name(f"{path.name}.{os.getpid()}")
         partial.write_text(json.dumps(_read() | {which: float(seconds_per_forward)}, indent=1) + "\n")
         os.replace(partial, path)
-    except (OSError, RuntimeError):
+    except (OSError, ValueError, RuntimeError):  # no home, a name that no file can have
         pass
 
 
