@@ -19,9 +19,10 @@ from fifo_diffusion.models.base import VideoModel
 from fifo_diffusion.models.offload import TextOffload, to_device_but_text
 from fifo_diffusion.prompts import PromptTrack, parse_prompt
 from fifo_diffusion.settings import RunSettings, default_layout
-from fifo_diffusion.start import StartPlan, prepare_start
+from fifo_diffusion.start import StartPlan, files_of, prepare_start
 from fifo_diffusion.state import QueueState
 from fifo_diffusion.stream import FrameStream
+from fifo_diffusion.video.in_use import begin_reading
 
 if TYPE_CHECKING:
     from torch.distributed import ProcessGroup
@@ -245,6 +246,7 @@ class FIFO:
             windows_per_batch=windows_per_batch,
             callback_on_frame=callback_on_frame,
         )
+        begin_reading(stream, *files_of(start), *files_of(state))
         if state is not None and prompt is not None and prompt != stream.prompt:
             stream.prompt = prompt
         return stream

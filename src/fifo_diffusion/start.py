@@ -131,6 +131,15 @@ def prepare_start(model: VideoModel, settings: RunSettings, start: Any, include_
     return StartPlan("known", _for_all(known, settings), shown, timing=model.timing)
 
 
+def files_of(start: Any) -> list[str]:
+    """The files and folders that a start is made from."""
+    if isinstance(start, QueueState):
+        start = start.counters.get("shown")
+    items = start if isinstance(start, list | tuple) else [start]
+    items = [getattr(item, "filename", None) or item for item in items]  # Pillow's images know theirs
+    return [str(item) for item in items if isinstance(item, str | PathLike) and item not in KINDS]
+
+
 def _known_latents(model: VideoModel, settings: RunSettings, latents: Tensor) -> Tensor:
     latents = latents.detach().to(model.device, torch.float32)
     latents = latents[None] if latents.dim() == 4 else latents

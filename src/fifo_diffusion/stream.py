@@ -25,6 +25,7 @@ from fifo_diffusion.settings import RunSettings
 from fifo_diffusion.start import Shown, StartPlan
 from fifo_diffusion.state import QueueState
 from fifo_diffusion.video.decoder import to_uint8
+from fifo_diffusion.video.in_use import end_reading
 
 if TYPE_CHECKING:
     from fifo_diffusion.pipeline import FIFO
@@ -111,6 +112,7 @@ class FrameStream(Iterator[np.ndarray]):
         """The next frame: uint8 (height, width, 3), or (videos, height, width, 3) for a batch of prompts. None on other
         ranks than 0."""
         if self._closed or (self._num_frames is not None and self.frame_index >= self._num_frames):
+            end_reading(self)
             raise StopIteration
         with self._failures_told():
             tensor = self._next_frame()
@@ -147,6 +149,7 @@ class FrameStream(Iterator[np.ndarray]):
     def close(self) -> None:
         """End the stream and free its memory."""
         self._closed = True
+        end_reading(self)
         self._queue = self._loop = self._shown = None
         self._latents.clear()
         self._ready.clear()

@@ -19,6 +19,7 @@ from fifo_diffusion.app.text import shell_word
 from fifo_diffusion.models.arguments import LARGEST
 from fifo_diffusion.state_checks import Check, Optional, check_values, flag, maybe, number, one_of, text, whole
 from fifo_diffusion.video import count_frames, open_writer
+from fifo_diffusion.video.in_use import clash
 
 DTYPES = {"float32": "float32", "float16": "float16", "bfloat16": "bfloat16"}
 DTYPES |= {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}
@@ -115,10 +116,11 @@ class Plan:
 
 
 def check_outputs(request: Request) -> None:
-    """Before anything slow: can every output be written?"""
+    """Before anything slow: can every output be written, and does it destroy nothing that the video is made from?"""
     if request.get("output") == "-" and getattr(sys.stdout, "name", "") == os.devnull:
         raise CliError("standard output is closed, and -o - writes the video to it: name a file")
     for name in (video.output for video in request.videos):
+        _check_inputs(request, name)
         folder = Path(name).parent
         if "prompts" in request.given and not folder.exists() and os.access(folder.parent, os.W_OK):
             continue  # the folder that all videos of --prompts go into is made when the first is there
@@ -134,6 +136,18 @@ def check_outputs(request: Request) -> None:
         raise CliError(f"cannot write {state}: choose a folder that exists and that you may write into")
     if state is not None and state.is_dir():
         raise usage(f"--state {state} is a folder: name a file in it")
+
+
+def _check_inputs(request: Request, output: str) -> None:
+    for option in ("start", "schedule", "prompts", "state", "model"):
+        source = request.get(option)
+        if source in (None, *STARTS) or (option == "model" and not os.path.exists(source)):
+            continue
+        if clash(output, [source]) is not None:
+            raise usage(
+                f"{output} is what {as_option(option)} names, and writing there would destroy it: "
+                "choose another name with -o"
+            )
 
 
 def make_plan(request: Request) -> Plan:

@@ -9,6 +9,8 @@ from .sink import Sink
 
 DEPTH = 16
 """Frames that wait for the thread at most. Some models give as many at once, and then none for a while."""
+WAITING_BYTES = 1 << 28
+"""What they take at most, in bytes; one frame may be larger."""
 
 
 class BackgroundSink:
@@ -31,7 +33,7 @@ class BackgroundSink:
 
     def write(self, frame: np.ndarray) -> None:
         """Take one frame; waits where too many are taken already."""
-        while self._pending and (self._pending[0].done() or len(self._pending) >= DEPTH):
+        while self._pending and (self._pending[0].done() or len(self._pending) >= max(1, self._depth(frame))):
             self._settle()
         # A copy: the caller may use the array again.
         self._pending.append(self._thread.submit(self._write, np.array(frame, order="C")))
@@ -47,6 +49,10 @@ class BackgroundSink:
     def abandon(self) -> int:
         self._thread.shutdown(cancel_futures=True)
         return self._sink.abandon()
+
+    @staticmethod
+    def _depth(frame: np.ndarray) -> int:
+        return min(DEPTH, WAITING_BYTES // frame.nbytes)
 
     def _settle(self) -> None:
         """Wait for the oldest frame. Interrupted or failed, it stays: the next call will know of it."""

@@ -2,7 +2,7 @@
 
 Three things would otherwise hold frames back: the encoder (lookahead, B-frames), the muxer (fragments or clusters of
 many frames) and the file buffer. The encoders below give each frame's packet at once, every frame is its own fragment
-or cluster, and it is flushed to the operating system. What is left is the muxer's habit of closing a fragment when the
+or cluster, and it is handed to the operating system. What is left is the muxer's habit of closing a fragment when the
 next one begins: one frame. One packet per frame, in order, also lets a file be cut and continued without re-encoding.
 
 The mp4 muxer must be that of FFmpeg 8.1 (PyAV 17.1) or later: earlier ones lose the file if the disk is full when they
@@ -11,7 +11,6 @@ write the index, and earlier PyAVs mix up the colours.
 Memory: the mp4 muxer keeps about 120 bytes per frame for the index that makes a closed file an ordinary mp4.
 """
 
-import os
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -27,8 +26,9 @@ from av.video.reformatter import VideoReformatter
 from .errors import VideoFileError
 from .metadata import read_metadata, to_comment
 from .moving import opened_container, whole_packets
-from .readers import count_frames, iter_frames
-from .sink import claim, replace_durably, too_short
+from .output_file import OutputFile
+from .readers import iter_frames
+from .sink import too_short
 
 BT709 = 1  # FFmpeg's number for that standard's colour matrix, primaries and transfer curve
 LIMITED_RANGE = 1  # FFmpeg's number for luma in 16 ... 235, which players expect
@@ -110,55 +110,60 @@ class ContainerSink:
         self.path = Path(path)
         self.size: tuple[int, int] | None = None
         self._container = None
-        self._index = 0
-        self._good_bytes = 0
+        self._index = 0  # frames that the muxer has
         self._reformatter = VideoReformatter()
+        self._file = OutputFile(self.path, overwrite=overwrite, continues=continue_from > 0)
+        self._continued, self._metadata = continue_from, metadata
         if continue_from:
-            self._is_new = False
-            claim(self.path, overwrite=True)
-            # The old file stays until this one holds its frames.
-            self._file = self.path.with_name(f".{self.path.name}.part")
-            self._metadata = read_metadata(self.path)
-            self._take_over(continue_from)
-        else:
-            self._is_new = claim(self.path, overwrite)
-            self._file = self.path
-            self._metadata = metadata
+            try:
+                self._metadata = read_metadata(self.path)
+                self._take_over(continue_from)
+            except BaseException:
+                self._drop()
+                raise
 
     def write(self, frame: np.ndarray) -> None:
         if self._container is None:
             self._start(*frame.shape[:2])
         self._encode(frame)
-        self._good_bytes = os.path.getsize(self._file)
-        self._move_into_place()  # of a continued file, all old frames are now on the disk
+        if self._index > self.lag:
+            self._file.mark()
+            self._file.place()  # of a continued file, all old frames are now on the disk
 
     def close(self) -> None:
         if self._container is None:
-            if self._is_new:
-                self.path.unlink(missing_ok=True)
+            self._file.close()
             return
         for packet in self._stream.encode():
             self._container.mux(packet)
         self._container.close()
-        self._move_into_place()
+        self._file.complete()
 
     def abandon(self) -> int:
-        with suppress(OSError, av.FFmpegError):
-            if self._container is None:
-                self.close()
-                return 0
-            self._container.close()  # after an error FFmpeg writes nothing more to this file, so no false index
-        with suppress(OSError):
-            if self._file != self.path:  # the file that was to be continued is as it was
-                self._file.unlink(missing_ok=True)
-            elif self._good_bytes:
-                os.truncate(self.path, self._good_bytes)
-            return self._count_or_remove()
-        return 0
+        kept = max(0, self._index - self.lag)
+        try:
+            if self._container is not None and not self._file.failed:
+                self._container.close()  # what failed was something else: with its index the file is an ordinary one
+                self._file.mark()
+                kept = self._index
+            if kept > self._continued:  # else a file that was to be continued is as it was
+                self._file.place()
+        except Exception:
+            kept = max(0, self._index - self.lag)
+        placed = self._file.placed
+        self._drop()
+        return kept if placed else self._continued
+
+    def _drop(self) -> None:
+        """Without an index: nothing of what FFmpeg would still write reaches the file."""
+        self._file.freeze()
+        with suppress(Exception):
+            if self._container is not None:
+                self._container.close()
+        self._file.close()
 
     def _start(self, height: int, width: int) -> None:
-        # "file:" keeps FFmpeg from taking a colon in the name for a protocol.
-        self._container = av.open(f"file:{self._file}", "w", format=self.kind.name, options=self.kind.muxer)
+        self._container = av.open(self._file, "w", format=self.kind.name, options=self.kind.muxer)
         if self._metadata:
             self._container.metadata["comment"] = to_comment(self._metadata)
         small = height * width <= SMALL
@@ -182,9 +187,9 @@ class ContainerSink:
             dst_color_range="MPEG",
         )
         picture.pts, picture.time_base = self._index, 1 / self.rate
-        self._index += 1
         for packet in self._stream.encode(picture):
             self._container.mux(packet)
+        self._index += 1
 
     def _take_over(self, frames: int) -> None:
         """Begin a new file beside the old one with the old one's first `frames` frames."""
@@ -203,13 +208,8 @@ class ContainerSink:
                     self._encode(frame)
             if self._index < frames:
                 raise too_short(self.path, self._index, frames)
-            self._good_bytes = os.path.getsize(self._file)
         except (OSError, av.FFmpegError) as error:
-            self._remove_part()
             raise VideoFileError(f"cannot continue {self.path} ({error.strerror}): it is as it was") from error
-        except BaseException:
-            self._remove_part()
-            raise
 
     def _copy_packets(self, stream: av.VideoStream, frames: int) -> bool:
         """Copy frames as they are: encoding them anew would show after a few rounds. False where headers differ."""
@@ -223,28 +223,9 @@ class ContainerSink:
             packet.stream = self._stream
             packet.time_base, packet.duration = 1 / self.rate, 1
             packet.pts = packet.dts = self._index
-            self._index += 1
             self._container.mux(packet)
+            self._index += 1
         return True
-
-    def _count_or_remove(self) -> int:
-        try:
-            return count_frames(self.path)
-        except VideoFileError:
-            if self._index <= 1 + self.lag:  # not one frame has reached the file
-                self.path.unlink(missing_ok=True)
-            return 0
-
-    def _move_into_place(self) -> None:
-        if self._file != self.path:
-            replace_durably(self._file, self.path)
-            self._file = self.path
-
-    def _remove_part(self) -> None:
-        with suppress(OSError, av.FFmpegError):
-            if self._container is not None:
-                self._container.close()
-        self._file.unlink(missing_ok=True)
 
 
 def _packets(stream: av.VideoStream) -> Iterator[av.Packet]:

@@ -13,8 +13,12 @@ PNG_KEY = "Comment"  # the PNG standard's own keyword for it
 
 
 def to_comment(metadata: dict[str, str]) -> str:
-    """The text that is stored in the file."""
-    return json.dumps({key: str(value) for key, value in metadata.items()}, ensure_ascii=False)
+    """The text that is stored in the file. What is no text (a byte of a file name that is not UTF-8) is written out."""
+    return json.dumps({_text_of(key): _text_of(value) for key, value in metadata.items()}, ensure_ascii=False)
+
+
+def _text_of(value: object) -> str:
+    return str(value).encode("utf-8", "backslashreplace").decode()
 
 
 def from_comment(comment: str) -> dict[str, str]:

@@ -11,7 +11,8 @@ from PIL.PngImagePlugin import PngInfo
 
 from .errors import VideoFileError
 from .metadata import PNG_KEY, read_metadata, to_comment
-from .sink import check_folder, taken, too_short
+from .output_file import moved
+from .sink import check_folder, check_not_read, taken, too_short
 from .stills import opened_image
 
 NAME = re.compile(r"frame_(\d{6,})\.png")
@@ -25,12 +26,16 @@ class PngFolderSink:
     def __init__(self, path: str, *, metadata: dict[str, str], overwrite: bool, continue_from: int) -> None:
         self.path = Path(path)
         self.size: tuple[int, int] | None = None
-        self._index = continue_from
+        self._index = self._continued = continue_from
+        if self.path.resolve() == Path(self.path.resolve().anchor):
+            raise VideoFileError(f"{path} is the root of the file system: name a folder in it for the PNGs")
         if self.path.exists() and not self.path.is_dir():
             raise VideoFileError(
                 f"{path} is a file, and a name without a suffix means a folder of PNGs: choose another name"
             )
         check_folder(self.path)
+        if not continue_from:
+            check_not_read(self.path)
         self._old = self._frames_there()
         if continue_from:
             found = next((n for n in range(continue_from) if n not in self._old), continue_from)
@@ -56,18 +61,21 @@ class PngFolderSink:
             self._remove_old()
 
     def write(self, frame: np.ndarray) -> None:
-        self._remove_old()  # not before the first new frame, so that a failed start loses nothing
-        Image.fromarray(frame).save(self._part, format="PNG", pnginfo=self._info)
-        os.replace(self._part, self.path / f"frame_{self._index:06d}.png")
+        try:
+            Image.fromarray(frame).save(self._part, format="PNG", pnginfo=self._info)
+            self._remove_old()  # not before the first new frame is there, so that a failed start loses nothing
+            os.replace(self._part, self.path / f"frame_{self._index:06d}.png")
+        except FileNotFoundError as error:
+            raise moved(self.path, None) from error
         self._index += 1
 
     def close(self) -> None:
+        self._part.unlink(missing_ok=True)  # of an interrupted `write`
         if self._is_new and not self._index:
             self.path.rmdir()
 
     def abandon(self) -> int:
         with suppress(OSError):
-            self._part.unlink(missing_ok=True)
             self.close()
         return self._index
 
@@ -77,6 +85,8 @@ class PngFolderSink:
 
     def _remove_old(self) -> None:
         """Drop the old frames from here on."""
+        if self._old and not self._continued:
+            check_not_read(self.path)
         for number, path in self._old.items():
             if number >= self._index:
                 path.unlink(missing_ok=True)

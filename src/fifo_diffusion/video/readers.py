@@ -21,6 +21,7 @@ from PIL import Image, ImageOps
 from .colours import ToRgb
 from .errors import VideoFileError
 from .files import check_file, looks_like_image, unreadable
+from .in_use import begin_reading
 from .moving import main_video, opened_container, pictures
 from .stills import IMAGE_SUFFIXES, over_background, pages, to_rgb
 from .timeline import FileFrame, Timeline, timeline
@@ -42,7 +43,9 @@ def iter_frames(path: str | PathLike, *, fps: float | None = None) -> Iterator[n
     Raises:
         VideoFileError: it is missing, is no ordinary file, cannot be read or holds no frame.
     """
-    return (to_array() for to_array in _taken(Path(path), fps))
+    frames = (to_array() for to_array in _taken(Path(path), fps))
+    begin_reading(frames, path)
+    return frames
 
 
 def read_frames(

@@ -1,6 +1,7 @@
 """What the writers of all formats share: their interface, and the care for the output's path."""
 
 import os
+import shlex
 from fractions import Fraction
 from pathlib import Path
 from typing import Protocol
@@ -8,6 +9,7 @@ from typing import Protocol
 import numpy as np
 
 from .errors import VideoFileError
+from .in_use import being_read
 
 
 class Sink(Protocol):
@@ -19,13 +21,28 @@ class Sink(Protocol):
     """(height, width) of what is in the output already, None for a new output."""
 
     def write(self, frame: np.ndarray) -> None:
-        """Append one uint8 (height, width, 3) frame. Raises `OSError` or `av.FFmpegError` if that fails."""
+        """Append one uint8 (height, width, 3) frame."""
 
     def close(self) -> None:
         """Complete the file; where nothing was written, leave the path as it was found."""
 
     def abandon(self) -> int:
         """After a failed `write` or `close`: keep what plays, and return how many frames that is. Never raises."""
+
+
+class ScaledSink:
+    """Frames enlarged by a whole number, each pixel to a square, on their way to another sink."""
+
+    def __init__(self, sink: Sink, scale: int) -> None:
+        self._sink, self._scale, self.size = sink, scale, sink.size
+        self.close, self.abandon = sink.close, sink.abandon
+
+    @property
+    def lag(self) -> int:
+        return self._sink.lag
+
+    def write(self, frame: np.ndarray) -> None:
+        self._sink.write(frame.repeat(self._scale, axis=0).repeat(self._scale, axis=1))
 
 
 def as_rate(fps: float) -> Fraction:
@@ -43,7 +60,8 @@ def check_folder(path: Path) -> None:
     """The folder that `path` goes into must exist."""
     if not path.parent.is_dir():
         raise VideoFileError(
-            f"cannot write {path}: there is no folder {path.parent}; make it with: mkdir -p {path.parent}"
+            f"cannot write {path}: there is no folder {path.parent}; "
+            f"make it with: mkdir -p {shlex.quote(str(path.parent))}"
         )
 
 
@@ -52,34 +70,14 @@ def taken(path: os.PathLike | str) -> VideoFileError:
     return VideoFileError(f"{path} exists already: add --overwrite (in Python: overwrite=True) or choose another name")
 
 
-def claim(path: Path, overwrite: bool) -> bool:
-    """Make sure now, before hours of work, that the file `path` can be written; True if it did not exist before.
-
-    What an existing file holds stays until the first frame is written.
-    """
-    check_folder(path)
-    if path.is_dir():
-        raise VideoFileError(f'{path} is a folder: for numbered PNGs in it, type "{path}/"')
-    is_new = not path.exists()
-    if not is_new and not overwrite:
-        raise taken(path)
-    try:
-        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | (0 if overwrite else os.O_EXCL), 0o666))
-    except FileExistsError:
-        raise taken(path) from None
-    except OSError as error:
-        raise VideoFileError(f"cannot write {path}: {error.strerror}; choose another place") from error
-    return is_new
-
-
-def replace_durably(new: Path, old: Path) -> None:
-    """Put the file `new` in the place of `old`; a crash leaves one of the two, whole."""
-    descriptor = os.open(new, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-    os.replace(new, old)
+def check_not_read(path: Path) -> None:
+    """An output must not take the place of a file that frames are still read from."""
+    source = being_read(path)
+    if source is not None:
+        raise VideoFileError(
+            f"{path} is what the video is made from ({source}), and writing there would destroy it: "
+            "choose another name for the output"
+        )
 
 
 def too_short(path: os.PathLike | str, found: int, wanted: int) -> VideoFileError:

@@ -6,11 +6,13 @@ has no suffix), or "-" for raw video (y4m) on standard output.
 
 import errno
 import os
+import warnings
 from collections.abc import Iterable
 from contextlib import suppress
 from os import PathLike
 from pathlib import Path
 from types import TracebackType
+from weakref import finalize
 
 import av
 import numpy as np
@@ -19,11 +21,13 @@ from .background import BackgroundSink
 from .containers import MP4, WEBM, ContainerSink
 from .errors import VideoFileError
 from .gif import GifSink
+from .output_file import MovedError
 from .png_folder import PngFolderSink
 from .readers import as_frame
-from .sink import Sink, as_rate
+from .sink import ScaledSink, Sink, as_rate
 from .y4m import Y4mSink
 
+STANDARD_OUTPUT = ("-", "/dev/stdout", "/dev/fd/1", "/proc/self/fd/1")
 CONTAINERS = {".mp4": MP4, ".webm": WEBM}
 NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 DEFAULT_FPS = 8
@@ -32,7 +36,8 @@ DEFAULT_FPS = 8
 class FrameWriter:
     """An open output: `write` frames, then `close` it, or use it in a `with` block, which closes it in any case.
 
-    Made by `open_writer`. A file of which no frame was written is not left behind.
+    Made by `open_writer`. A file of which no frame was written is not left behind. A writer that is dropped is closed.
+    It belongs to the process that opened it: a forked child is refused.
     """
 
     def __init__(self, path: str, sink: Sink, *, scale: int, frames: int) -> None:
@@ -43,6 +48,8 @@ class FrameWriter:
         self._sink, self._scale, self._kept = sink, scale, frames
         self._size = sink.size
         self._state = "open"
+        self._process = os.getpid()
+        self._dropped = finalize(self, _close_dropped, path, sink, self._process)
 
     @property
     def frames_safe(self) -> int:
@@ -59,33 +66,40 @@ class FrameWriter:
         """
         if self._state != "open":
             raise VideoFileError(f"{self.path} is {self._state}: no frame can be added; open it with continue_from")
+        if os.getpid() != self._process:
+            raise VideoFileError(
+                f"{self.path} is written by process {self._process}, which this one was forked from: "
+                "open another output here"
+            )
         if not isinstance(frame, np.ndarray) or frame.dtype != np.uint8 or frame.ndim != 3 or frame.shape[2] != 3:
             what = f"{frame.dtype} {frame.shape}" if isinstance(frame, np.ndarray) else type(frame).__name__
             raise ValueError(f"a frame must be a uint8 array (height, width, 3), not {what}")
-        if self._scale > 1:
-            frame = frame.repeat(self._scale, axis=0).repeat(self._scale, axis=1)
-        if self._size is None:
-            self._size = frame.shape[:2]
-        if frame.shape[:2] != self._size:
-            (height, width), (old_height, old_width) = frame.shape[:2], self._size
-            raise ValueError(
-                f"this frame is {width}x{height} but those before, in {self.path}, {old_width}x{old_height}"
-            )
+        height, width = (side * self._scale for side in frame.shape[:2])
+        if self._size is None and height and width:
+            self._size = (height, width)
+        if (height, width) != self._size:
+            before = "{1}x{0}".format(*self._size) if self._size else "must have pixels"
+            raise ValueError(f"this frame is {width}x{height} but those before, in {self.path}, {before}")
         try:
             self._sink.write(frame)
-        except (OSError, av.FFmpegError) as error:
+        except Exception as error:
             raise self._give_up(error) from error
         self.frames += 1
 
     def close(self) -> None:
-        """Complete the file. Closing twice does nothing."""
+        """Complete the file. Closing twice does nothing.
+
+        Raises `VideoFileError` when that fails (disk full); then the file holds `frames` frames.
+        """
         if self._state != "open":
             return
-        try:
-            self._sink.close()
-        except (OSError, av.FFmpegError) as error:
-            raise self._give_up(error) from error
+        if os.getpid() == self._process:
+            try:
+                self._sink.close()
+            except Exception as error:
+                raise self._give_up(error) from error
         self._state = "closed"
+        self._dropped.detach()
 
     def __enter__(self) -> "FrameWriter":
         return self
@@ -98,15 +112,37 @@ class FrameWriter:
                 self.close()
 
     def _give_up(self, error: Exception) -> VideoFileError:
+        """Keep what plays, and say what happened."""
         self._state = "broken"
+        self._dropped.detach()
         self.frames = self._sink.abandon()
         code = getattr(error, "errno", None)
         if code == errno.EPIPE:
             return VideoFileError(f"the program that reads the frames has ended, after {self.frames} frames")
-        reason = "disk full" if code in NO_ROOM else f"error ({getattr(error, 'strerror', None) or error})"
         kept = f"its first {self.frames} frames are safe and play" if self.frames else "no frame was kept"
+        if isinstance(error, VideoFileError):
+            return VideoFileError(f"{error}: {kept}" if isinstance(error, MovedError) else str(error))
+        reason = "disk full" if code in NO_ROOM else f"error ({_reason(error)})"
         advice = "free some space" if code in NO_ROOM else "choose another place"
         return VideoFileError(f"{reason} while writing {self.path}: {kept}; {advice}, then continue or start again")
+
+
+def _reason(error: Exception) -> str:
+    told = getattr(error, "strerror", None) or " ".join(str(error).split())
+    if isinstance(error, OSError | av.FFmpegError) and told:
+        return told
+    return f"{type(error).__name__}: {told}" if told else type(error).__name__
+
+
+def _close_dropped(path: str, sink: Sink, process: int) -> None:
+    """Of a writer that nobody closed: the file is completed, and nothing stays open."""
+    if os.getpid() != process:
+        return
+    warnings.warn(f"the writer of {path} was dropped without close()", ResourceWarning, stacklevel=2)
+    try:
+        sink.close()
+    except Exception:
+        sink.abandon()
 
 
 def open_writer(
@@ -126,17 +162,22 @@ def open_writer(
         path: where to; the suffix chooses the format (see the module's first lines).
         fps: frames per second at which it plays.
         metadata: strings to keep in the file, for `read_metadata`; "-" has no room for them.
-        overwrite: replace an existing output. It is kept until the first frame is written.
+        overwrite: replace an existing output. It is kept until a whole new frame is in the file. What frames are still
+            read from (the start of a running stream, an `iter_frames`) is never replaced.
         continue_from: cut the existing output to this many frames and append; its metadata stay. 0 starts it anew.
         scale: enlarge frames by this whole number, each pixel to a square.
         crf: quality of mp4 (0 to 51) and webm (0 to 63), lower is better; the default is good, for small frames better.
-        background: encode and write in a thread, while the next frame is computed. Up to 16 frames wait for it.
+        background: encode and write in a thread, while the next frame is computed. Up to 16 frames, or 256 MB of them,
+            wait for it.
 
     Raises:
         ValueError: an argument that makes no sense.
-        VideoFileError: the output exists, cannot be written, or has fewer frames than `continue_from`.
+        VideoFileError: the output exists, cannot be written, is what a running stream is made from, or has fewer
+            frames than `continue_from`.
     """
-    name = os.fspath(path)
+    name = os.fsdecode(path)
+    if not name.strip():
+        raise ValueError("the output's name is empty: for example ball.mp4")
     rate = as_rate(fps)
     if scale < 1 or scale != int(scale):
         raise ValueError(f"scale must be a whole number of at least 1, not {scale}")
@@ -147,7 +188,7 @@ def open_writer(
     metadata = metadata or {}
     suffix = Path(name).suffix.lower()
 
-    if name == "-":
+    if name in STANDARD_OUTPUT:
         if kept:
             raise ValueError('"-" cannot be continued, it is a pipe: write to a file')
         sink: Sink = Y4mSink(rate=rate)
@@ -172,6 +213,8 @@ def open_writer(
             f'cannot write "{name}": its name must end in .mp4, .webm or .gif; for a folder of PNGs type "{name}/", '
             "for raw video (y4m) on standard output -"
         )
+    if scale > 1:
+        sink = ScaledSink(sink, int(scale))
     if background:
         sink = BackgroundSink(sink)
     return FrameWriter(name, sink, scale=int(scale), frames=kept)
@@ -194,8 +237,9 @@ def write_video(
     write_video("corgi.mp4", fifo.stream("a corgi surfing", num_frames=10_000), fps=8)
     ```
 
-    Without `fps` it is `frames.fps` where there is one, else 8. An existing file is replaced once the first frame has
-    come. If the frames end in an error or Ctrl-C, the file holds those before and plays, and the error goes on.
+    Without `fps` it is `frames.fps` where there is one, else 8. An existing file is replaced once a whole new frame is
+    written, not before; a file that the frames are made from never is. If the frames end in an error or Ctrl-C, the
+    file holds those before and plays, and the error goes on.
     A thread encodes each frame while the next is made, unless `background` is False. The other arguments are those of
     `open_writer`.
 

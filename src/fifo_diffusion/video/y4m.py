@@ -23,8 +23,10 @@ class Y4mSink:
     size = None
 
     def __init__(self, *, rate: Fraction) -> None:
-        if sys.stdout.isatty():
+        if sys.stdout is not None and sys.stdout.isatty():
             raise VideoFileError('"-" writes raw video, which a terminal cannot show: add "| mpv -", or name a file')
+        if not hasattr(sys.stdout, "buffer"):
+            raise VideoFileError('"-" writes raw video to standard output, and there is none here: name a file')
         self.rate = rate
         self._out = sys.stdout.buffer
         self._index = 0
@@ -52,6 +54,6 @@ class Y4mSink:
         pass
 
     def abandon(self) -> int:
-        with suppress(OSError):  # else Python tries, at exit, to write what is left
-            os.dup2(os.open(os.devnull, os.O_WRONLY), self._out.fileno())
+        with suppress(OSError), open(os.devnull, "wb") as nowhere:  # else Python tries, at exit, to write what is left
+            os.dup2(nowhere.fileno(), self._out.fileno())
         return self._index
