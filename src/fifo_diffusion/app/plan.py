@@ -139,7 +139,7 @@ def check_outputs(request: Request) -> None:
 
 
 def _check_inputs(request: Request, output: str) -> None:
-    for option in ("start", "schedule", "prompts", "state", "model"):
+    for option in ("start", "schedule", "prompts", "model"):
         source = request.get(option)
         if source in (None, *STARTS) or (option == "model" and not os.path.exists(source)):
             continue

@@ -76,7 +76,7 @@ def check_not_read(path: Path) -> None:
     if source is not None:
         raise VideoFileError(
             f"{path} is what the video is made from ({source}), and writing there would destroy it: "
-            "choose another name for the output"
+            "choose another name for the output, or close the stream that reads it"
         )
 
 
