@@ -1,5 +1,6 @@
 """What the command prints: nothing that a terminal obeys, commands that can be typed, words of our own only."""
 
+import logging
 import os
 import shlex
 import signal
@@ -168,6 +169,24 @@ def test_a_closed_terminal_ends_a_run_in_order(monkeypatch):
             assert interrupts.stop is None
     finally:
         signal.signal(signal.SIGHUP, before)
+
+
+@pytest.mark.parametrize("quiet", [[], ["--quiet"], ["-q"]])
+def test_warnings_of_the_package_are_notes_told_once(quiet, monkeypatch, capsys):
+    logger = logging.getLogger("fifo_diffusion.models.anything")
+
+    def run(request):
+        for _ in range(2):
+            logger.warning("the words %s are not seen: num_frames=3\x1b[31m\nand more", "'x y'")
+        logger.info("nothing")
+        return 0
+
+    monkeypatch.setattr("fifo_diffusion.app.generate.run", run)
+    before = logging.getLogger("fifo_diffusion").handlers[:]
+    assert main(["generate", "x", *quiet]) == 0
+    told = "note: the words 'x y' are not seen: --num-frames 3\\x1b[31m and more\n"
+    assert capsys.readouterr().err == ("" if quiet else told)
+    assert logging.getLogger("fifo_diffusion").handlers == before
 
 
 def test_times_that_cannot_be():

@@ -17,6 +17,7 @@ import typer
 from fifo_diffusion import __version__
 from fifo_diffusion.app import evaluate_options, options
 from fifo_diffusion.app.errors import FAILURE, USAGE, CliError, explain
+from fifo_diffusion.app.notes import notes_told
 from fifo_diffusion.app.progress import heard, reason, say, silence
 from fifo_diffusion.app.ranks import tell_others, torchrun_rank
 from fifo_diffusion.app.text import one_line, shortened
@@ -256,7 +257,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run(typed: list[str]) -> int:
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), notes_told(quiet=bool({"-q", "--quiet"} & set(typed))):
             return app(typed, prog_name="fifo-diffusion", standalone_mode=False) or 0
     except UsageError as error:
         return _complain(_parser_message(error, typed), USAGE)
