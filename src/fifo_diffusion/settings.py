@@ -1,7 +1,8 @@
 """The arguments that shape a video, checked and completed; what a saved state must agree with."""
 
+import re
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,10 @@ from fifo_diffusion.models.arguments import (
     whole,
 )
 from fifo_diffusion.models.base import VideoModel
+from fifo_diffusion.models.fingerprint import content_hash
 from fifo_diffusion.state import QueueState
+
+_NOT_PLAIN = re.compile(r"<\w+( [0-9a-f]{16})?>")
 
 
 @dataclass(frozen=True)
@@ -55,13 +59,9 @@ class RunSettings:
         return call | self.pipeline_arguments
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values; arguments that are no plain values are named by their type only."""
-        plain = asdict(self)
-        plain["pipeline_arguments"] = {
-            k: v if isinstance(v, str | int | float | bool | None) else f"<{type(v).__name__}>"
-            for k, v in self.pipeline_arguments.items()
-        }
-        return plain
+        """Plain values; arguments that are no plain values are named by their type and a hash of what they hold."""
+        values = {each.name: getattr(self, each.name) for each in fields(self)}
+        return values | {"pipeline_arguments": {k: _as_saved(v) for k, v in self.pipeline_arguments.items()}}
 
     @classmethod
     def collect(
@@ -133,14 +133,29 @@ class RunSettings:
                 raise ValueError(
                     f"the state was saved with {name}={before!r}, not {value!r}: leave {name} out, or start a new run"
                 )
-        for name, value in saved["pipeline_arguments"].items():
-            if isinstance(value, str) and value.startswith("<") and name not in pipeline_arguments:
+        kept = saved["pipeline_arguments"]
+        for name, value in pipeline_arguments.items():
+            if name not in kept:
+                raise ValueError(f"the state was saved without {name}: leave it out, or start a new run")
+            # States of earlier versions have the type only.
+            if kept[name] not in (_as_saved(value), f"<{type(value).__name__}>"):
+                before = f"{name}={kept[name]!r}" if not _NOT_PLAIN.fullmatch(str(kept[name])) else f"another {name}"
+                raise ValueError(f"the state was saved with {before}: give the same, or start a new run")
+        for name, value in kept.items():
+            if isinstance(value, str) and _NOT_PLAIN.fullmatch(value) and name not in pipeline_arguments:
                 raise ValueError(f"the state was saved with an argument {name} that no file can hold: give it again")
-        saved["pipeline_arguments"] |= pipeline_arguments
+        saved["pipeline_arguments"] = kept | pipeline_arguments
         saved["seeds"] = tuple(saved["seeds"])
         if saved["negative_prompt"] is not None:
             saved["negative_prompt"] = tuple(saved["negative_prompt"])
         return cls(**saved)
+
+
+def _as_saved(value: Any) -> Any:
+    """An argument of the pipeline's call as a state file has it."""
+    if isinstance(value, int | float | bool | None) or (isinstance(value, str) and not value.startswith("<")):
+        return value
+    return f"<{type(value).__name__} {content_hash(value)}>"
 
 
 def default_layout(

@@ -97,7 +97,8 @@ def prepare_start(model: VideoModel, settings: RunSettings, start: Any, include_
     if isinstance(start, QueueState):
         if start.fingerprint != model.fingerprint():
             raise ValueError(
-                "the state was saved with another model, other weights or another precision: load that, or start anew"
+                "the state was saved with another model, other weights, another precision, or adapters (LoRA, "
+                "IP-adapter) of another kind or scale: load and set what it was made with, or start anew"
             )
         return StartPlan("state", state=start, timing=model.timing)
     given = not (isinstance(start, str) and start in KINDS)

@@ -94,7 +94,6 @@ class FrameStream(Iterator[np.ndarray]):
         self._shown: Iterator[np.ndarray] | None = None  # given frames that open the video
         self._closed = False
         self._timing = plan.new_timing
-        self._fingerprint: str | None = None
         self.frame_index = 0
         self._opening = 0  # frames of the video that do not come out of the queue
         self._unwanted = 0  # frames that the decoder will give and that are not to be handed out (again)
@@ -195,7 +194,6 @@ class FrameStream(Iterator[np.ndarray]):
             self._begin()
         queue = self._queue
         assert queue is not None
-        self._fingerprint = self._fingerprint or self._model.fingerprint()
         tensors = {"queue": queue.latents_BCFHW, "known": queue.known_BCFHW}
         if self._latents:
             tensors["latents"] = torch.cat(list(self._latents), 2)
@@ -224,7 +222,7 @@ class FrameStream(Iterator[np.ndarray]):
             else:
                 counters["shown"] = shown.source
         return QueueState(
-            {k: v.detach().clone().cpu() for k, v in tensors.items()}, settings, counters, self._fingerprint
+            {k: v.detach().clone().cpu() for k, v in tensors.items()}, settings, counters, self._model.fingerprint()
         )
 
     def _restore(self, state: QueueState) -> None:

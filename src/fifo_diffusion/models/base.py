@@ -1,7 +1,5 @@
 """What the method needs to know of a base model: one interface."""
 
-import hashlib
-import json
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -12,6 +10,7 @@ from torch import Tensor
 
 from fifo_diffusion.method import Bands, NoiseLevels, Queue
 from fifo_diffusion.models.band_table import Together
+from fifo_diffusion.models.fingerprint import fingerprint
 from fifo_diffusion.models.offload import TextOffload
 from fifo_diffusion.video.timing import ONE_TO_ONE, LatentTiming
 
@@ -166,18 +165,9 @@ class VideoModel(ABC):
         """The modules and configurations that make the model what it is, for its fingerprint."""
 
     def fingerprint(self) -> str:
-        """A short hash of configurations and a sample of the weights: tells whether a saved state fits this model."""
-        digest = hashlib.sha256()
-        for name, part in sorted(self.parts().items()):
-            config = part.config if isinstance(part.config, dict) else part.config.to_dict()
-            config = {k: v for k, v in config.items() if not k.startswith("_") and "dtype" not in k}
-            digest.update(f"{name}:{json.dumps(config, sort_keys=True, default=str)}".encode())
-            if isinstance(part, torch.nn.Module):
-                for key, value in part.state_dict().items():
-                    digest.update(f"{key}{tuple(value.shape)}".encode())
-                    if not value.is_meta and value.numel():
-                        digest.update(value.flatten()[:: max(1, value.numel() // 8)].float().cpu().numpy().tobytes())
-        return digest.hexdigest()[:16]
+        """A short hash of configurations, a sample of the weights and active adapters, as they are now: tells whether a
+        saved state fits this model."""
+        return fingerprint(self.parts())
 
     @abstractmethod
     def close(self) -> None:
