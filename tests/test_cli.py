@@ -117,7 +117,6 @@ BAD = {
     "json list": (["--schedule", "list.json"], 2, "is not of the form"),
     "json number": (["--schedule", "number.json"], 2, "is not of the form"),
     "prompts to a pipe": (["--prompts", "prompts.txt", "-o", "-"], 2, "--prompts needs a file as output"),
-    "prompts with state": (["--prompts", "prompts.txt", "--state", "s"], 2, "--state goes with one video"),
     "state to a pipe": ([BALL, "--state", "s", "-o", "-"], 2, "--state needs a file as output"),
     "state every": ([BALL, "--state-every", "5"], 2, "--state-every goes with --state"),
     "no such state": (["--state", "missing.state"], 2, "there is no state file missing.state"),

@@ -1,13 +1,12 @@
 """`fifo-diffusion generate`: plan, load, write frame after frame, end in order."""
 
-import json
 import re
 import time
 from contextlib import ExitStack, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fifo_diffusion import __version__
+from fifo_diffusion.app.batch import make_folder, plan_of, resumed
 from fifo_diffusion.app.cost import Cost
 from fifo_diffusion.app.errors import FAILURE, CliError, checking, explain
 from fifo_diffusion.app.interrupts import Interrupts, Stopped
@@ -43,7 +42,7 @@ def _lock(request: Request, locks: ExitStack) -> None:
     state = request.state_file
     if state is not None:
         locks.enter_context(locked(state))
-        if state.exists() != (request.continues is not None):
+        if not request.batch and state.exists() != (request.continues is not None):
             raise CliError(f"another process has just begun or ended with {state}: type the same again")
         state.with_name(f"{state.name}.partial").unlink(missing_ok=True)  # of a process that was killed
     for output in [request.batch] if request.batch else [video.output for video in request.videos]:
@@ -65,6 +64,14 @@ def _generate(request: Request, ranks: "Ranks | None", locks: ExitStack) -> int:
                         say(f"{plan.videos[0].output} has its {plan.done} frames: give a larger --num-frames to go on")
                         return 0 if tell(plan.videos[0].output) else FAILURE
                     return 0
+                plans = [plan]
+                if request.batch:
+                    plan = plan if torchrun_rank() else resumed(plan)
+                    videos = plan.videos if ranks is None else ranks.of_first(plan.videos)
+                    plans = [plan_of(plan, video) for video in videos]
+                    if all(video.finished for video in videos):
+                        told = [_is_finished(request, video) for video in videos]
+                        return 0 if all(told) else FAILURE
                 if request.continues and not torchrun_rank():
                     locks.enter_context(locked(plan.videos[0].output))
                 fifo = _load(plan, ranks)
@@ -75,12 +82,16 @@ def _generate(request: Request, ranks: "Ranks | None", locks: ExitStack) -> int:
             return interrupts.exit_code
         with fifo:
             code = 0
-            for video in plan.videos:
+            for own in plans:
+                video = own.videos[0]
+                if video.finished:
+                    code = code if _is_finished(request, video) else FAILURE
+                    continue
                 if torchrun_rank():
-                    _compute_along(plan, fifo, video, interrupts)
+                    _compute_along(own, fifo, video, interrupts)
                 else:
                     with locked(video.output) if request.batch else nullcontext():
-                        _Run(plan, fifo, video, interrupts).write()
+                        _Run(own, fifo, video, interrupts).write()
                 if interrupts.stop:
                     if ranks is not None:
                         ranks.leave(f"stopped by {interrupts.name}")
@@ -90,6 +101,11 @@ def _generate(request: Request, ranks: "Ranks | None", locks: ExitStack) -> int:
                 if video.output != "-" and not torchrun_rank() and not tell(video.output):
                     code = FAILURE
     return code
+
+
+def _is_finished(request: Request, video: Video) -> bool:
+    say(f"{video.output} is finished: left as it is", quiet=request.quiet)
+    return bool(torchrun_rank()) or tell(video.output)
 
 
 def _prepare(request: Request) -> Plan:
@@ -211,28 +227,17 @@ class _Run:
             self.keeper.after_frame(stream, writer)
 
     def _open(self) -> Any:
-        if "prompts" in self.request.given:
-            Path(self.video.output).parent.mkdir(exist_ok=True)
+        if self.request.batch:
+            make_folder(self.video.output)
         return open_writer(
             self.video.output,
             fps=self.plan.fps,
             scale=self.plan.scale,
-            metadata=self._metadata(),
-            overwrite="overwrite" in self.request.given,
+            metadata=self.plan.facts(self.video),
+            overwrite="overwrite" in self.request.given or self.video.replaces,
             continue_from=None if self.plan.state is None else self.plan.done,
             background="write_in_turn" not in self.request.given,
         )
-
-    def _metadata(self) -> dict[str, str]:
-        """How to make this video again."""
-        settings = self.plan.settings.to_json()
-        for name in ("seeds", "batch", "pipeline_arguments"):
-            settings.pop(name)
-        notes = self.keeper.notes
-        facts = {"software": f"fifo-diffusion {__version__}", "command": notes["command"], "prompt": notes["prompt"]}
-        facts |= {"model": self.plan.model_name, "seed": self.video.seed, "dtype": self.plan.dtype} | settings
-        facts |= {name: notes[name] for name in ("start", "include_start", "fps", "fps_condition", "scale")}
-        return {k: v if isinstance(v, str) else json.dumps(v, ensure_ascii=False) for k, v in facts.items()}
 
     # ------------------------------------------------------------------ what the user is told
 
@@ -273,7 +278,13 @@ class _Run:
         if output == "-":
             say(f"\nstopped by {name} after {frames} frames")
             return
-        if state is not None:
+        if self.request.batch:
+            again = "type the same again to go on"
+            if "overwrite" in self.request.given:
+                again = "type the same again, without --overwrite, to go on"
+            kept = "finished videos are kept" if state else "finished videos are kept; with --state FILE this one too"
+            advice = f"{again} ({kept})"
+        elif state is not None:
             words = ["fifo-diffusion", "generate", "--state", state]
             if not Path(output).absolute().is_relative_to(state.absolute().parent):
                 words += ["-o", output]

@@ -339,7 +339,8 @@ Prompts = Annotated[
     option(
         metavar="FILE",
         panel=FILES,
-        help="Many videos: a prompt per line (# for comments). They are numbered: OUT_000.mp4 or OUT/000-....mp4.",
+        help="Many videos: a prompt per line (# for comments). They are numbered: OUT_000.mp4 or OUT/000-....mp4. "
+        "The same again makes those that are not finished.",
     ),
 ]
 Schedule = Annotated[

@@ -1,5 +1,6 @@
 """Everything about a run that can be known and checked before the model's weights are loaded."""
 
+import json
 import os
 import re
 import sys
@@ -8,6 +9,7 @@ from inspect import signature
 from pathlib import Path
 from typing import Any
 
+from fifo_diffusion import __version__
 from fifo_diffusion.app.errors import LOOKAHEAD_OPTIONS, CliError, as_option, checking, usage
 from fifo_diffusion.app.memory import check_memory
 from fifo_diffusion.app.outputs import facts_of, frames_there, is_nobodys
@@ -101,6 +103,17 @@ class Plan:
             "command": self.command(video),
         }
 
+    def facts(self, video: Video) -> dict[str, str]:
+        """How to make a video again, as its file tells it."""
+        settings = self.settings.to_json()
+        for name in ("seeds", "batch", "pipeline_arguments"):
+            settings.pop(name)
+        notes = self.notes(video)
+        facts = {"software": f"fifo-diffusion {__version__}", "command": notes["command"], "prompt": notes["prompt"]}
+        facts |= {"model": self.model_name, "seed": video.seed, "dtype": self.dtype} | settings
+        facts |= {name: notes[name] for name in ("start", "include_start", "fps", "fps_condition", "scale")}
+        return {k: v if isinstance(v, str) else json.dumps(v, ensure_ascii=False) for k, v in facts.items()}
+
     def command(self, video: Video) -> str:
         """What to type for this video again."""
         return self.request.command(**self.changes(video))
@@ -121,6 +134,8 @@ def check_outputs(request: Request) -> None:
         raise CliError("standard output is closed, and -o - writes the video to it: name a file")
     for name in (video.output for video in request.videos):
         _check_inputs(request, name)
+        if request.batch and "overwrite" not in request.given and os.path.lexists(name):
+            continue  # perhaps a part of this batch: `resumed` will see
         folder = Path(name).parent
         if "prompts" in request.given and not folder.exists() and os.access(folder.parent, os.W_OK):
             continue  # the folder that all videos of --prompts go into is made when the first is there

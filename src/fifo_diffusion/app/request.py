@@ -48,11 +48,21 @@ Prompt = str | dict[int, str] | Schedule
 
 @dataclass(frozen=True)
 class Video:
-    """One video to make."""
+    """One video to make.
+
+    Attributes:
+        prompt, output, seed: of it.
+        finished: it is there already.
+        goes_on: a part of it is there, and the state file continues it.
+        replaces: what is there may be overwritten.
+    """
 
     prompt: Prompt
     output: str
     seed: int
+    finished: bool = False
+    goes_on: bool = False
+    replaces: bool = False
 
 
 @dataclass
@@ -88,7 +98,7 @@ class Request:
         if state is not None and state.exists():
             if "overwrite" in given:
                 raise usage(f"{state} exists and would be continued: leave --overwrite out, or delete {state} first")
-            request.continues = state
+            request.continues = None if request.batch else state
         request._check_start()
         request._check_state()
         request.videos = request._videos()
@@ -159,8 +169,6 @@ class Request:
             raise usage("the prompt is empty: say what should be seen")
         for name in ("prompt", "negative_prompt"):
             check_prompt(self.given.get(name) or "", "the prompt" if name == "prompt" else "--negative-prompt")
-        if "prompts" in self.given and "state" in self.given:
-            raise usage("--state goes with one video, not with --prompts: run one command per video")
         if "prompts" in self.given and "forever" in self.given:
             raise usage("--forever never comes to the second video of --prompts: use --num-frames")
         if self.given.get("output") == "-":
@@ -192,7 +200,7 @@ class Request:
     def _check_state(self) -> None:
         """The state file takes the place of what has its name."""
         state = self.state_file
-        for name in ("output", "start", "schedule"):
+        for name in ("output", "start", "schedule", "prompts"):
             other = self.given.get(name)
             if state is not None and other is not None and os.path.realpath(state) == os.path.realpath(other):
                 typed = "-o" if name == "output" else as_option(name)
