@@ -4,7 +4,6 @@ Nothing here imports PyTorch: `--help` and errors in what was typed come at once
 """
 
 import os
-import re
 import sys
 import traceback
 import warnings
@@ -20,7 +19,8 @@ from fifo_diffusion.app.errors import FAILURE, USAGE, CliError, explain
 from fifo_diffusion.app.notes import notes_told
 from fifo_diffusion.app.progress import heard, reason, say, silence
 from fifo_diffusion.app.ranks import tell_others, torchrun_rank
-from fifo_diffusion.app.text import one_line, shortened
+from fifo_diffusion.app.text import one_line
+from fifo_diffusion.app.typed import parser_message
 
 UsageError = typer.BadParameter.__mro__[1]  # the base of all errors that the parser of options raises
 
@@ -260,7 +260,7 @@ def _run(typed: list[str]) -> int:
         with warnings.catch_warnings(), notes_told(quiet=bool({"-q", "--quiet"} & set(typed))):
             return app(typed, prog_name="fifo-diffusion", standalone_mode=False) or 0
     except UsageError as error:
-        return _complain(_parser_message(error, typed), USAGE)
+        return _complain(parser_message(error, typed, _options(error)), USAGE)
     except (KeyboardInterrupt, typer.Abort):
         return 130
     except BrokenPipeError:  # the reader of our standard output is gone
@@ -297,28 +297,7 @@ def _complain(message: str, code: int) -> int:
     return code
 
 
-def _parser_message(error: Any, typed: list[str]) -> str:
-    """What the parser of options has to say, in our words."""
-    own = error.message if isinstance(error, typer.BadParameter) else ""  # empty where an argument is missing
-    message = one_line(own or error.format_message())
-    names = [name for name in getattr(getattr(error, "param", None), "opts", ()) if name.startswith("-")]
-    if names:
-        for kind, word in (("integer", "a whole number"), ("float", "a number"), ("number", "a number")):
-            if re.search(rf"valid {kind}\b", message):
-                message = f"must be {word}{_typed_value(names, typed)}"
-                break
-        if "exceeded maximum size" in message:
-            message = f"must be a whole number of fewer digits{_typed_value(names, typed)}"
-        message = f"{names[-1]} {message.removeprefix('Value error, ')}"
-    if message.startswith("No such command") and " " in typed[0]:
-        return f'{message.rstrip(".")}: to make a video, type fifo-diffusion generate "{typed[0]}"'
-    command = f"{typed[0]} " if typed and typed[0] in ("generate", "convert", "evaluate") else ""
-    return f"{message.rstrip('.')} (see fifo-diffusion {command}--help)"
-
-
-def _typed_value(names: list[str], typed: list[str]) -> str:
-    for word, following in zip(typed, [*typed[1:], ""], strict=True):
-        name, equals, value = word.partition("=")
-        if name in names:
-            return f", not {shortened(value if equals else following)}"
-    return ""
+def _options(error: Any) -> list[str]:
+    """The long options of the command that was typed."""
+    command = getattr(getattr(error, "ctx", None), "command", None)
+    return [name for p in getattr(command, "params", ()) for name in (*p.opts, *p.secondary_opts) if name[:2] == "--"]

@@ -20,7 +20,7 @@ from fifo_diffusion.app.rivals import rival_settings
 from fifo_diffusion.app.text import shell_word
 from fifo_diffusion.models.arguments import LARGEST
 from fifo_diffusion.state_checks import Check, Optional, check_values, flag, maybe, number, one_of, text, whole
-from fifo_diffusion.video import count_frames, open_writer
+from fifo_diffusion.video import VideoFileError, count_frames, open_writer
 from fifo_diffusion.video.in_use import clash
 
 DTYPES = {"float32": "float32", "float16": "float16", "bfloat16": "bfloat16"}
@@ -195,8 +195,10 @@ def make_plan(request: Request) -> Plan:
     videos = [v if isinstance(v.prompt, str) else replace(v, prompt=in_frames(v.prompt, fps)) for v in videos]
     scale = int(notes.get("scale") or request.get("scale", 1))
     start = notes.get("start") or request.get("start", "clip")
-    with checking():
+    try:
         given = notes["given"] if notes else 0 if start in STARTS else count_frames(start)
+    except VideoFileError as error:
+        raise usage(f"--start: {error}") from error
     _check_scale(settings, scale)
     known = (model_name, device, dtype, model, settings, fps, scale, num_frames, videos, given, state)
     plan = Plan(request, *known, planes=levels.planes)
