@@ -322,6 +322,19 @@ def test_states_are_saved_as_soon_as_their_frames_are_safe(every, late):
     assert late or taken[1:-1] == [*range(8, 100, 4)]
 
 
+def test_states_of_a_slow_model_are_saved_by_the_minute(monkeypatch):
+    now, saved = [0.0], []
+    monkeypatch.setattr("fifo_diffusion.app.keeper.time.monotonic", lambda: now[0])
+    stream, writer = SimpleNamespace(frame_index=0), SimpleNamespace(path="none.mp4")
+    stream.state = lambda: SimpleNamespace(frame_index=stream.frame_index, save=lambda _: saved.append(now[0]))
+    keeper = StateKeeper(Path("run.state"), 50, {}, seconds=60)
+    for stream.frame_index in range(1, 30):
+        now[0] += 25.0
+        writer.frames_safe = stream.frame_index
+        keeper.after_frame(stream, writer)
+    assert saved == [75.0 * k for k in range(1, 10)]
+
+
 def test_state_of_another_run(capsys):
     run = ["--state", "run.state", "-o", "part.mp4"]
     assert generate(BALL, *run, "--num-frames", "5", "--seed", "2") == 0

@@ -19,8 +19,8 @@ def describe(plan: Plan) -> str:
         ("model", f"{plan.model_name} ({plan.model.family}), {plan.dtype} on {plan.device}"),
         ("video", _video(plan)),
         *(("", f"{v.output}  seed {v.seed}  {_prompt(v.prompt)}") for v in plan.videos),
-        *(_method(plan) if plan.request.method == "fifo" else describe_rival(plan)),
         *_time(plan),
+        *(_method(plan) if plan.request.method == "fifo" else describe_rival(plan)),
         *(("note", remark) for remark in plan.remarks),
     ]
     return "\n".join(f"{name:<9} {one_line(text)}".rstrip() for name, text in rows)
@@ -29,10 +29,10 @@ def describe(plan: Plan) -> str:
 def _method(plan: Plan) -> list[tuple[str, str]]:
     layout, settings = plan.settings.layout, plan.settings
     return [
+        ("memory", _memory(plan)),
+        *_cost(plan),
         ("queue", _queue(plan)),
         *_windows(layout),
-        *_cost(plan),
-        ("memory", _memory(plan)),
         ("settings", f"eta {settings.eta:g}, guidance {settings.guidance_scale:g}, start {_start(plan)}"),
     ]
 

@@ -15,7 +15,7 @@ from fifo_diffusion.app.locks import locked
 from fifo_diffusion.app.plan import Plan, check_outputs, make_plan, stream_arguments
 from fifo_diffusion.app.progress import Progress, duration, say, tell
 from fifo_diffusion.app.ranks import joined, torchrun_rank
-from fifo_diffusion.app.request import DEFAULT_STATE_EVERY, Request, Video
+from fifo_diffusion.app.request import DEFAULT_STATE_EVERY, DEFAULT_STATE_SECONDS, Request, Video
 from fifo_diffusion.app.rivals import RivalCost, open_rival
 from fifo_diffusion.app.speed import key, known_speed, remember_speed
 from fifo_diffusion.app.text import shell_words
@@ -174,7 +174,8 @@ class _Run:
         self.plan, self.fifo, self.video, self.interrupts = plan, fifo, video, interrupts
         self.request = plan.request
         every = self.request.get("state_every", DEFAULT_STATE_EVERY)
-        self.keeper = StateKeeper(self.request.state_file, every, plan.notes(video))
+        seconds = None if "state_every" in self.request.given else DEFAULT_STATE_SECONDS
+        self.keeper = StateKeeper(self.request.state_file, every, plan.notes(video), seconds=seconds)
 
     def write(self) -> None:
         """Make the video, or as much of it as there is time for; then `interrupts.stop` is set."""

@@ -1,6 +1,7 @@
 """A run's state file, never ahead of the output that it counts."""
 
 import os
+import time
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -15,10 +16,12 @@ class StateKeeper:
         path: the state file; None keeps nothing.
         every: frames between states.
         notes: what the file holds beside the stream's own state.
+        seconds: a state is also due after so many, for models that take hours for those frames.
     """
 
-    def __init__(self, path: Path | None, every: int, notes: dict[str, Any]) -> None:
-        self.path, self.every, self.notes = path, every, notes
+    def __init__(self, path: Path | None, every: int, notes: dict[str, Any], *, seconds: float | None = None) -> None:
+        self.path, self.every, self.notes, self.seconds = path, every, notes, seconds
+        self._taken_at = time.monotonic()
         self._waiting: Any = None
 
     def begin(self, stream: Any) -> None:
@@ -32,7 +35,8 @@ class StateKeeper:
             return
         self._save_waiting(writer)
         # One that still waits is not replaced: where frames are long on their way, none would ever be saved.
-        if self._waiting is None and stream.frame_index % self.every == 0:
+        late = self.seconds is not None and time.monotonic() - self._taken_at >= self.seconds
+        if self._waiting is None and (late or stream.frame_index % self.every == 0):
             self._waiting = self._take(stream)
             self._save_waiting(writer)
 
@@ -48,6 +52,7 @@ class StateKeeper:
 
     def _take(self, stream: Any) -> Any:
         state = stream.state()
+        self._taken_at = time.monotonic()
         state.notes = self.notes
         return state
 

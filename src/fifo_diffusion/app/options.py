@@ -362,7 +362,7 @@ StateEvery = Annotated[
         check=at_least(1),
         metavar="N",
         panel=FILES,
-        help="Frames between two writes of --state. [dim]Default: 50.[/dim]",
+        help="Frames between two writes of --state. [dim]Default: 50, and at least once a minute.[/dim]",
     ),
 ]
 DryRun = Annotated[

@@ -21,7 +21,7 @@ from fifo_diffusion.app.text import shell_words
 
 DEFAULT_MODEL = "toybox"
 DEFAULT_FRAMES = 160
-DEFAULT_STATE_EVERY = 50
+DEFAULT_STATE_EVERY, DEFAULT_STATE_SECONDS = 50, 60
 STARTS = ("clip", "noise")
 
 STREAM_OPTIONS = (
