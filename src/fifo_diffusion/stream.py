@@ -326,7 +326,7 @@ class FrameStream(Iterator[np.ndarray]):
         plan, layout, window = self._plan, self._layout, self.settings.window
         known, first_new = plan.known_BCFHW, plan.first_latent
         if plan.kind == "noise":
-            self._queue = Queue.from_pure_noise(layout, self._noise, self._like, planes=self._levels.planes)
+            self._queue = Queue.from_pure_noise(layout, self._noise, self._like, **self._levels.entering)
             return
         if plan.kind == "clip":
             published = self.settings.compat == "published"
@@ -348,7 +348,7 @@ class FrameStream(Iterator[np.ndarray]):
             *_, known = complete_clip(self._levels, self._predict, self._clip_noise, frames, known)
             self._latents.extend(known[:, :, given:].split(1, 2))
         self._opening = plan.shown_frames + self._timing.frames(first_new - plan.first_latent)
-        self._queue = Queue.from_known(layout, self._noise, known, first_new, planes=self._levels.planes)
+        self._queue = Queue.from_known(layout, self._noise, known, first_new, **self._levels.entering)
 
     @property
     def _completes_clip(self) -> bool:

@@ -63,8 +63,9 @@ def complete_clip(
     """
     levels, given = levels.without_memory(), first_BCKHW.shape[2]
     unseen = noise_of(noise, frames[:given], len(levels), first_BCKHW)
-    latents = noise_of(noise, frames[given:], len(levels), first_BCKHW)
     seen = levels.renoise(first_BCKHW, unseen, torch.zeros(1, given, dtype=torch.long))
+    unseen = levels.blank(unseen)
+    latents = levels.blank(noise_of(noise, frames[given:], len(levels), first_BCKHW))
     steps = [(r, top, j) for r, top in enumerate(descents or descents_of(len(levels))) for j in reversed(range(top))]
     for descent, top, index in steps:
         draws = _later(noise, descent * (len(levels) + 1))

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -23,14 +24,18 @@ class NoiseLevels:
         alpha, sigma: (L,) signal and noise of the level. sqrt(abar) and sqrt(1 - abar) for diffusion models,
             1 - s and s for flow matching.
         target_alpha, target_sigma: (L,) the same after the step. That of level j is level j - 1.
-        fresh: (L,) standard deviation of the fresh noise that the step adds (eta, DDPM); 0 for a deterministic step.
+        fresh: (L,) standard deviation of the fresh noise that the step adds (eta, DDPM, Euler ancestral); 0 for a
+            deterministic step.
         removed: (L,) standard deviation that the fresh noise replaces; equals `fresh` but for DDPM "fixed_large".
         prediction: what the model predicts: one of "epsilon", "v_prediction", "sample", "flow_prediction".
         clip: bound on the predicted clean latent, or None.
         clip_direction: whether the direction towards noise is recomputed from the clipped prediction (DDPM).
         solver: (L, P, P + 1), the step of a solver with history, or None. A slot then holds P latents one after the
             other in the channel axis: the frame's own and P - 1 that the solver remembers of it. A step maps these P
-            and the predicted clean latent linearly to the next P.
+            and the predicted clean latent linearly to the next P. (L, P, P + 2) where it also draws noise, which is
+            the last that it maps.
+        entry: standard deviation of the noise that enters at the top level. A scheduler that counts in sigmas alone
+            begins with less than 1 where its highest level has some signal left.
     """
 
     timestep: Tensor
@@ -44,6 +49,7 @@ class NoiseLevels:
     clip: float | None = None
     clip_direction: bool = False
     solver: Tensor | None = None
+    entry: float = 1.0
 
     def __post_init__(self) -> None:
         if self.prediction not in PREDICTIONS:
@@ -59,9 +65,15 @@ class NoiseLevels:
         """Latents that a slot holds: the frame's own, and what the solver remembers."""
         return 1 if self.solver is None else self.solver.shape[1]
 
-    def blank(self, latents_BCFHW: Tensor) -> Tensor:
-        """Latents of frames that have not taken a step, with room for what the solver will remember of them."""
-        return torch.cat([latents_BCFHW, *[torch.zeros_like(latents_BCFHW)] * (self.planes - 1)], 1)
+    def blank(self, noise_BCFHW: Tensor) -> Tensor:
+        """Frames of noise as they enter at the top level, with room for what the solver will remember of them."""
+        noise = noise_BCFHW if self.entry == 1.0 else self.entry * noise_BCFHW
+        return torch.cat([noise, *[torch.zeros_like(noise)] * (self.planes - 1)], 1)
+
+    @property
+    def entering(self) -> dict[str, Any]:
+        """How frames enter the queue: `planes` and `entry`, by name."""
+        return {"planes": self.planes, "entry": self.entry}
 
     def latent(self, slots_BCFHW: Tensor) -> Tensor:
         """Of what slots hold, the frames' own latents, without what a solver remembers of them."""
@@ -115,8 +127,19 @@ class NoiseLevels:
         return torch.stack([self.alpha, self.sigma, self.target_alpha, kept, self.fresh]).to(torch.float32)
 
     @cached_property
+    def _noisy(self) -> Tensor:
+        """(L,) whether the step from a level draws noise."""
+        if self.solver is None:
+            return self.fresh > 0
+        return (self.solver[:, :, -1] != 0).any(1) if self._solver_draws else torch.zeros(len(self), dtype=torch.bool)
+
+    @cached_property
     def _adds_noise(self) -> bool:
-        return bool((self.fresh > 0).any())
+        return bool(self._noisy.any())
+
+    @property
+    def _solver_draws(self) -> bool:
+        return self.solver is not None and self.solver.shape[2] == self.solver.shape[1] + 2
 
     def _rows(self, level_BF: Tensor, like: Tensor, columns: slice) -> tuple[Tensor, ...]:
         """Some of the columns at these levels, each (B, 1, F, 1, 1), by one copy to the device."""
@@ -163,28 +186,36 @@ class NoiseLevels:
         Returns:
             (B, C, F, H, W) float32.
         """
+        needs_noise = self.needs_noise(level_BF)
+        if needs_noise and noise_BCFHW is None:
+            raise ValueError("these levels add fresh noise: noise_BCFHW is needed")
         if self.solver is not None:
-            return self._solver_step(self.solver, sample_BCFHW, prediction_BCFHW, level_BF)
+            noise = noise_BCFHW if needs_noise else None
+            return self._solver_step(self.solver, sample_BCFHW, prediction_BCFHW, level_BF, noise)
         x, y = sample_BCFHW.float(), prediction_BCFHW.float()
         alpha, sigma, target_alpha, kept, fresh = self._rows(level_BF, x, slice(0, 5))
         clean, direction = self._split(x, y, alpha, sigma)
         result = target_alpha * clean
         result += kept * direction
-        if self.needs_noise(level_BF):
-            if noise_BCFHW is None:
-                raise ValueError("these levels add fresh noise: noise_BCFHW is needed")
+        if needs_noise:
             result += fresh * noise_BCFHW
         return result
 
-    def _solver_step(self, solver: Tensor, sample_BCFHW: Tensor, prediction_BCFHW: Tensor, level_BF: Tensor) -> Tensor:
+    def _solver_step(
+        self, solver: Tensor, sample_BCFHW: Tensor, prediction_BCFHW: Tensor, level_BF: Tensor, noise: Tensor | None
+    ) -> Tensor:
         planes_BPCFHW = sample_BCFHW.float().unflatten(1, (self.planes, -1))
         clean, _ = self.split(planes_BPCFHW[:, 0], prediction_BCFHW, level_BF)
         rows = solver.to(torch.float32)[level_BF.cpu()].to(clean.device).expand(len(clean), -1, -1, -1)
-        return torch.einsum("bfpq,bqcfhw->bpcfhw", rows, torch.cat([planes_BPCFHW, clean[:, None]], 1)).flatten(1, 2)
+        inputs = [planes_BPCFHW, clean[:, None]]
+        if noise is not None:
+            inputs.append(noise.expand_as(clean)[:, None])
+        rows = rows[..., : self.planes + len(inputs) - 1]
+        return torch.einsum("bfpq,bqcfhw->bpcfhw", rows, torch.cat(inputs, 1)).flatten(1, 2)
 
     def needs_noise(self, level_BF: Tensor) -> bool:
         """Whether a step from any of these levels adds fresh noise."""
-        return self._adds_noise and bool((self.fresh[level_BF.cpu()] > 0).any())
+        return self._adds_noise and bool(self._noisy[level_BF.cpu()].any())
 
     def with_clipped_direction(self) -> "NoiseLevels":
         """The same levels, the direction towards noise following the clipped prediction (DDPM)."""

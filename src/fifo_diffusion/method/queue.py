@@ -33,30 +33,39 @@ class Queue:
 
     @classmethod
     def from_known(
-        cls, layout: QueueLayout, noise: Noise, known_BCFHW: Tensor, first_new: int, *, planes: int = 1
+        cls,
+        layout: QueueLayout,
+        noise: Noise,
+        known_BCFHW: Tensor,
+        first_new: int,
+        *,
+        planes: int = 1,
+        entry: float = 1.0,
     ) -> "Queue":
         """The first new frames enter at the tail, with the known ones as their past.
 
         Args:
             known_BCFHW: at least f - 1 clean latents; more than f are never read.
             first_new: frame number of the first new frame; the known ones carry the numbers before it.
-            planes: `NoiseLevels.planes`.
+            planes, entry: those of the `NoiseLevels`.
         """
         if known_BCFHW.shape[2] < layout.frames - 1:
             raise ValueError(f"a start needs at least {layout.frames - 1} known frames, not {known_BCFHW.shape[2]}")
         b, c, _, h, w = known_BCFHW.shape
         latents = known_BCFHW.new_zeros((b, c * planes, layout.size, h, w), dtype=torch.float32)
         queue = cls(latents, known_BCFHW.float(), first_new, first_new - layout.slots + layout.frames_per_level)
-        queue._enqueue(layout, noise)
+        queue._enqueue(layout, noise, entry)
         return queue
 
     @classmethod
-    def from_pure_noise(cls, layout: QueueLayout, noise: Noise, like_BCFHW: Tensor, *, planes: int = 1) -> "Queue":
-        """Algorithm 2: every slot, and the context of lookahead, starts as noise at the top level. `planes` as in
-        `NoiseLevels`."""
+    def from_pure_noise(
+        cls, layout: QueueLayout, noise: Noise, like_BCFHW: Tensor, *, planes: int = 1, entry: float = 1.0
+    ) -> "Queue":
+        """Algorithm 2: every slot, and the context of lookahead, starts as noise at the top level. `planes` and `entry`
+        as in `NoiseLevels`."""
         origin = layout.frames_per_level - layout.slots
         frames = range(origin - layout.context, origin + layout.slots)
-        latents = noise_of(noise, frames, layout.levels, like_BCFHW)
+        latents = entry * noise_of(noise, frames, layout.levels, like_BCFHW)
         memory = [torch.zeros_like(latents)] * (planes - 1)
         return cls(torch.cat([latents, *memory], 1), latents[:, :, :0], 0, origin, from_noise=True)
 
@@ -120,24 +129,26 @@ class Queue:
         """
         c, b, first = layout.context, layout.frames_per_level, self.frames(layout)[layout.context]
         past = (y_BCFHW if self.warming_up(layout) else x_BCFHW)[:, :, b : c + b]
-        self._shift(past, y_BCFHW, layout, noise)
+        self._shift(past, y_BCFHW, layout, levels, noise)
         return first, levels.latent(y_BCFHW[:, :, c : c + b])
 
     def leaving(self, layout: QueueLayout) -> range:
         """The padded slots that `advance` takes what leaves from."""
         return range(layout.context, layout.context + layout.frames_per_level)
 
-    def _shift(self, context_BCFHW: Tensor, y_BCFHW: Tensor, layout: QueueLayout, noise: Noise) -> None:
+    def _shift(
+        self, context_BCFHW: Tensor, y_BCFHW: Tensor, layout: QueueLayout, levels: NoiseLevels, noise: Noise
+    ) -> None:
         """The queue of the next iteration, with this context."""
         c, b = layout.context, layout.frames_per_level
         self.latents_BCFHW = torch.cat([context_BCFHW, y_BCFHW[:, :, c + b :], y_BCFHW[:, :, :b]], 2)
         self.iteration += 1
-        self._enqueue(layout, noise)
+        self._enqueue(layout, noise, levels.entry)
 
-    def _enqueue(self, layout: QueueLayout, noise: Noise) -> None:
+    def _enqueue(self, layout: QueueLayout, noise: Noise, entry: float) -> None:
         """Fresh noise into the last b slots."""
         b = layout.frames_per_level
-        fresh = noise_of(noise, self.frames(layout)[-b:], layout.levels, self.latents_BCFHW)
+        fresh = entry * noise_of(noise, self.frames(layout)[-b:], layout.levels, self.latents_BCFHW)
         self.latents_BCFHW[:, : fresh.shape[1], -b:] = fresh
         self.latents_BCFHW[:, fresh.shape[1] :, -b:] = 0
 

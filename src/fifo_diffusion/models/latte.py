@@ -52,6 +52,7 @@ class LatteModel(PipelineModel):
     """
 
     family = "Latte"
+    flow = False
 
     def __init__(self, pipe: Any, *, frames: int | None = None, defaults: dict[str, Any] | None = None) -> None:
         self.pipe = pipe

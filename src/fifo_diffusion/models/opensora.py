@@ -28,7 +28,7 @@ class LateQueue(Queue):
     ) -> tuple[int, Tensor]:
         c, b, first = layout.context, layout.frames_per_level, self.frames(layout)[layout.context]
         past = torch.cat([x_BCFHW[:, :, :c], y_BCFHW[:, :, c : c + b]], 2)[:, :, b:]
-        self._shift(past, y_BCFHW, layout, noise)
+        self._shift(past, y_BCFHW, layout, levels, noise)
         return first, levels.latent(y_BCFHW[:, :, :b])
 
     def leaving(self, layout: QueueLayout) -> range:

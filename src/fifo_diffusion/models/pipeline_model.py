@@ -48,6 +48,8 @@ class PipelineModel(VideoModel):
 
     pipe: Any
     denoiser_name = "transformer"
+    flow: bool | None = None
+    """Whether the model was trained by flow matching; None: not known. Says which schedulers go with it."""
 
     @property
     def denoiser(self) -> Any:
@@ -77,7 +79,7 @@ class PipelineModel(VideoModel):
                 f'compat="published": there is no published FIFO code for {self.family} (only for VideoCrafter and '
                 "Open-Sora Plan): leave compat out"
             )
-        return read_levels(self.pipe.scheduler, count, eta=eta, scheduler_exact=scheduler_exact)
+        return read_levels(self.pipe.scheduler, count, eta=eta, scheduler_exact=scheduler_exact, flow=self.flow)
 
     def passes(self, condition: TextCondition) -> Sequence[TextCondition]:
         return condition.halves()

@@ -2,15 +2,25 @@
 
 import copy
 import logging
+from dataclasses import replace
 from typing import Any
 
 import torch
-from diffusers import DDIMScheduler, SchedulerMixin  # noqa: F401  the second is what diffusers looks for at load
+from diffusers import (
+    CogVideoXDDIMScheduler,
+    DDIMScheduler,
+    DDPMParallelScheduler,
+    DDPMScheduler,
+    EulerDiscreteScheduler,
+    SchedulerMixin,  # noqa: F401  what diffusers looks for at load
+)
 from diffusers.configuration_utils import register_to_config
 from diffusers.schedulers.scheduling_ddim import DDIMSchedulerOutput
 from torch import Tensor
 
 from fifo_diffusion.method import NoiseLevels
+from fifo_diffusion.models.solver_probe import probe
+from fifo_diffusion.models.step_rules import Grid, Rule, changed_methods, is_flow, known_class, read_grid, unknown_rule
 
 logger = logging.getLogger(__name__)
 
@@ -98,67 +108,121 @@ class SignalScaleDDIMScheduler(DDIMScheduler):
         return super().add_noise(scale * original_samples, noise, timesteps)
 
 
-def read_levels(scheduler: Any, count: int, *, eta: float = 0.0, scheduler_exact: bool = False) -> NoiseLevels:
-    """Noise levels of `count` sampling steps of a diffusers scheduler.
+def read_levels(
+    scheduler: Any, count: int, *, eta: float = 0.0, scheduler_exact: bool = False, flow: bool | None = None
+) -> NoiseLevels:
+    """Noise levels of `count` sampling steps of a diffusers scheduler, on its own timesteps and sigmas.
 
-    DDIM (with eta), DDPM, LCM and flow-matching Euler are stepped as they are, and so are UniPC and DPM++, whose
-    history travels with each frame. Every other scheduler that is defined by diffusion betas (PNDM, Euler, ..., and
-    those two with eta or in variants that add noise or do not predict the clean latent) is stepped by DDIM on its own
-    betas and spacing, with a note in the log.
+    Where its step can be taken frame by frame it is its own: DDIM (with eta), DDPM, LCM, TCD, Euler, Euler ancestral,
+    flow matching, and solvers with history (UniPC, DPM++, DEIS, LMS, SA), which travels with each frame. The others
+    step at first order, with a line in the log that says what is lost (`step_rules.RULES`).
 
     Args:
         scheduler: read from a copy; never changed.
         count: L, the number of levels.
-        eta: share of fresh noise of DDIM, in [0, 1].
+        eta: share of fresh noise, in [0, 1]. TCD's gamma.
         scheduler_exact: aim where `scheduler.step` aims. diffusers' DDIM goes from t to t - 1000 // L, which with some
             spacings is not the next level; by default each step goes exactly to the next level.
+        flow: whether the model was trained by flow matching; None: not known.
 
     Raises:
-        ValueError: a scheduler or an option that cannot be stepped frame by frame, or more levels than its timesteps.
+        ValueError: a scheduler or an option that cannot be stepped frame by frame, or that does not go with the model;
+            or more levels than its timesteps.
     """
     scheduler = copy.deepcopy(scheduler)
+    name = type(scheduler).__name__
+    known, rule = known_class(scheduler)
+    _check(scheduler, rule, count, eta, flow)
+    changed = changed_methods(scheduler, known, (SignalScaleDDIMScheduler,)) if known is not None else ["step"]
+    if rule is None or changed:
+        step = f"what {name} does in {' and '.join(changed)} (FIFO knows diffusers' own steps only)"
+        return _at_first_order(scheduler, replace(rule or unknown_rule(scheduler), lost=step), count, eta)
+    if not rule.written:
+        try:
+            return _probed(scheduler, rule, count, eta)
+        except (NotImplementedError, AssertionError, IndexError, ArithmeticError) as error:
+            raise ValueError(f"{name} cannot be stepped as it is set up: {error}") from error
+    if rule.space == "flow":
+        return _flow_levels(scheduler, count)
+    if rule.fresh:
+        return _lcm_levels(scheduler, count)
+    return _ddim_levels(scheduler, count, eta, scheduler_exact)
+
+
+def _check(scheduler: Any, rule: Rule | None, count: int, eta: float, flow: bool | None) -> None:
+    """Raises ValueError where this scheduler cannot be used for this model, or with these options."""
     name, config = type(scheduler).__name__, scheduler.config
+    its_flow = is_flow(scheduler, rule)
+    if rule is not None and rule.refused:
+        raise ValueError(f"the scheduler {name} cannot be stepped frame by frame: {rule.refused}; {advice(flow)}")
+    if rule is None and not hasattr(scheduler, "alphas_cumprod"):
+        raise ValueError(f"the scheduler {name} cannot be stepped frame by frame: {advice(flow)}")
+    if flow and not its_flow:
+        raise ValueError(f"{name} is set up for diffusion, and this model was trained by flow matching: {advice(flow)}")
+    if flow is False and not hasattr(scheduler, "scale_model_input"):
+        raise ValueError(f"{name} is for flow matching, and this model was trained by diffusion: {advice(flow)}")
+    if config.get("prediction_type") == "flow_prediction" and not config.get("use_flow_sigmas", True):
+        raise ValueError(f"{name} predicts flow without flow sigmas: set use_flow_sigmas=True in its config")
+    if config.get("thresholding"):
+        raise ValueError("dynamic thresholding is not supported: set thresholding=False in the scheduler's config")
+    if config.get("invert_sigmas"):
+        raise ValueError("flow matching with invert_sigmas is not supported")
+    if rule is not None and rule.space == "flow" and config.get("use_dynamic_shifting"):
+        raise ValueError("dynamic shifting is not supported: set use_dynamic_shifting=False and a fixed shift")
+    if config.get("upscale_mode") and config.get("scale_factors"):
+        raise ValueError(f"{name} with scale_factors changes the size of frames on the way: leave scale_factors out")
     trained = config.get("num_train_timesteps", 1000)
     if count > trained:
         raise ValueError(
             f"the queue has {count} levels but the scheduler only {trained} timesteps: use fewer num_partitions or "
             "more frames_per_level"
         )
-    if eta and (name.startswith("FlowMatchEuler") or config.get("use_flow_sigmas")):
-        raise ValueError("eta belongs to diffusion models: this model is sampled by flow matching, leave eta=0")
-    if name.startswith("FlowMatchEuler"):
-        return _flow_levels(scheduler, count)
-    if _is_linear_multistep(scheduler) and not eta:
-        return _multistep_levels(scheduler, count)
-    if not hasattr(scheduler, "alphas_cumprod"):
+    original = config.get("original_inference_steps")
+    if original and count > original:
         raise ValueError(
-            f"the scheduler {name} cannot be stepped frame by frame: set pipe.scheduler to a DDIMScheduler, "
-            "DDPMScheduler or FlowMatchEulerDiscreteScheduler"
+            f"the queue has {count} levels but {name} at most {original}: use frames_per_level, so that "
+            "num_partitions x window / frames_per_level is what the model was made for (4 to 8, say)"
         )
-    if config.get("thresholding"):
-        raise ValueError("dynamic thresholding is not supported: set thresholding=False in the scheduler's config")
-    if name.startswith("LCM"):
-        return _lcm_levels(scheduler, count, eta)
-    as_they_are = (
-        "DDIMScheduler",
-        "DDIMParallelScheduler",
-        "DDPMScheduler",
-        "DDPMParallelScheduler",
-        "CogVideoXDDIM",
-        "SignalScaleDDIM",
+    if eta and its_flow:
+        raise ValueError("eta belongs to diffusion models: this model is sampled by flow matching, leave eta=0")
+    if eta and _draws(scheduler, rule):
+        raise ValueError(f"{name} draws noise by a rule of its own: leave eta out")
+
+
+def _draws(scheduler: Any, rule: Rule | None) -> bool:
+    """Whether it draws noise by a rule of its own."""
+    stochastic = str(scheduler.config.get("algorithm_type")).startswith("sde")
+    return stochastic or (rule is not None and rule.fresh and not rule.lost)
+
+
+def advice(flow: bool | None) -> str:
+    """What to type instead of a scheduler that does not do."""
+    usual = "set pipe.scheduler to a DDIMScheduler, EulerDiscreteScheduler or DPMSolverMultistepScheduler"
+    for_flow = (
+        'FlowMatchEulerDiscreteScheduler(shift=...) or UniPCMultistepScheduler(prediction_type="flow_prediction", '
+        "use_flow_sigmas=True, flow_shift=...)"
     )
-    if not name.startswith(as_they_are):
-        scheduler = _as_ddim(scheduler)
-    ancestral = name.startswith("DDPM")
+    if flow is None:
+        return f"{usual}, for flow matching to a FlowMatchEulerDiscreteScheduler"
+    return f"set pipe.scheduler to {for_flow}" if flow else usual
+
+
+# ------------------------------------------------------------------ steps that are written out
+
+
+def _ddim_levels(scheduler: Any, count: int, eta: float, scheduler_exact: bool) -> NoiseLevels:
+    """DDIM and DDPM."""
+    config, ancestral = scheduler.config, isinstance(scheduler, DDPMScheduler | DDPMParallelScheduler)
     scheduler.set_timesteps(count)
     timestep = scheduler.timesteps.flip(0).cpu()
     if len(timestep) != count or bool((timestep.diff() <= 0).any()):
+        name = type(scheduler).__name__
         raise ValueError(f"{name} does not give {count} distinct timesteps: choose another number of num_partitions")
     abar = scheduler.alphas_cumprod.double().cpu()
     final = 1.0 if ancestral else float(getattr(scheduler, "final_alpha_cumprod", 1.0))
     target = torch.cat([torch.tensor([final], dtype=torch.float64), abar[timestep[:-1]]])
     exact = scheduler_exact and not ancestral
-    aim = timestep - trained // count
+    aim = timestep - config.num_train_timesteps // count
     if exact:
         target = torch.where(aim >= 0, abar[aim.clamp_min(0)], torch.tensor(final, dtype=torch.float64))
     levels = NoiseLevels.diffusion(
@@ -167,7 +231,7 @@ def read_levels(scheduler: Any, count: int, *, eta: float = 0.0, scheduler_exact
         target,
         eta=1.0 if ancestral else eta,
         prediction=config.get("prediction_type", "epsilon"),
-        clip=float(config.get("clip_sample_range", 1.0)) if _clips(name, config) else None,
+        clip=float(config.get("clip_sample_range", 1.0)) if _clips(scheduler) else None,
     )
     if isinstance(scheduler, SignalScaleDDIMScheduler):
         scale = scheduler.signal_scale
@@ -176,9 +240,9 @@ def read_levels(scheduler: Any, count: int, *, eta: float = 0.0, scheduler_exact
     return _ddpm_details(levels, config, abar[timestep], target, scheduler_exact) if ancestral else levels
 
 
-def _clips(name: str, config: Any) -> bool:
+def _clips(scheduler: Any) -> bool:
     """CogVideoX's scheduler has the option, and does not heed it."""
-    return bool(config.get("clip_sample")) and not name.startswith("CogVideoX")
+    return bool(scheduler.config.get("clip_sample")) and not isinstance(scheduler, CogVideoXDDIMScheduler)
 
 
 def _ddpm_details(levels: NoiseLevels, config: Any, abar: Tensor, target: Tensor, exact: bool) -> NoiseLevels:
@@ -193,21 +257,13 @@ def _ddpm_details(levels: NoiseLevels, config: Any, abar: Tensor, target: Tensor
     return levels.with_clipped_direction()
 
 
-def _lcm_levels(scheduler: Any, count: int, eta: float) -> NoiseLevels:
+def _lcm_levels(scheduler: Any, count: int) -> NoiseLevels:
     """Latent consistency models (arXiv 2310.04378): the clean latent, and all noise fresh at every step.
 
     Their function of x is c_out x0 + c_skip x. With x = alpha x0 + sigma e that is a step to more of x0, and to a trace
     of e beside the fresh noise.
     """
-    if eta:
-        raise ValueError("LCMScheduler draws all noise anew at every step: leave eta out")
     config = scheduler.config
-    if count > config.original_inference_steps:
-        raise ValueError(
-            f"the queue has {count} levels but LCMScheduler at most {config.original_inference_steps}: use "
-            "frames_per_level, so that num_partitions x window / frames_per_level is what the model was made for "
-            "(4 to 8, say)"
-        )
     scheduler.set_timesteps(count)
     timestep = scheduler.timesteps.flip(0).cpu()
     abar = scheduler.alphas_cumprod.double().cpu()[timestep]
@@ -230,86 +286,81 @@ def _lcm_levels(scheduler: Any, count: int, eta: float) -> NoiseLevels:
 
 
 def _flow_levels(scheduler: Any, count: int) -> NoiseLevels:
-    config = scheduler.config
-    if config.get("invert_sigmas"):
-        raise ValueError("flow matching with invert_sigmas is not supported")
-    if config.get("use_dynamic_shifting"):
-        raise ValueError("dynamic shifting is not supported: set use_dynamic_shifting=False and a fixed shift")
+    """FlowMatchEuler in all its variants."""
     scheduler.set_timesteps(count)
     sigmas = scheduler.sigmas.double().cpu().flip(0)
     timestep = scheduler.timesteps.cpu().flip(0)
     return NoiseLevels.flow(
-        timestep, sigmas[1:], sigmas[:-1], stochastic=bool(config.get("stochastic_sampling", False))
+        timestep, sigmas[1:], sigmas[:-1], stochastic=bool(scheduler.config.get("stochastic_sampling", False))
     )
 
 
-def _is_linear_multistep(scheduler: Any) -> bool:
-    """UniPC and DPM++ in the variants whose step is linear in sample, history and the predicted clean latent."""
-    name, config = type(scheduler).__name__, scheduler.config
-    if config.get("thresholding") or config.get("use_dynamic_shifting"):
-        return False
-    if name.startswith("UniPCMultistep"):
-        return bool(config.predict_x0) and scheduler.solver_p is None
-    learned = str(config.get("variance_type")).startswith("learned")
-    return name.startswith("DPMSolverMultistep") and config.algorithm_type == "dpmsolver++" and not learned
+# ------------------------------------------------------------------ steps that are found, or replaced
 
 
-def _multistep_levels(scheduler: Any, count: int) -> NoiseLevels:
-    """Every frame goes through all levels once, in order, so that its history is that of ordinary sampling."""
-    config = scheduler.config
-    scheduler.set_timesteps(count)
-    timestep, sigmas = scheduler.timesteps.cpu().flip(0), scheduler.sigmas.double().cpu().flip(0)
-    flow = bool(config.get("use_flow_sigmas"))
-    if len(timestep) != count or (not flow and bool((timestep.diff() <= 0).any())):
-        name = type(scheduler).__name__
-        raise ValueError(f"{name} does not give {count} distinct timesteps: choose another number of num_partitions")
-    alphas = 1 - sigmas if flow else (1 + sigmas**2).rsqrt()
-    sigmas, none = (sigmas if flow else sigmas * alphas), torch.zeros(count, dtype=torch.float64)
-    prediction = config.get("prediction_type", "epsilon")
-    matrices = _solver_matrices(scheduler)
-    if not bool(matrices.isfinite().all()):
-        raise ValueError(
-            f'{type(scheduler).__name__} divides by zero in its last step: set final_sigmas_type="sigma_min"'
-        )
-    table = (timestep, alphas[1:], sigmas[1:], alphas[:-1], sigmas[:-1], none, none, prediction)
-    return NoiseLevels(*table, solver=matrices)
+def _probed(scheduler: Any, rule: Rule, count: int, eta: float) -> NoiseLevels:
+    """The step as the scheduler itself takes it.
 
-
-def _solver_matrices(scheduler: Any) -> Tensor:
-    """`NoiseLevels.solver` of a multistep scheduler, found by stepping it with unit vectors.
-
-    Of a frame it remembers: UniPC the corrected sample before the last step, and both the last predicted clean latents,
-    newest first, as many as its order needs.
+    Every frame goes through all levels once, in order, so that its history is that of ordinary sampling.
     """
-    corrects = hasattr(scheduler, "last_sample")
-    estimates = scheduler.config.solver_order - (not corrects)
-    planes = 1 + corrects + estimates
-    sample, *memory, clean = torch.eye(planes + 1, dtype=torch.float64).split(1)
-    scheduler.convert_model_output = lambda model_output, *_args, **_kwargs: model_output
-    scheduler.set_begin_index(0)
-    matrices = []
-    for t in scheduler.timesteps:
-        if estimates:
-            scheduler.model_outputs[-estimates:] = memory[corrects:][::-1]
-        if corrects:
-            scheduler.last_sample = memory[0]
-        rows = [scheduler.step(clean, t, sample, return_dict=False)[0]]
-        rows += [scheduler.last_sample] if corrects else []
-        rows += scheduler.model_outputs[::-1][:estimates]
-        matrices.append(torch.cat(rows))
-    return torch.stack(matrices[::-1])
-
-
-def _as_ddim(scheduler: Any) -> Any:
-    name, config = type(scheduler).__name__, scheduler.config
-    prediction = config.get("prediction_type", "epsilon")
-    if prediction == "flow_prediction" or config.get("use_flow_sigmas"):
-        raise ValueError(
-            f"{name} on a flow model is not supported in this variant: set pipe.scheduler to "
-            f"FlowMatchEulerDiscreteScheduler(shift={config.get('flow_shift', 1.0)})"
+    name, memory = type(scheduler).__name__, rule.memory
+    if rule.lost:
+        return _at_first_order(scheduler, rule, count, eta)
+    if eta and memory:
+        return _at_first_order(
+            scheduler, replace(rule, lost="what it remembers of earlier steps (for eta=0 only)"), count, eta
         )
-    logger.warning("FIFO steps each frame with DDIM on the betas of %s (set pipe.scheduler to DDIM for silence)", name)
-    # These schedulers never clip; DDIM's own default would.
-    ddim = DDIMScheduler.from_config(config, clip_sample=False)
-    ddim.alphas_cumprod = scheduler.alphas_cumprod  # CogVideoX's are shifted
-    return ddim
+    if getattr(scheduler, "solver_p", None) is not None:
+        return _at_first_order(scheduler, replace(rule, lost="what it remembers, and its solver_p"), count, eta)
+    if str(scheduler.config.get("variance_type")).startswith("learned"):
+        scheduler.register_to_config(variance_type=None)  # the family has cut the variance off
+    grid = read_grid(scheduler, rule, count)
+    plain = _plain_levels(scheduler, rule, grid, eta=0.0 if "TCD" in name else eta)
+    if isinstance(scheduler, EulerDiscreteScheduler):
+        return plain  # of first order and deterministic: the table is the step
+    matrices = probe(scheduler, grid, plain.prediction, memory, eta)
+    if not bool(matrices.isfinite().all()):
+        raise ValueError(f'{name} divides by zero in its last step: set final_sigmas_type="sigma_min"')
+    noise = matrices[:, 0, -1].abs()
+    plain = replace(plain, fresh=noise, removed=torch.minimum(noise, plain.target_sigma))
+    if matrices.shape[1] == 1 and bool(((matrices[:, 0] - _as_rows(plain)).abs() < _SAME).all()):
+        return plain
+    return replace(plain, solver=matrices if bool((matrices[..., -1] != 0).any()) else matrices[..., :-1])
+
+
+_SAME = 2e-6
+
+
+def _as_rows(levels: NoiseLevels) -> Tensor:
+    """(L, 3) the weights of the sample, the clean latent and the noise in a step of a table without history."""
+    kept = (levels.target_sigma**2 - levels.removed**2).clamp_min(0).sqrt() / levels.sigma
+    return torch.stack([kept, levels.target_alpha - kept * levels.alpha, levels.fresh], 1)
+
+
+def _at_first_order(scheduler: Any, rule: Rule, count: int, eta: float) -> NoiseLevels:
+    name = type(scheduler).__name__
+    levels = _plain_levels(scheduler, rule, read_grid(scheduler, rule, count), eta)
+    logger.warning(
+        "FIFO steps %s at first order, by %s on its own timesteps and sigmas; lost: %s",
+        name,
+        "Euler's rule" if is_flow(scheduler, rule) else "DDIM's rule",
+        rule.lost,
+    )
+    return levels
+
+
+def _plain_levels(scheduler: Any, rule: Rule, grid: Grid, eta: float) -> NoiseLevels:
+    """The step at first order from each level of a grid to the next, with `eta` of fresh noise."""
+    alpha, sigma, target_alpha, target_sigma = (
+        x.flip(0) for x in (grid.alpha[:-1], grid.sigma[:-1], grid.alpha[1:], grid.sigma[1:])
+    )
+    if not 0 <= eta <= 1:
+        raise ValueError(f"eta must lie between 0 and 1, not {eta}")
+    share = (target_sigma / sigma) ** 2 * (1 - (alpha / target_alpha) ** 2)
+    fresh = eta * share.clamp_min(0).sqrt()
+    prediction = "flow_prediction" if rule.space == "flow" else scheduler.config.get("prediction_type", "epsilon")
+    prediction = {"original_sample": "sample"}.get(prediction, prediction)
+    begins = float(scheduler.init_noise_sigma * grid.scale[0]) if rule.space == "scaled" else 1.0
+    return NoiseLevels(
+        grid.timesteps.flip(0), alpha, sigma, target_alpha, target_sigma, fresh, fresh, prediction, entry=begins
+    )

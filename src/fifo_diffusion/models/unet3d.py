@@ -35,6 +35,7 @@ class UNet3DModel(PipelineModel):
 
     family = "UNet3D"
     denoiser_name = "unet"
+    flow = False
 
     def __init__(self, pipe: Any, *, frames: int = 16, defaults: dict[str, Any] | None = None) -> None:
         self.pipe = pipe

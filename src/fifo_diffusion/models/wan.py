@@ -45,6 +45,7 @@ class WanModel(TransformerModel):
     """
 
     family = "Wan"
+    flow = True
     unguided_first = False
 
     def __init__(self, pipe: Any, *, frames: int | None = None, defaults: dict[str, Any] | None = None) -> None:
