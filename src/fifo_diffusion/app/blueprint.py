@@ -3,8 +3,6 @@
 import os
 import sys
 import warnings
-from importlib import import_module
-from typing import Any
 
 from fifo_diffusion.models.base import VideoModel
 
@@ -31,17 +29,23 @@ def blueprint(name: str) -> VideoModel:
     Raises:
         ValueError, TypeError: as `FIFO.from_pretrained`, for models that cannot be loaded.
     """
+    import torch
+
     from fifo_diffusion.models import registry
+    from fifo_diffusion.models.parts import empty_part
 
     if registry.find_opensora(name) is not None:
         return registry.wrap(registry.load_pipeline(name, empty=True))
     if registry.find_checkpoint(name) is not None:
         return registry.wrap(registry.load_pipeline(name))  # its weights stay in the file until they are used
-    source, _, index = registry.find_pipeline(name)
-    try:
-        modules = _empty_modules(source, index)
-    except (OSError, ValueError) as error:
-        raise ValueError(f"model {name!r} cannot be loaded: {str(error).strip().splitlines()[0]}") from error
+    source, family, index = registry.find_pipeline(name)
+    modules = {}
+    for part, kind in registry.parts_of(source, family, index).items():
+        if issubclass(kind, torch.nn.Module):
+            try:
+                modules[part] = empty_part(kind, registry.part_file(source, part, "config.json").parent)
+            except (OSError, ValueError) as error:
+                raise ValueError(f"model {name!r} cannot be loaded: {str(error).strip().splitlines()[0]}") from error
     return registry.wrap(registry.load_pipeline(name, **modules))
 
 
@@ -51,22 +55,3 @@ def parameters(model: VideoModel) -> int:
 
     parts = getattr(model, "pipe").components.values()  # noqa: B009
     return sum(p.numel() for part in parts if isinstance(part, torch.nn.Module) for p in part.parameters())
-
-
-def _empty_modules(source: str, index: dict[str, Any]) -> dict[str, Any]:
-    """The pipeline's modules on the meta device."""
-    import torch
-
-    modules = {}
-    for part, entry in index.items():
-        library, class_name = entry if isinstance(entry, list | tuple) and len(entry) == 2 else (None, None)
-        known = str(library).split(".")[0] in ("diffusers", "transformers", "fifo_diffusion")
-        kind = getattr(import_module(library), class_name, None) if known else None
-        if not (isinstance(kind, type) and issubclass(kind, torch.nn.Module)):
-            continue
-        with torch.device("meta"):
-            if library == "transformers":
-                modules[part] = kind(kind.config_class.from_pretrained(source, subfolder=part))
-            else:
-                modules[part] = kind.from_config(kind.load_config(source, subfolder=part))
-    return modules

@@ -6,6 +6,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from fifo_diffusion.models.parts import first_line, load_part
+
 EVERY = 8
 
 
@@ -23,10 +25,10 @@ class ClipScore:
         from transformers import CLIPModel, CLIPProcessor
 
         try:
-            self._model = CLIPModel.from_pretrained(folder, local_files_only=True).eval()
+            self._model = load_part(CLIPModel, Path(folder)).eval()
             self._processor: Any = CLIPProcessor.from_pretrained(folder, local_files_only=True)
-        except (OSError, ValueError) as error:
-            reason = " ".join(str(error).split())[:120]
+        except (OSError, ValueError, TypeError, KeyError, RuntimeError) as error:
+            reason = first_line(error)
             raise ValueError(f"--clip-model {folder} holds no CLIP model and processor: {reason}") from error
 
     @torch.no_grad()

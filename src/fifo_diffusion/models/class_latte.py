@@ -20,6 +20,7 @@ from diffusers.video_processor import VideoProcessor
 from torch import Tensor, nn
 
 from fifo_diffusion.models.key_map import assign, refuse, rename
+from fifo_diffusion.models.parts import first_line, load_from
 from fifo_diffusion.models.text_to_video import TextToVideoOutput
 
 AUTOENCODER = "stabilityai/sd-vae-ft-ema"
@@ -274,11 +275,11 @@ def load_class_latte(
         beside = path.parent / "vae"
         source = str(beside) if beside.is_dir() else AUTOENCODER
         try:
-            parts["vae"] = AutoencoderKL.from_pretrained(source, torch_dtype=torch_dtype, **hub or {})
+            parts["vae"] = load_from(AutoencoderKL, source, torch_dtype, hub or {})
         except (OSError, ValueError) as error:
             raise ValueError(
-                f"the autoencoder is not part of Latte's file, and {source} cannot be loaded: where there is a "
-                f"connection run `hf download {AUTOENCODER} --local-dir {beside}`"
+                f"the autoencoder is not part of Latte's file, and {source} cannot be loaded ({first_line(error)}): "
+                f"where there is a connection run `hf download {AUTOENCODER} --local-dir {beside}`"
             ) from error
     scheduler = parts.get("scheduler") or DDPMScheduler(clip_sample=False, timestep_spacing="trailing")
     return ClassLattePipeline(parts["vae"], transformer, scheduler)

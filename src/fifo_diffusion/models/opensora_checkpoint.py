@@ -9,7 +9,6 @@ A version is named by its folder: ``LanguageBind/Open-Sora-Plan-v1.1.0/65x512x51
 """
 
 import inspect
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ from accelerate import init_empty_weights
 from torch import nn
 
 from fifo_diffusion.models.key_map import assign, rename
+from fifo_diffusion.models.parts import empty_part, first_line, load_from, read_json
 from fifo_diffusion.models.videocrafter_checkpoint import read_weights
 
 VERSION = re.compile(r"\d+x\d+x\d+")
@@ -148,7 +148,7 @@ def _load_part(
     what = f"Open-Sora Plan {'autoencoder' if folder == 'vae' else 'transformer'}"
     try:
         path = published.file(folder, CONFIG, hub)
-        config = json.loads(path.read_text())
+        config = read_json(path)
         weights = None if empty else published.file(folder, WEIGHTS, hub)
     except (OSError, ValueError) as error:
         where = f"{published.folder}" if published.folder else f"{published.repository} on the hub"
@@ -198,16 +198,18 @@ def _load_text(
     hub = {name: value for name, value in hub.items() if name != "revision"}  # that of another repository
     source = str(given) if given else str(beside) if beside is not None and beside.is_dir() else TEXT_ENCODER
     try:
-        tokenizer = AutoTokenizer.from_pretrained(source, **hub)
+        if Path(source).is_dir():
+            empty_part(T5EncoderModel, Path(source))  # finds what is wrong with its configuration
+        tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False, **hub)
         config = T5Config.from_pretrained(source, **hub)
         if config.d_model != width:
             raise ValueError(f"its embeddings have {config.d_model} channels, the transformer wants {width}")
         if empty:
             with torch.device("meta"):
                 return tokenizer, T5EncoderModel(config)
-        return tokenizer, T5EncoderModel.from_pretrained(source, torch_dtype=dtype, **hub).eval()
+        return tokenizer, load_from(T5EncoderModel, source, dtype, hub).eval()
     except (OSError, ValueError, ImportError) as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
+        reason = first_line(error)
         target = f" --local-dir {beside}" if beside else ""
         raise ValueError(
             f"the text encoder is not part of Open-Sora Plan's files, and {source} cannot be loaded ({reason}): where "

@@ -1,6 +1,6 @@
 """Which pipeline class belongs to which base-model family, and how to load one by name."""
 
-import pickle
+import inspect
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -14,9 +14,12 @@ from fifo_diffusion.models.animatediff import AnimateDiffModel, AnimateDiffXLMod
 from fifo_diffusion.models.base import VideoModel
 from fifo_diffusion.models.class_latte import ClassLattePipeline, is_class_latte, load_class_latte
 from fifo_diffusion.models.class_latte_model import ClassLatteModel
+from fifo_diffusion.models.folders import INDEX, OPTIONS, Kinds, check_index, load_folder, part_kinds, place_of
 from fifo_diffusion.models.latte import LatteModel
 from fifo_diffusion.models.opensora import OpenSoraPlanModel
 from fifo_diffusion.models.opensora_checkpoint import find_opensora, load_opensora
+from fifo_diffusion.models.parts import FolderError, read_json
+from fifo_diffusion.models.sources import EMBEDDED, HUB, fetch, find_checkpoint, hub_arguments, not_on_hub
 from fifo_diffusion.models.text_to_video import TextToVideoPipeline, VideoCrafterPipeline
 from fifo_diffusion.models.unet3d import UNet3DModel
 from fifo_diffusion.models.videocrafter import VideoCrafterModel
@@ -34,7 +37,8 @@ class Family:
         pipelines: names of the pipeline classes that it wraps.
         model: `model(pipe, frames=..., defaults=...)` makes the `VideoModel`; leaves out what the checkpoint table
             does not say.
-        loader: class used in place of the named one by `from_pretrained`, where diffusers' own is deprecated.
+        loader: class used in place of the named one by `from_pretrained`, where diffusers has none or its own is
+            deprecated; or a function without arguments that imports it.
         verified: how support was checked.
         half: the half precision that it is made for.
         wide: parts that stay in float32 beside it.
@@ -63,16 +67,12 @@ _WAN = {"guidance_scale": 5.0, "height": 480, "width": 832, "fps": 16}
 _540P = {"guidance_scale": 6.0, "height": 544, "width": 960, "fps": 24}
 
 
-CHECKPOINT_FILE = "model.ckpt"  # as VideoCrafter's repositories on the hub call it
-
 _TOYBOX = Checkpoint(
     toybox.NUM_FRAMES, {"guidance_scale": toybox.GUIDANCE_SCALE, "fps": toybox.FPS}, "its videos seen by us"
 )
-# The embedded models: one folder, in which the U-Net is there twice, as a variant in diffusers' sense.
-_EMBEDDED: dict[str, dict[str, str]] = {"toybox": {}, "toybox-diagonal": {"variant": "diagonal"}}
 
 CHECKPOINTS = {
-    **dict.fromkeys(_EMBEDDED, _TOYBOX),
+    **dict.fromkeys(EMBEDDED, _TOYBOX),
     "cerspense/zeroscope_v2_576w": Checkpoint(24, {"height": 320, "width": 576, "fps": 8}),
     "damo-vilab/text-to-video-ms-1.7b": Checkpoint(16, {"fps": 8}),
     "ali-vilab/text-to-video-ms-1.7b": Checkpoint(16, {"fps": 8}),
@@ -101,14 +101,11 @@ def _unet3d(pipe: Any, **known: Any) -> VideoModel:
     return (VideoCrafterModel if videocrafter else UNet3DModel)(pipe, **known)
 
 
-class _OpenSoraPlanLoader:
+def _opensora_pipeline() -> type:
     """Our pipeline class, imported when it is wanted: it stands on parts of diffusers that few models need."""
+    from fifo_diffusion.models.opensora_pipeline import OpenSoraPlanPipeline
 
-    @staticmethod
-    def from_pretrained(*args: Any, **kwargs: Any) -> Any:
-        from fifo_diffusion.models.opensora_pipeline import OpenSoraPlanPipeline
-
-        return OpenSoraPlanPipeline.from_pretrained(*args, **kwargs)
+    return OpenSoraPlanPipeline
 
 
 _FAMILIES: list[Family] = [
@@ -158,7 +155,7 @@ _FAMILIES: list[Family] = [
         "Open-Sora Plan v1.1.0 (folders as published)",
         ("OpenSoraPlanPipeline",),
         OpenSoraPlanModel,
-        _OpenSoraPlanLoader,
+        _opensora_pipeline,
         verified="contract tests on random weights, recorded numbers; quality not seen by us",
     ),
     Family(
@@ -213,65 +210,43 @@ def find_pipeline(name: str | Path, **kwargs: Any) -> tuple[str, Family, dict[st
         **kwargs: as for `load_pipeline`; those that concern the hub are used.
 
     Raises:
-        ValueError: no such model, a folder that is no pipeline, or a file (see `find_checkpoint`).
+        ValueError: no such model, a folder that is no pipeline, is damaged or would run code, or a file (see
+            `find_checkpoint`).
         TypeError: a pipeline class that is not supported.
     """
-    from diffusers import DiffusionPipeline
-
-    path = PIPELINE_FOLDER if str(name) in _EMBEDDED else Path(name)
+    path = PIPELINE_FOLDER if str(name) in EMBEDDED else Path(name)
     if path.is_file():
         raise ValueError(f"{name} is a file, not a diffusers folder")
-    if path.is_dir() and not (path / "model_index.json").is_file():
-        raise ValueError(f"{name} is no diffusers pipeline: the folder has no model_index.json")
+    if path.is_dir() and not (path / INDEX).is_file():
+        raise ValueError(f"{name} is no diffusers pipeline: the folder has no {INDEX}")
     if not path.exists() and (path.is_absolute() or str(name).startswith(".") or str(name).count("/") != 1):
         raise ValueError(f"unknown model {str(name)!r}: give 'toybox', a folder, or a hub id such as owner/name")
     try:
-        index = DiffusionPipeline.load_config(str(path), **_hub_arguments(kwargs))
+        place = path / INDEX if path.exists() else fetch(str(name), INDEX, kwargs)
     except (OSError, ValueError) as error:
-        reason = str(error) if path.exists() else "it is no folder here, and the Hugging Face hub did not give it"
-        raise _not_loaded(name, reason) from error
-    class_name = index["_class_name"]
-    class_name = class_name if isinstance(class_name, str) else class_name[-1]
-    family = _family_of([class_name])
-    if family is None:
-        raise TypeError(_unsupported(class_name))
+        raise not_on_hub(name) from error
+    family, index = _read_index(place)
     return str(path), family, index
 
 
-def find_checkpoint(name: str | Path, **kwargs: Any) -> Path | None:
-    """The original checkpoint file that a name means: a file, or `model.ckpt` in a folder or hub repository that is no
-    diffusers pipeline. None where it means none.
-
-    Args:
-        name, **kwargs: as in `find_pipeline`. A checkpoint on the hub is fetched.
+def part_file(source: str, part: str, file: str) -> Path:
+    """A small file of a part, fetched from the hub where `find_pipeline` found the model there.
 
     Raises:
-        ValueError: the name of a checkpoint file that is not there.
+        OSError, ValueError: it is not there.
     """
-    from huggingface_hub import hf_hub_download
-    from huggingface_hub.errors import EntryNotFoundError
+    if Path(source).is_dir():
+        return place_of(Path(source), part) / file
+    return fetch(source, f"{part}/{file}", {})
 
-    path = Path(name)
-    if path.is_file():
-        return path
-    if path.suffix in (".ckpt", ".pt", ".safetensors") and not path.exists():
-        raise ValueError(f"there is no file {name}")
-    if path.is_dir() and str(name) not in _EMBEDDED:
-        there = not (path / "model_index.json").exists() and (path / CHECKPOINT_FILE).is_file()
-        return path / CHECKPOINT_FILE if there else None
-    if path.is_absolute() or str(name).startswith(".") or str(name).count("/") != 1:
-        return None
-    hub = {k: v for k, v in _hub_arguments(kwargs).items() if k != "proxies"}
-    try:
-        hf_hub_download(str(name), "model_index.json", **hub)
-    except EntryNotFoundError:
-        try:
-            return Path(hf_hub_download(str(name), CHECKPOINT_FILE, **hub))
-        except (EntryNotFoundError, OSError, ValueError):
-            return None
-    except (OSError, ValueError):  # no connection, no such repository: find_pipeline says so
-        pass
-    return None
+
+def parts_of(source: str, family: Family, index: dict[str, Any]) -> Kinds:
+    """The classes of a pipeline's parts, as `find_pipeline` found it.
+
+    Raises:
+        ValueError: a class that would run code of the folder.
+    """
+    return part_kinds(index, Path(source) / INDEX, _pipeline_class(family, index), _package(family))
 
 
 def half_precision(name: str | Path, **kwargs: Any) -> str:
@@ -289,12 +264,10 @@ def load_pipeline(name: str | Path, **kwargs: Any) -> Any:
     Raises:
         ValueError, TypeError: as `find_pipeline`, `load_checkpoint` or `load_opensora`; or its parts cannot be loaded.
     """
-    from diffusers import DiffusionPipeline
-
     published = find_opensora(name)
     checkpoint = None if published else find_checkpoint(name, **kwargs)
     if published is not None or checkpoint is not None:
-        hub, torch_dtype = _hub_arguments(kwargs), kwargs.pop("dtype", kwargs.pop("torch_dtype", None))
+        hub, torch_dtype = hub_arguments(kwargs), kwargs.pop("dtype", kwargs.pop("torch_dtype", None))
         others = {k: v for k, v in kwargs.items() if k not in hub and k != "torch_dtype"}
         others |= {"torch_dtype": torch_dtype, "hub": hub}
         if published is not None:
@@ -302,20 +275,65 @@ def load_pipeline(name: str | Path, **kwargs: Any) -> Any:
         if checkpoint.suffix in (".pt", ".pth", ".safetensors") and is_class_latte(tensors := read_weights(checkpoint)):
             return load_class_latte(checkpoint, tensors, **others)
         return load_checkpoint(checkpoint, **others)
-    source, family, _ = find_pipeline(name, **kwargs)
+    source, family, index = find_pipeline(name, **kwargs)
+    pipeline = _pipeline_class(family, index)
+    kwargs = EMBEDDED.get(str(name), {}) | kwargs
+    dtype = kwargs.pop("torch_dtype", None)
+    dtype = kwargs.pop("dtype", dtype)
+    given = {k: v for k, v in kwargs.items() if k in inspect.signature(pipeline.__init__).parameters}
+    options = {k: v for k, v in kwargs.items() if k in OPTIONS}
+    for argument in sorted(kwargs.keys() - given.keys() - options.keys() - set(HUB)):
+        raise TypeError(
+            f"a model is not loaded with an argument {argument!r}"
+            + (": none of its code is run" if argument in ("custom_pipeline", "trust_remote_code") else "")
+            + "; load the pipeline yourself and give it to FIFO(pipe)"
+        )
+    folder = Path(source)
+    if not folder.is_dir():
+        try:
+            folder = Path(pipeline.download(source, **kwargs))
+        except (OSError, ValueError) as error:
+            raise not_on_hub(name) from error
+        family, index = _read_index(folder / INDEX)
+    if family.wide and isinstance(dtype, torch.dtype):
+        dtype = {"default": dtype} | dict.fromkeys(family.wide, torch.float32)
     try:
         with warnings.catch_warnings():
             # diffusers renames the argument to `dtype`; the old name is the one that all supported versions know.
             warnings.filterwarnings("ignore", message=".*torch_dtype.*", category=FutureWarning)
-            kwargs = _EMBEDDED.get(str(name), {}) | kwargs
-            given = "dtype" if "dtype" in kwargs else "torch_dtype"
-            if family.wide and isinstance(kwargs.get(given), torch.dtype):
-                kwargs[given] = {"default": kwargs[given]} | dict.fromkeys(family.wide, torch.float32)
-            return (family.loader or DiffusionPipeline).from_pretrained(source, **kwargs)
-    except pickle.UnpicklingError as error:
-        raise _not_loaded(name, "its pickled weights are damaged, or want to run code, which is refused") from error
-    except (OSError, ValueError, KeyError) as error:
-        raise _not_loaded(name, str(error)) from error
+            pipe = load_folder(folder, pipeline, index, _package(family), dtype=dtype, given=given, **options)
+    except FolderError as error:
+        raise ValueError(f"model {str(name)!r} cannot be loaded: {error}") from error
+    pipe.register_to_config(_name_or_path=source)
+    return pipe
+
+
+def _read_index(path: Path) -> tuple[Family, dict[str, Any]]:
+    """The family and the content of a `model_index.json`, none of whose classes is code of the folder."""
+    try:
+        index = read_json(path)
+        class_name = check_index(index, path)
+        family = _family_of([class_name])
+        if family is None:
+            raise TypeError(_unsupported(class_name))
+        part_kinds(index, path, _pipeline_class(family, index), _package(family))
+    except OSError as error:
+        raise ValueError(f"cannot read {path}: {error.strerror or error}") from error
+    return family, index
+
+
+def _pipeline_class(family: Family, index: dict[str, Any]) -> Any:
+    import diffusers
+
+    if family.loader is None:
+        if not hasattr(diffusers, index["_class_name"]):
+            raise TypeError(f"diffusers {diffusers.__version__} has no {index['_class_name']}: install a newer one")
+        return getattr(diffusers, index["_class_name"])
+    return family.loader if isinstance(family.loader, type) else family.loader()
+
+
+def _package(family: Family) -> str:
+    return family.model.__module__.partition(".")[0]
 
 
 def _family_of(class_names: list[str]) -> Family | None:
@@ -337,14 +355,3 @@ def _unsupported(class_name: str) -> str:
         f"{class_name} is not a supported pipeline; supported: {', '.join(supported_pipelines())} "
         "(add one with fifo_diffusion.register_family, see docs/adding-a-model.md)"
     )
-
-
-def _hub_arguments(kwargs: dict[str, Any]) -> dict[str, Any]:
-    names = ("cache_dir", "force_download", "local_files_only", "proxies", "revision", "subfolder", "token")
-    return {k: v for k, v in kwargs.items() if k in names}
-
-
-def _not_loaded(name: str | Path, reason: str) -> ValueError:
-    reason = (reason.strip().splitlines() or ["no reason given"])[0]
-    hint = "check the spelling, your connection and, for private models, `hf auth login`"
-    return ValueError(f"model {str(name)!r} cannot be loaded: {reason} ({hint})")

@@ -1,0 +1,277 @@
+"""One part of a pipeline (a network, a tokenizer, a scheduler) from its folder: whole, or an error that names the file
+and what is wrong with it."""
+
+import json
+import math
+import re
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import nn
+
+from fifo_diffusion.models.key_map import refuse
+
+LARGEST_CONFIG = 4 * 2**20  # bytes
+LARGEST_NUMBER = 10**8  # in a configuration of a network: far beyond any width or vocabulary
+LARGEST_COUNT = 1000  # of layers, and of entries in a list
+POINTER = b"version https://git-lfs"
+
+
+class FolderError(ValueError):
+    """A model folder that is damaged, or that would run code. One line that names the file."""
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The object in a small JSON file.
+
+    Raises:
+        FolderError: there is none.
+        OSError: the file cannot be read.
+    """
+    size = path.stat().st_size
+    if size > LARGEST_CONFIG:
+        raise FolderError(f"{path} has {size / 2**20:.0f} MB, which is no configuration")
+    text = path.read_bytes()
+    if text.startswith(POINTER):
+        raise FolderError(_pointer(path))
+    try:
+        values = json.loads(text)
+    except RecursionError as error:
+        raise FolderError(f"{path} is no configuration: it is nested too deeply") from error
+    except ValueError as error:
+        raise FolderError(f"{path} is damaged: no JSON ({first_line(error)})") from error
+    if not isinstance(values, dict):
+        raise FolderError(f"{path} must hold an object, not {json.dumps(values)[:40]}")
+    return values
+
+
+def check_config(values: Any, path: Path, key: str = "") -> None:
+    """Refuse numbers that no network has, and names of code.
+
+    Raises:
+        FolderError: there is one.
+    """
+    if isinstance(values, dict):
+        if "auto_map" in values:
+            raise FolderError(f"{path} names code of its own (auto_map), which is refused")
+        for name, value in values.items():
+            check_config(value, path, name)
+    elif isinstance(values, list):
+        if len(values) > LARGEST_COUNT and not all(isinstance(value, str) for value in values):
+            raise FolderError(f"{path}: {key[:40]} has {len(values)} entries")
+        for value in values:
+            check_config(value, path, key)
+    elif isinstance(values, str):
+        if key.endswith("attn_implementation") and "/" in values:
+            raise FolderError(f"{path} names code of its own ({key} {values[:40]}), which is refused")
+    elif isinstance(values, int | float) and not isinstance(values, bool):
+        large = LARGEST_COUNT if re.search(r"layers|blocks|depth", key) else LARGEST_NUMBER
+        if math.isnan(values) or (isinstance(values, int) and abs(values) > large):
+            raise FolderError(f"{path}: {key[:40]} is {str(values)[:20]}, which no model has")
+
+
+def empty_part(kind: type, place: Path) -> nn.Module:
+    """A module with shapes and no contents, as its configuration says.
+
+    Raises:
+        FolderError: the configuration is missing, damaged, or makes no such module.
+    """
+    path = place / "config.json"
+    try:
+        check_config(read_json(path), path)
+        with torch.device("meta"):
+            if kind.__module__.partition(".")[0] == "transformers":
+                return kind(kind.config_class.from_pretrained(str(place)))
+            return kind.from_config(kind.load_config(str(place)))
+    except FolderError:
+        raise
+    except FileNotFoundError as error:
+        raise FolderError(f"there is no file {path}: the model is not whole") from error
+    except Exception as error:  # whatever its numbers lead to
+        raise FolderError(f"{path} makes no {kind.__name__}: {first_line(error)}") from error
+
+
+def load_part(
+    kind: type, place: Path, dtype: torch.dtype | None = None, variant: str | None = None, **options: Any
+) -> Any:
+    """A part, whole.
+
+    Args:
+        kind: its class; see `part_kinds`.
+        place: its folder.
+        dtype: of a module's weights; None: as the library chooses.
+        variant: of the weight files, where the part has any of that name.
+        **options: for the `from_pretrained` of a module.
+
+    Raises:
+        FolderError: something of it is missing, damaged or does not fit; it would run code.
+    """
+    if not issubclass(kind, nn.Module):
+        return _load_small(kind, place)
+    variant = variant if variant and any(place.glob(f"*.{variant}*")) else None
+    empty = empty_part(kind, place)
+    size = _check_weight_files(place)
+    count = sum(p.numel() for p in empty.parameters())
+    if count > max(LARGEST_NUMBER, 100 * size):  # else the names of what is missing tell more
+        raise FolderError(
+            f"{place / 'config.json'} asks for {count:,} numbers, and the weights beside it have {size:,} bytes: they "
+            "do not belong together"
+        )
+    del empty
+    return _read(kind, str(place), dtype, options | ({"variant": variant} if variant else {}))
+
+
+def load_from(kind: type, source: str, dtype: torch.dtype | None, hub: Mapping[str, Any]) -> Any:
+    """A network that may lie on the hub.
+
+    Args:
+        kind, dtype: as in `load_part`.
+        source: a folder or a hub id.
+        hub: arguments for the hub.
+
+    Raises:
+        FolderError: as `load_part`, or the hub does not give it.
+    """
+    if Path(source).is_dir():
+        return load_part(kind, Path(source), dtype)
+    return _read(kind, source, dtype, dict(hub))
+
+
+def first_line(error: BaseException) -> str:
+    """What an error says, in one line."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".:")
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether memory ran out, which is not the folder's fault."""
+    words = ("out of memory", "not enough memory", "can't allocate memory")
+    return isinstance(error, MemoryError) or any(word in str(error).lower() for word in words)
+
+
+# -- inside ------------------------------------------------------------------------------------------------------------
+
+
+def _load_small(kind: type, place: Path) -> Any:
+    """A tokenizer, a scheduler or the like."""
+    for path in sorted(place.glob("*.json")):
+        if path.name in ("scheduler_config.json", "tokenizer_config.json", "preprocessor_config.json"):
+            values = read_json(path)
+            if path.name != "tokenizer_config.json":  # which may say that a text is as long as it likes
+                check_config(values, path)
+            elif "auto_map" in values:
+                raise FolderError(f"{path} names code of its own (auto_map), which is refused")
+        elif _is_pointer(path):
+            raise FolderError(_pointer(path))
+    try:
+        return kind.from_pretrained(str(place))
+    except Exception as error:
+        if out_of_memory(error):
+            raise
+        raise FolderError(f"{place} makes no {kind.__name__}: {first_line(error)}") from error
+
+
+def _check_weight_files(place: Path) -> int:
+    """Bytes of the weights of a part.
+
+    Raises:
+        FolderError: there are none, or one is missing, empty, cut off, or only points to the real one.
+    """
+    files = [path for path in sorted(place.iterdir()) if path.suffix in (".safetensors", ".bin", ".pt", ".pth")]
+    for index in place.glob("*.index*.json"):
+        shards = read_json(index).get("weight_map")
+        if not isinstance(shards, dict):
+            raise FolderError(f"{index} is damaged: it has no weight_map")
+        for shard in sorted({str(name) for name in shards.values()}):
+            if Path(shard).name != shard:
+                raise FolderError(f"{index} names a file elsewhere: {shard[:60]}")
+            if not (place / shard).is_file():
+                raise FolderError(f"{place / shard} is missing: the model is not whole")
+    if not files:
+        raise FolderError(f"{place} has no weights (*.safetensors): the model is not whole")
+    for path in files:
+        if _is_pointer(path):
+            raise FolderError(_pointer(path))
+        if path.stat().st_size == 0:
+            raise FolderError(f"{path} is empty: download it again")
+        if path.suffix == ".safetensors":
+            try:
+                with safe_open(path, "pt"):
+                    pass
+            except (SafetensorError, OSError) as error:
+                raise FolderError(f"{path} is damaged ({first_line(error)}): download it again") from error
+        elif _begins(path, b"PK") and not zipfile.is_zipfile(path):
+            raise FolderError(f"{path} is cut off: download it again")
+    return sum(path.stat().st_size for path in files)
+
+
+def _read(kind: type, source: str, dtype: torch.dtype | None, options: dict[str, Any]) -> Any:
+    if kind.__module__.partition(".")[0] == "transformers":
+        options = {k: v for k, v in options.items() if k not in ("low_cpu_mem_usage", "disable_mmap")}
+        options |= {_transformers_dtype(): dtype, "ignore_mismatched_sizes": True}
+    else:
+        options["torch_dtype"] = dtype
+    try:
+        module, found = kind.from_pretrained(source, output_loading_info=True, **options)
+    except Exception as error:
+        if out_of_memory(error):
+            raise
+        raise FolderError(f"{source}: {_reason(error, kind)}") from error
+    _check_loaded(source, found)
+    return module
+
+
+def _check_loaded(place: str, found: Mapping[str, Any]) -> None:
+    """Refuse weights that did not all come."""
+    if found.get("mismatched_keys"):
+        names = [
+            f"{name} {tuple(there)} instead of {tuple(wanted)}"
+            for name, there, wanted in (tuple(one)[:3] for one in found["mismatched_keys"])
+        ]
+        _refuse(place, "misshapen", names)
+    _refuse(place, "missing", found.get("missing_keys") or ())
+    if errors := found.get("error_msgs"):
+        raise FolderError(f"{place}: {str(next(iter(errors))).strip().splitlines()[0]}")
+
+
+def _refuse(place: str, kind: str, names: Any) -> None:
+    try:
+        refuse(place, kind, names)
+    except ValueError as error:
+        raise FolderError(f"{error}: its weights are not those of its config.json, or not whole") from None
+
+
+def _reason(error: Exception, kind: type) -> str:
+    import pickle
+
+    if isinstance(error, pickle.UnpicklingError) or "weights_only" in str(error):
+        return "its pickled weights are damaged, or want to run code, which is refused"
+    text = first_line(error)
+    shapes = re.search(r"([\w.]+) expected shape .*?(\[[\d, ]*\]).*?got .*?(\[[\d, ]*\])", text)
+    if shapes:
+        name, wanted, there = shapes.groups()
+        return f"1 misshapen tensor(s): {name} {there} instead of {wanted}"
+    return f"no {kind.__name__} ({text})"
+
+
+def _is_pointer(path: Path) -> bool:
+    return path.stat().st_size < 1024 and _begins(path, POINTER)
+
+
+def _begins(path: Path, start: bytes) -> bool:
+    with open(path, "rb") as file:
+        return file.read(len(start)) == start
+
+
+def _pointer(path: Path) -> str:
+    return f"{path} only points to the file: fetch it with `git lfs pull`"
+
+
+def _transformers_dtype() -> str:
+    import transformers
+
+    version = tuple(map(int, re.findall(r"\d+", transformers.__version__)[:2]))
+    return "dtype" if version >= (4, 56) else "torch_dtype"
