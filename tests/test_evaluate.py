@@ -13,7 +13,7 @@ import pytest
 import torch
 
 import tiny
-from fifo_diffusion.app import evaluate, evaluate_distances, evaluate_worker
+from fifo_diffusion.app import evaluate, evaluate_distances, evaluate_worker, locks
 from fifo_diffusion.app.errors import CliError
 from fifo_diffusion.app.evaluate_config import Config, ablation_rows, default_prompts, default_rows
 from fifo_diffusion.app.evaluate_tasks import base_folders
@@ -412,12 +412,78 @@ def test_what_was_typed_wrongly(options, words, tmp_path, monkeypatch, capsys):
         ({"tables": ["best"]}, "'best'"),
         ({"colour": 1}, "'colour' is not known"),
         ({"prompts": []}, "prompts is missing"),
+        ({"rows": {"../../evil": FIFO_ROW}}, "the row '../../evil' needs another name"),
+        ({"rows": {"/tmp/x": FIFO_ROW}}, "needs another name"),
+        ({"rows": {"..": FIFO_ROW}}, "needs another name"),
+        ({"rows": {"a\nb": FIFO_ROW}}, "needs another name"),
+        ({"rows": {"base": FIFO_ROW}}, "needs another name"),
+        ({"rows": {"a": FIFO_ROW, "A": FIFO_ROW}}, "the rows a and A would have the same files"),
+        ({"rows": [FIFO_ROW]}, "rows must be an object"),
+        ({"rows": {"a": {"method": "best"}}}, "method 'best': one of fifo, "),
+        ({"rows": {"a": FIFO_ROW | {"eta": float("nan")}}}, "has eta nan"),
+        ({"rows": {"a": FIFO_ROW | {"num_frames": "x"}}}, "has num_frames 'x'"),
+        ({"rows": {"a": FIFO_ROW | {"seed": 3}}}, "has seed 3: it must be left out"),
+        ({"rows": {"a": FIFO_ROW | {"tables": 5}}}, "has tables 5"),
+        ({"tables": 5}, "tables must be a list"),
+        ({"prompts": 5}, "prompts must be a list of texts, not 5"),
+        ({"prompts": ["a", 5]}, "prompts must be a list of texts"),
+        ({"prompts": ["\ud800"]}, "prompts must be a list of texts"),
+        ({"num_frames": "x"}, "num_frames must be a whole number"),
+        ({"num_frames": True}, "num_frames must be a whole number"),
+        ({"num_frames": 10**12}, "num_frames must be a whole number from 1 to 10000000"),
+        ({"num_frames": 12.5}, "num_frames must be a whole number"),
+        ({"cost_frames": 5}, "cost_frames must be a list"),
+        ({"partitions": ["x"]}, "partitions must be a list"),
+        ({"seed": -1}, "seed must be a whole number"),
+        ({"dtype": "__class__"}, "dtype must be one of float32"),
+        ({"dtype": "nothing"}, "dtype must be one of float32"),
+        ({"device": 5}, "device must be a text"),
+        ({"features": ["a"]}, "features must be a text"),
+        ({"model": 5}, "model must be a text"),
+        ({"model": "toybx"}, "unknown model 'toybx'"),
+        ({"versions": [1]}, "versions must be an object"),
     ],
 )
 def test_a_configuration_with_mistakes(evaluated, changes, words):
+    """Told in one line before anything is computed; there is no folder that would be in the way of the right one."""
     code, report, told = evaluated(**changes)
     assert (code, report) == (2, None)
     assert words in told
+    assert len(told.splitlines()) == 1
+    assert not evaluated.folder.exists()
+
+
+@pytest.mark.parametrize("text", ["[" * 100_000, "null", "[1]", "{", b"\xff\xfe{", '{"model": ' + "9" * 5000])
+def test_a_configuration_that_is_none(text, tmp_path, capsys):
+    file = tmp_path / "given.json"
+    file.write_bytes(text if isinstance(text, bytes) else text.encode())
+    assert main(["evaluate", "--config", str(file), "-o", str(tmp_path / "report")]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert str(file) in line
+    assert not (tmp_path / "report").exists()
+
+
+def test_half_written_parts_are_made_again(evaluated):
+    """As after a power cut, or a kill by an earlier version: named, and nothing of the report is lost."""
+    rows = {"fifo": FIFO_ROW}
+    _, whole, _ = evaluated(rows=rows)
+    parts = evaluated.folder / "parts"
+    for path in parts.iterdir():
+        path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    code, report, told = evaluated(rows=rows)
+    assert f"{parts / 'videos-fifo.json'} is damaged: it is made again" in told
+    assert "unexpected" not in told
+    assert report["results"]["quality"] == whole["results"]["quality"]
+    assert all(json.loads(path.read_text()) for path in parts.glob("*.json"))
+    assert code == 1  # too few clips for a distance, as before
+
+
+def test_a_second_evaluation_in_one_folder_is_refused(evaluated):
+    with locks.locked(evaluated.folder):
+        code, report, told = evaluated()
+    assert (code, report) == (1, None)
+    assert "is at work on" in told
+    assert not evaluated.folder.exists()
 
 
 def test_another_evaluation_in_the_folder_is_refused(evaluated):
@@ -456,6 +522,35 @@ def test_a_task_in_a_process_of_its_own(model, tmp_path):
     found = evaluate_worker.run_task(task | {"num_frames": 3, "seed": 0}, tmp_path / "a.json")
     assert found["num_frames"] == 3
     assert found["host_mb_peak"] > found["host_mb_loaded"] > 100
+
+
+def test_a_worker_ends_with_the_process_that_waits_for_it(model, tmp_path):
+    """Killed by a signal that nobody can catch, it leaves nobody behind who goes on computing."""
+    row = {"method": "fifo", "num_partitions": 1, "window": 4}
+    video = {"folder": str(tmp_path / "video"), "prompt": "a cat", "num_frames": 100_000, "seed": 0}
+    task = {"kind": "videos", "model": model, "device": "cpu", "dtype": None, "row": row, "videos": [video]}
+    code = (
+        "import pathlib, sys; from fifo_diffusion.app import evaluate_worker as w; "
+        f"w.run_task({task!r}, pathlib.Path({str(tmp_path / 'a.json')!r}))"
+    )
+    waiting = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.DEVNULL)
+    partial = tmp_path / "video.partial"
+
+    def frames():
+        return len(list(partial.glob("*.png")))
+
+    try:
+        deadline = time.monotonic() + 100
+        while frames() < 3 and time.monotonic() < deadline:
+            time.sleep(0.1)
+        assert frames() >= 3
+    finally:
+        waiting.kill()
+        waiting.wait()
+    time.sleep(1)
+    before = frames()
+    time.sleep(1)
+    assert frames() == before
 
 
 @pytest.mark.parametrize(

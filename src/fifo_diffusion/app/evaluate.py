@@ -8,11 +8,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fifo_diffusion.app.errors import CliError, one_line, usage
+from fifo_diffusion.app.errors import CliError, checking, one_line, usage
 from fifo_diffusion.app.evaluate_config import TABLES, Config, default_prompts, default_rows
 from fifo_diffusion.app.evaluate_tasks import Task, tasks, video_folders
 from fifo_diffusion.app.evaluate_worker import run_task, stop_tasks
 from fifo_diffusion.app.interrupts import Interrupts, Stopped
+from fifo_diffusion.app.locks import locked
 from fifo_diffusion.app.progress import duration, say
 
 if TYPE_CHECKING:
@@ -61,7 +62,13 @@ def run(options: dict[str, Any]) -> int:
     folder = Path(options["output"])
     config = _config(options)
     quiet = bool(options.get("quiet"))
+    _check_model(config)
     results = Results(config, folder)
+    with locked(folder):
+        return _run_in(folder, results, options, quiet)
+
+
+def _run_in(folder: Path, results: Results, options: dict[str, Any], quiet: bool) -> int:
     _open_folder(results)
     with Interrupts() as interrupts:
         try:
@@ -104,10 +111,14 @@ def _do_all(results: Results, jobs: int, quiet: bool, debug: bool) -> None:
 
 
 def _do(results: Results, task: Task, title: str, quiet: bool, debug: bool) -> None:
+    from fifo_diffusion.evaluation.whole_files import load_object, write_text
+
     part = results.part(task.name)
-    if part.exists():
-        results.found[task.name] = json.loads(part.read_text())
+    if (known := load_object(part)) is not None:
+        results.found[task.name] = known
         return
+    if part.exists():
+        say(f"{part} is damaged: it is made again", quiet=quiet)
     say(title, quiet=quiet)
     began = time.monotonic()
     found = run_task(task.payload | {"debug": debug}, part)
@@ -117,7 +128,7 @@ def _do(results: Results, task: Task, title: str, quiet: bool, debug: bool) -> N
     elif found["out_of_memory"]:
         say(f"  {found['error']}", quiet=quiet)
         results.found[task.name] = found
-        part.write_text(json.dumps(found) + "\n")
+        write_text(part, json.dumps(found) + "\n")
     else:
         results.errors.append(one_line(f"{task.title}: {found['error']}"))
 
@@ -184,6 +195,19 @@ def _numbers(name: str, text: str) -> tuple[int, ...]:
     if not words or not all(word.isdigit() and int(word) for word in words):
         raise usage(f"--{name.replace('_', '-')} must be whole numbers with commas between, 128,256,512, not {text}")
     return tuple(map(int, words))
+
+
+def _check_model(config: Config) -> None:
+    """Find the model before there is a folder that would be of a model that is none.
+
+    Raises:
+        CliError: there is no such model, or none whose parts fit.
+    """
+    from fifo_diffusion.app.blueprint import blueprint, quiet_libraries
+
+    quiet_libraries()
+    with checking():
+        blueprint(config.model).close()
 
 
 def _open_folder(results: Results) -> None:

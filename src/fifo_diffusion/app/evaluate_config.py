@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-from fifo_diffusion.app.errors import CliError, usage
+from fifo_diffusion.app.errors import CliError, one_line, usage
 
 TABLES = ("cost", "relative-mse", "quality", "ablation")
 
@@ -27,6 +27,8 @@ PROMPTS = (
 """For models other than toybox."""
 
 TOYBOX_FAMILIES = ("shape", "robot", "shape", "landscape", "robot", "shape")
+
+LARGEST = 4 * 2**20  # bytes of a configuration
 
 OWN = ("num_frames", "num_prompts", "cost_frames", "tables", "ranks")
 """Keys of a row that are not arguments of its method."""
@@ -103,37 +105,45 @@ class Config:
             CliError: unreadable, or something in it is unknown or missing.
         """
         try:
-            values = json.loads(path.read_text())
+            if not path.is_file():
+                raise usage(f"--config {path}: there is no such file")
+            if path.stat().st_size > LARGEST:
+                raise usage(f"--config {path} has {path.stat().st_size / 2**20:.0f} MB, which is no configuration")
+            values = json.loads(path.read_bytes())
         except OSError as error:
             raise usage(f"--config {path}: {error.strerror or error}") from error
-        except ValueError as error:
-            raise usage(f"--config {path} is not JSON: {error}") from error
+        except (ValueError, RecursionError) as error:
+            raise usage(f"--config {path} is not JSON: {one_line(str(error))[:120]}") from error
         return cls.from_json(values, str(path))
 
     @classmethod
     def from_json(cls, values: Any, name: str) -> "Config":
-        """Check and complete plain values; `name` is for messages."""
-        known = {f.name for f in fields(cls)}
+        """Check and complete plain values; `name` is for messages.
+
+        Raises:
+            CliError: something is unknown, missing, or of another type or size than it must be.
+        """
+        from fifo_diffusion.app.evaluate_checks import check
+
         if not isinstance(values, Mapping):
             raise usage(f"--config {name} must hold an object with model, prompts and so on")
+        known = [f.name for f in fields(cls)]
         if unknown := [key for key in values if key not in known]:
-            raise usage(f"--config {name}: {unknown[0]!r} is not known; known are {', '.join(sorted(known))}")
-        if missing := [key for key in ("model", "tables", "rows", "prompts") if not values.get(key)]:
-            raise usage(f"--config {name}: {missing[0]} is missing")
-        if wrong := [table for table in values["tables"] if table not in TABLES]:
-            raise usage(f"--config {name}: the table {wrong[0]!r} is not one of {', '.join(TABLES)}")
-        tuples = {key: tuple(v) if isinstance(v, list) else v for key, v in values.items()}
-        for row, arguments in tuples["rows"].items():
-            if not isinstance(arguments, Mapping) or "method" not in arguments:
-                raise usage(f'--config {name}: the row {row} needs a "method"')
-            ranks = arguments.get("ranks", 1)
-            if not isinstance(ranks, int) or ranks < 1 or (ranks > 1 and arguments["method"] != "fifo"):
-                raise usage(f"--config {name}: the row {row} has ranks {ranks}: a number, and of FIFO only")
-        return cls(**tuples)
+            raise usage(f"--config {name}: {unknown[0][:40]!r} is not known; known are {', '.join(sorted(known))}")
+        for key in ("model", "tables", "rows", "prompts"):
+            if not values.get(key):
+                raise usage(f"--config {name}: {key} is missing")
+        try:
+            check(values)
+        except ValueError as error:
+            raise usage(f"--config {name}: {error}") from error
+        return cls(**{key: tuple(v) if isinstance(v, list) else v for key, v in values.items()})
 
     def write(self, path: Path) -> None:
+        from fifo_diffusion.evaluation.whole_files import write_text
+
         try:
-            path.write_text(json.dumps(self.to_json(), indent=1, ensure_ascii=False) + "\n")
+            write_text(path, json.dumps(self.to_json(), indent=1, ensure_ascii=False) + "\n")
         except OSError as error:
             raise CliError(f"cannot write {path}: {error.strerror or error}") from error
 

@@ -12,6 +12,7 @@ from fifo_diffusion.app.evaluate import Results, picture
 from fifo_diffusion.app.evaluate_tasks import base_folders
 from fifo_diffusion.evaluation import checker, frechet, world
 from fifo_diffusion.evaluation.report import Section
+from fifo_diffusion.evaluation.whole_files import load_array, save_array
 from fifo_diffusion.video import read_frames
 
 NOISES = 5, 10, 20, 40
@@ -78,9 +79,11 @@ class _Distances:
 
     def _of(self, folder: Path) -> np.ndarray:
         kept = self._results.folder / "parts" / f"features-{self.space.name}-{folder.parent.name}-{folder.name}.npy"
-        if not kept.exists():
-            np.save(kept, frechet.features_of(self.space, read_frames(folder)).astype(np.float32))
-        return np.load(kept).astype(np.float64)
+        found = load_array(kept)
+        if found is None:
+            found = frechet.features_of(self.space, read_frames(folder)).astype(np.float32)
+            save_array(kept, found)
+        return found.astype(np.float64)
 
     def check(self, kind: str, worst: float) -> dict[str, Any]:
         """What a distance of nothing looks like, and that more noise means more distance."""

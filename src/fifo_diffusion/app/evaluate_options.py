@@ -30,7 +30,13 @@ Tables = Annotated[
 ]
 ConfigFile = Annotated[
     Path | None,
-    option("--config", metavar="FILE", panel=FILES, help="A config.json that says everything."),
+    option(
+        "--config",
+        metavar="FILE",
+        panel=FILES,
+        help="A config.json that says everything. If it is not your own, look at the TorchScript files that it names "
+        "(features, classifier): they are code.",
+    ),
 ]
 Methods = Annotated[
     str | None,
@@ -97,8 +103,8 @@ Features = Annotated[
     option(
         metavar="FILE",
         panel=FILES,
-        help="i3d_torchscript.pt, for Fréchet distances in I3D's features. [dim]Default: a small network of our own, "
-        "for toybox.[/dim]",
+        help="i3d_torchscript.pt, for Fréchet distances in I3D's features. TorchScript is code: give a file that you "
+        "trust. [dim]Default: a small network of our own, for toybox.[/dim]",
     ),
 ]
 Jobs = Annotated[
@@ -119,6 +125,7 @@ VideoClassifier = Annotated[
         "--classifier",
         metavar="FILE",
         panel=FILES,
-        help="A video classifier as TorchScript, of UCF-101's classes, for the inception score.",
+        help="A video classifier as TorchScript, of UCF-101's classes, for the inception score. TorchScript is code: "
+        "give a file that you trust.",
     ),
 ]

@@ -13,6 +13,7 @@ from fifo_diffusion.app.evaluate_tasks import rows_of
 from fifo_diffusion.evaluation import scenes
 from fifo_diffusion.evaluation.quality import SLICE, measure_video, summary
 from fifo_diffusion.evaluation.report import Section
+from fifo_diffusion.evaluation.whole_files import load_array, load_object, save_array, video_once, write_text
 from fifo_diffusion.video import read_frames
 
 SHOWN, SHORT = 2, 48
@@ -64,7 +65,7 @@ def _measured(results: Results, row: str, scorer: Any) -> list[dict[str, Any]]:
     found = []
     for prompt, folder in results.videos(row):
         kept = results.part(f"measures-{row}-{folder.name}{'-clip' if scorer else ''}")
-        values = json.loads(kept.read_text()) if kept.exists() else {}
+        values = load_object(kept) or {}
         missing = not values, scenes.installed() and "scene_cuts" not in values
         if any(missing):
             frames = read_frames(folder)
@@ -74,7 +75,7 @@ def _measured(results: Results, row: str, scorer: Any) -> list[dict[str, Any]]:
                     values["clip_score"] = scorer(frames, prompt)
             if missing[1]:
                 values["scene_cuts"] = scenes.scene_cuts(frames)
-            kept.write_text(json.dumps(values) + "\n")
+            write_text(kept, json.dumps(values) + "\n")
         found.append(values)
     return found
 
@@ -95,9 +96,11 @@ def _inception(results: Results, section: Section, table: dict[str, dict[str, An
         try:
             for _, folder in results.videos(row):
                 kept = results.folder / "parts" / f"classes-{row}-{folder.name}.npy"
-                if not kept.exists():
-                    np.save(kept, probabilities(classifier, read_frames(folder)))
-                found.append(np.load(kept))
+                values = load_array(kept)
+                if values is None:
+                    values = probabilities(classifier, read_frames(folder))
+                    save_array(kept, values)
+                found.append(values)
         except ValueError as error:
             results.errors.append(f"no inception score of {row}: {error}")
             continue
@@ -142,12 +145,8 @@ def _pictures(results: Results, section: Section, measured: dict[str, list[dict[
 
 def _short_mp4(results: Results, row: str, folder: Path, frames: np.ndarray) -> Path:
     """The first frames as a small file for the report."""
-    from fifo_diffusion.video import write_video
-
     target = results.folder / "short" / f"{row}-{folder.name}.mp4"
-    if not target.exists():
-        target.parent.mkdir(exist_ok=True)
-        write_video(target, frames[:SHORT], fps=10)
+    video_once(target, lambda: frames[:SHORT], 10)
     return target
 
 

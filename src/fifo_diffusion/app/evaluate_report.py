@@ -13,6 +13,7 @@ from fifo_diffusion.app.evaluate_quality import quality
 from fifo_diffusion.app.evaluate_tasks import ablation_folders, cost_frames, cost_name, rows_of
 from fifo_diffusion.evaluation.hardware import hardware
 from fifo_diffusion.evaluation.report import Section, write_html
+from fifo_diffusion.evaluation.whole_files import write_text
 
 MSE_NOTE = (
     "Protocol: known clips of n f + f // 2 frames, every frame noised with known noise, which is the true noise of "
@@ -44,7 +45,7 @@ def write(results: Results) -> None:
     about = {"date": datetime.now(UTC).date().isoformat(), "hardware": hardware(), "config": config.to_json()}
     document = about | {"results": numbers, "errors": results.errors}
     path = results.folder / "report.json"
-    path.write_text(json.dumps(document, indent=1, ensure_ascii=False) + "\n")
+    write_text(path, json.dumps(document, indent=1, ensure_ascii=False) + "\n")
     first = Section(f"{config.model}", notes=_about(about), errors=results.errors)
     write_html(results.folder / "report.html", "FIFO-Diffusion and its rivals", [first, *sections])
 

@@ -1,30 +1,36 @@
 """One task of an evaluation in a process of its own, so that its memory is its own and running out of it is a result.
 
-`python -m fifo_diffusion.app.evaluate_worker` reads a task as JSON, from a file or from standard input, and writes its
-result, JSON too, to the file that the task names. `run_task` does that from outside. Where the time of several ranks is
-measured, they all do the task under torchrun, and rank 0 writes.
+`python -m fifo_diffusion.app.evaluate_worker` reads a task as a line of JSON from standard input, and writes its
+result, JSON too, to the file that the task names. `run_task` does that from outside. Standard input stays open for as
+long as the process that waits for the result lives: where it ends, the worker does. Where the time of several ranks is
+measured, the worker starts them under torchrun; they read the task from a file, and rank 0 writes.
 """
 
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
+import threading
 import time
 import traceback
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from fifo_diffusion.app.errors import one_line
 from fifo_diffusion.app.evaluate_config import OWN
 from fifo_diffusion.app.keeper import StateKeeper
+from fifo_diffusion.app.plan import DTYPES
 from fifo_diffusion.app.ranks import local_gpu, torchrun_rank
 from fifo_diffusion.memory import is_out_of_memory
 
 STATE_EVERY = 100
 
 
+WORKER = ("-m", "fifo_diffusion.app.evaluate_worker")
 _RUNNING: set[subprocess.Popen] = set()
 
 
@@ -41,21 +47,20 @@ def run_task(task: dict[str, Any], result: Path) -> dict[str, Any]:
         what it found, or {"error": one line, "out_of_memory": whether that was it}.
     """
     result.with_suffix(".error").unlink(missing_ok=True)  # of an earlier attempt
-    worker, text = ["-m", "fifo_diffusion.app.evaluate_worker"], json.dumps(task | {"result": str(result)})
-    ranks = task["row"].get("ranks", 1) if task.get("kind") == "cost" else 1
-    if ranks > 1:
-        result.with_suffix(".task").write_text(text)
-        torchrun = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={ranks}"]
-        worker = [*torchrun, *worker, str(result.with_suffix(".task"))]
-    with subprocess.Popen([sys.executable, *worker], stdin=subprocess.PIPE, text=True) as done:
+    with subprocess.Popen([sys.executable, *WORKER], stdin=subprocess.PIPE, text=True) as done:
         _RUNNING.add(done)
         try:
-            done.communicate(text)
+            with suppress(BrokenPipeError):  # it has ended already, and says why by its code
+                done.stdin.write(json.dumps(task | {"result": str(result)}) + "\n")
+                done.stdin.flush()
+            done.wait()
         except BaseException:
-            done.terminate()  # torchrun then ends its ranks, which a SIGKILL would leave behind
+            done.terminate()
             raise
         finally:
             _RUNNING.discard(done)
+            with suppress(BrokenPipeError):
+                done.stdin.close()
     result.with_suffix(".task").unlink(missing_ok=True)
     if done.returncode == 0:
         return json.loads(result.read_text())
@@ -67,6 +72,38 @@ def run_task(task: dict[str, Any], result: Path) -> dict[str, Any]:
         return json.loads(result.with_suffix(".error").read_text())
     except (OSError, ValueError):
         return {"error": f"the process ended with code {done.returncode}", "out_of_memory": False}
+
+
+def serve() -> int:
+    """Do the task that stands in standard input, for as long as somebody holds it open; the exit code."""
+    line = sys.stdin.buffer.readline()  # not by the text layer, which would read on
+    task = json.loads(line)
+    ranks = task["row"].get("ranks", 1) if task.get("kind") == "cost" else 1
+    ranked = _start_ranks(task, line, ranks) if ranks > 1 else None
+    threading.Thread(target=_end_with_parent, args=(ranked,), daemon=True).start()
+    if ranked is None:
+        return work(task)
+    signal.signal(signal.SIGTERM, lambda *_: ranked.terminate())
+    code = ranked.wait()
+    return code if code >= 0 else 128 - code
+
+
+def _start_ranks(task: dict[str, Any], line: bytes, ranks: int) -> subprocess.Popen:
+    """Under torchrun, which ends its ranks when it is terminated; a SIGKILL would leave them behind."""
+    file = Path(task["result"]).with_suffix(".task")
+    file.write_bytes(line)
+    torchrun = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={ranks}"]
+    return subprocess.Popen([sys.executable, *torchrun, *WORKER, str(file)], stdin=subprocess.DEVNULL)
+
+
+def _end_with_parent(ranked: subprocess.Popen | None) -> None:
+    """Wait for the end of standard input, then end this process, whatever it is doing."""
+    while os.read(sys.stdin.fileno(), 1):  # not by its buffer, whose lock would be in the way of the usual end
+        pass
+    if ranked is not None:
+        ranked.terminate()
+        ranked.wait()
+    os._exit(1)
 
 
 def work(task: dict[str, Any]) -> int:
@@ -110,7 +147,7 @@ def _load(task: dict[str, Any]) -> Any:
 
         given["group"] = join_torchrun()
     if task["dtype"]:
-        given["torch_dtype"] = getattr(torch, task["dtype"])
+        given["torch_dtype"] = getattr(torch, DTYPES[task["dtype"]])
     return FIFO.from_pretrained(task["model"], **given)
 
 
@@ -226,6 +263,6 @@ def _relative_mse(task: dict[str, Any]) -> dict[str, Any]:
 
 if __name__ == "__main__":
     try:
-        sys.exit(work(json.loads(Path(sys.argv[1]).read_text() if sys.argv[1:] else sys.stdin.read())))
+        sys.exit(work(json.loads(Path(sys.argv[1]).read_text())) if sys.argv[1:] else serve())
     except KeyboardInterrupt:
         sys.exit(130)

@@ -4,17 +4,19 @@
 """
 
 import csv
+import hashlib
 import html
 import json
 import math
-import random
 import sys
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from fifo_diffusion.video import iter_frames, write_video
+from fifo_diffusion.evaluation.whole_files import load_object, video_once, write_text
+from fifo_diffusion.video import iter_frames
 
 CRITERIA = {
     "overall": "Which video do you prefer overall?",
@@ -25,6 +27,7 @@ CRITERIA = {
 }
 """The five questions of the paper (appendix B.1)."""
 CHOICES = ("A", "draw", "B")
+DIGITS = 12  # of a pair's name
 
 Key = Mapping[str, Mapping[str, str]]
 """{pair: {"prompt": ..., "A": method, "B": method}}"""
@@ -67,32 +70,59 @@ def write(
 ) -> None:
     """Write index.html, videos/, key.json and README.txt: every prompt of every rival against `ours`.
 
+    A pair's name, its sides and the names of its files follow from what is in its videos, so that a folder may be
+    written again, with other rows too: pairs that were there are the same, answers that were given still count, and
+    key.json keeps the pairs that are no longer asked about.
+
     Args:
         videos: prompts and folders of PNGs for each method.
         seed: of the order of pairs and sides.
     """
-    rng, pairs = random.Random(seed), []
-    mine = dict(videos[ours])
+    mine, key, parts = dict(videos[ours]), _earlier(folder), {}
     for name, own in videos.items():
-        pairs += [(prompt, ours, mine[prompt], name, path) for prompt, path in own if name != ours and prompt in mine]
-    rng.shuffle(pairs)
-    key, parts = {}, []
-    (folder / "videos").mkdir(parents=True, exist_ok=True)
-    for number, (prompt, *sides) in enumerate(pairs):
-        both = [(sides[0], sides[1]), (sides[2], sides[3])]
-        rng.shuffle(both)
-        key[str(number)] = {"prompt": prompt, "A": both[0][0], "B": both[1][0]}
-        for letter, (_, source) in zip("AB", both, strict=True):
-            target = folder / "videos" / f"{number}{letter}.mp4"
-            if not target.exists():
-                write_video(target, iter_frames(source), fps=fps, crf=16)
-        parts.append(_pair(number, prompt))
-    (folder / "index.html").write_text(PAGE.format(pairs="".join(parts)))
-    (folder / "key.json").write_text(json.dumps(key, indent=1) + "\n")
-    (folder / "README.txt").write_text(README)
+        for prompt, path in own:
+            if name == ours or prompt not in mine:
+                continue
+            sides = [(ours, mine[prompt]), (name, path)]
+            number = _digest(
+                str(seed), prompt, *(word for method, place in sides for word in (method, _content(place)))
+            )
+            if int(number, 16) % 2:
+                sides.reverse()
+            key[number] = {"prompt": prompt, "A": sides[0][0], "B": sides[1][0]}
+            for letter, (_, source) in zip("AB", sides, strict=True):
+                film = folder / "videos" / f"{number}{letter}.mp4"
+                video_once(film, partial(iter_frames, source), fps, crf=16)
+            parts[number] = _pair(number, prompt)
+    pages = "".join(parts[number] for number in sorted(parts))
+    write_text(folder / "key.json", json.dumps(key, indent=1) + "\n")
+    write_text(folder / "index.html", PAGE.format(pairs=pages))
+    write_text(folder / "README.txt", README)
 
 
-def _pair(number: int, prompt: str) -> str:
+def _earlier(folder: Path) -> dict[str, Any]:
+    """The pairs of a key.json whose videos are there."""
+    known = load_object(folder / "key.json") or {}
+    return {
+        number: pair
+        for number, pair in known.items()
+        if len(number) == DIGITS and all((folder / "videos" / f"{number}{letter}.mp4").exists() for letter in "AB")
+    }
+
+
+def _content(folder: Path) -> str:
+    """Tells one folder of PNGs from another: by the sizes of all files, and some of their bytes."""
+    files = sorted(folder.glob("*.png"))
+    some = files[:: max(1, len(files) // 8)]
+    return _digest(*(str(path.stat().st_size) for path in files), *(_digest(path.read_bytes()) for path in some))
+
+
+def _digest(*words: str | bytes) -> str:
+    parts = (word if isinstance(word, bytes) else word.encode("utf-8", "surrogatepass") for word in words)
+    return hashlib.sha256(b"\0".join(parts)).hexdigest()[:DIGITS]
+
+
+def _pair(number: str, prompt: str) -> str:
     films = "".join(
         f'<div><b>{letter}</b><video src="videos/{number}{letter}.mp4" autoplay loop muted playsinline></video></div>'
         for letter in "AB"
@@ -147,7 +177,10 @@ def main(arguments: Sequence[str]) -> int:
     if len(arguments) < 2:
         print("usage: python -m fifo_diffusion.evaluation.study key.json answers-1.csv ...", file=sys.stderr)
         return 2
-    key = json.loads(Path(arguments[0]).read_text())
+    key = load_object(Path(arguments[0]))
+    if key is None:
+        print(f"{arguments[0]} is no key.json of a user study", file=sys.stderr)
+        return 2
     names = Counter(name for pair in key.values() for name in (pair["A"], pair["B"]))
     ours, answers = names.most_common(1)[0][0], []
     for path in arguments[1:]:

@@ -1,9 +1,13 @@
 """Videos in the layout that VBench reads as custom input, and the command for each folder."""
 
+import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
-from fifo_diffusion.video import iter_frames, write_video
+from fifo_diffusion.evaluation.whole_files import video_once, write_text
+from fifo_diffusion.video import iter_frames
 
 DIMENSIONS = (
     "subject_consistency",
@@ -28,16 +32,17 @@ def export(folder: Path, videos: Mapping[str, Sequence[tuple[str, Path]]], fps: 
     commands = []
     for name, own in videos.items():
         place = folder / name
-        place.mkdir(parents=True, exist_ok=True)
+        taken: Counter[str] = Counter()
         for prompt, source in own:
-            target = place / f"{_file_name(prompt)}-0.mp4"
-            if not target.exists():
-                write_video(target, iter_frames(source), fps=fps, crf=10)
+            text = _file_name(prompt)
+            video_once(place / f"{text}-{taken[text]}.mp4", partial(iter_frames, source), fps, crf=10)
+            taken[text] += 1  # prompts that begin alike
         commands.append(f"vbench evaluate --dimension DIMENSION --videos_path {place} --mode=custom_input")
-    (folder / "dimensions.txt").write_text("\n".join(DIMENSIONS) + "\n")
+    write_text(folder / "dimensions.txt", "\n".join(DIMENSIONS) + "\n")
     return commands
 
 
 def _file_name(prompt: str) -> str:
-    """The prompt, without what cannot be in a file's name."""
-    return prompt.replace("/", " ").strip()[:180]
+    """The prompt, without what cannot be in a file's name, and not longer than one."""
+    text = re.sub(r'[\x00-\x1f\x7f<>:"/\\|?*]', " ", prompt).strip(" .") or "-"
+    return text.encode("utf-8", "ignore")[:180].decode("utf-8", "ignore").strip(" .")
