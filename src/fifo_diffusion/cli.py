@@ -67,6 +67,8 @@ def generate(
     width: options.Width = None,
     start: options.Start = None,
     include_start: options.IncludeStart = False,
+    start_every_frame: options.StartEveryFrame = False,
+    start_fit: options.StartFit = None,
     prompt_change: options.PromptChange = None,
     num_partitions: options.NumPartitions = None,
     lookahead: options.Lookahead = None,

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from fifo_diffusion.given import size_for, take_given
 from fifo_diffusion.method import Lookahead, Noise, QueueLayout
 from fifo_diffusion.model_calls import Fits
 from fifo_diffusion.models import registry
@@ -23,6 +24,7 @@ from fifo_diffusion.start import StartPlan, files_of, prepare_start
 from fifo_diffusion.state import QueueState
 from fifo_diffusion.stream import FrameStream
 from fifo_diffusion.video.in_use import begin_reading
+from fifo_diffusion.video.readers import Fit
 
 if TYPE_CHECKING:
     from torch.distributed import ProcessGroup
@@ -128,6 +130,8 @@ class FIFO:
         prompt_change: str = "tail",
         start: Start = "clip",
         include_start: bool = False,
+        start_every_frame: bool = False,
+        start_fit: Fit = "crop",
         compat: str | None = None,
         scheduler_exact: bool = False,
         noise: Noise | None = None,
@@ -143,7 +147,9 @@ class FIFO:
             seed: one for the first video of a batch (the others count up), or one for each.
             generator: draws the seed; or a list of generators, one for each video. Not together with `seed`. With
                 neither the seed is random (`stream.seed`).
-            negative_prompt, guidance_scale, height, width: as in the pipeline's own call.
+            negative_prompt, guidance_scale: as in the pipeline's own call.
+            height, width: in pixels. Left out, they are the model's, or in the shape of the given frames where the
+                model makes other shapes than its own (`VideoModel.other_shapes`).
             num_partitions: n; each adds f slots to the queue and f denoising steps to every frame (section 3.2).
             lookahead: twice the work per frame for less flicker (section 3.3). "banded": the whole queue goes through
                 the model once, and every frame sees its own neighbours only: nearly the work of False (docs/method.md).
@@ -161,6 +167,10 @@ class FIFO:
             include_start: hand out the given frames too, first (those of a file are read as they are handed out). Fewer
                 than f are the beginning of the clip that opens the video: they come as the model's autoencoder
                 renders them, like the rest of it.
+            start_every_frame: take all frames of a file. By default one with times (a video, an animation) is taken at
+                the model's frame rate, as a player would show it, so that motion keeps its speed; images and folders of
+                images are always taken whole.
+            start_fit: "crop" cuts given frames around the centre to the shape of the video, "pad" adds black bars.
             compat: "published" does what the published code of this model family does.
             scheduler_exact: step to where the scheduler's own `step` goes.
             noise: other noise than the seeded one; see `Noise`.
@@ -189,6 +199,7 @@ class FIFO:
             if windows_per_batch is not None:
                 windows_per_batch = whole("windows_per_batch", windows_per_batch)
             include_start = flag("include_start", include_start)
+            start_every_frame = flag("start_every_frame", start_every_frame)
             for name, value in (("noise", noise), ("callback_on_frame", callback_on_frame)):
                 _call_or_none(name, value)
             state = _state_of(start)
@@ -202,6 +213,10 @@ class FIFO:
                     raise ValueError(
                         "a continued run has its schedule already: leave prompt out, or give a text for new frames"
                     )
+            given = None
+            if state is None:
+                given = take_given(self.model, start, start_every_frame=start_every_frame, start_fit=start_fit)
+                height, width = size_for(self.model, given, height, width)
             settings = RunSettings.collect(
                 self.model,
                 videos=len(keys[min(keys)]) if state is None else len(state.settings["seeds"]),
@@ -230,7 +245,7 @@ class FIFO:
                 scheduler_exact=settings.scheduler_exact,
                 published=settings.compat == "published",
             )
-            plan = prepare_start(self.model, settings, start if state is None else state, include_start)
+            plan = prepare_start(self.model, settings, start if state is None else state, given, include_start)
             if state is None:  # from frames of the video to latents
                 keys = {plan.latent_of(frame): prompts for frame, prompts in sorted(keys.items())}
         random_seed = seed is None and generator is None and state is None

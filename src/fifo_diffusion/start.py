@@ -2,20 +2,18 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import islice
 from os import PathLike
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from fifo_diffusion.given import Given
 from fifo_diffusion.models.base import VideoModel
 from fifo_diffusion.settings import RunSettings
 from fifo_diffusion.state import QueueState
 from fifo_diffusion.video.decoder import decoded, to_uint8
-from fifo_diffusion.video.readers import as_frames, count_frames, fit, iter_frames, read_frames
 from fifo_diffusion.video.timing import ONE_TO_ONE, LatentTiming
 
 KINDS = ("clip", "noise")
@@ -23,22 +21,23 @@ KINDS = ("clip", "noise")
 
 @dataclass(frozen=True)
 class Shown:
-    """Given frames that open the video. Those of a long file are read one by one when their turn comes.
+    """Given frames that open the video.
 
     Attributes:
-        source: a path, or uint8 (F, H, W, 3).
+        given: the frames.
         size: (height, width) of the video.
-        count: how many.
     """
 
-    source: str | np.ndarray
+    given: Given
     size: tuple[int, int]
-    count: int
+
+    @property
+    def count(self) -> int:
+        return self.given.count
 
     def frames_from(self, index: int) -> Iterator[np.ndarray]:
         """uint8 (H, W, 3), from frame `index` on."""
-        frames = iter(self.source) if isinstance(self.source, np.ndarray) else iter_frames(self.source)
-        return (fit(frame, self.size) for frame in islice(frames, index, None))
+        return self.given.frames_from(index, self.size)
 
 
 @dataclass(frozen=True)
@@ -88,11 +87,20 @@ class StartPlan:
         ]
 
 
-def prepare_start(model: VideoModel, settings: RunSettings, start: Any, include_start: bool) -> StartPlan:
+def prepare_start(
+    model: VideoModel, settings: RunSettings, start: Any, given: Given | None, include_start: bool
+) -> StartPlan:
     """Read and encode what the caller gave as start.
 
+    Args:
+        model, settings: of the run.
+        start: as the caller said it.
+        given: the frames of it, where it is frames (`take_given`).
+        include_start: whether they open the video.
+
     Raises:
-        ValueError: frames, files or latents that do not fit; a state of another model.
+        ValueError: frames or latents that do not fit; a state of another model.
+        VideoFileError: a file that cannot be read.
     """
     if isinstance(start, QueueState):
         if start.fingerprint != model.fingerprint():
@@ -101,25 +109,21 @@ def prepare_start(model: VideoModel, settings: RunSettings, start: Any, include_
                 "IP-adapter) of another kind or scale: load and set what it was made with, or start anew"
             )
         return StartPlan("state", state=start, timing=model.timing)
-    given = not (isinstance(start, str) and start in KINDS)
-    if settings.compat == "published" and (given or start != "clip"):
+    kind = start if isinstance(start, str) and start in KINDS else None
+    if settings.compat == "published" and kind != "clip":
         raise ValueError('compat="published" always starts from a sampled clip: leave start out')
-    if not given:
+    if kind is not None:
         if include_start:
             raise ValueError(f'include_start goes with given frames, not with start="{start}"')
-        return StartPlan(start, timing=model.timing)
-    if isinstance(start, Tensor) and start.is_floating_point() and start.dim() in (4, 5):
+        return StartPlan(kind, timing=model.timing)
+    if given is None:
         if include_start:
             raise ValueError("include_start goes with frames: decode the latents, or leave it out")
         return StartPlan("known", _known_latents(model, settings, start), timing=model.timing)
-    size, shown, most = (settings.height, settings.width), None, model.timing.frames(settings.window)
+    size = (settings.height, settings.width)
     # Only the last f latents can ever be seen by a window that holds a new one.
-    if isinstance(start, str | PathLike):
-        recent = read_frames(start, last=most, size=size)
-        shown = Shown(str(Path(start).absolute()), size, count_frames(start)) if include_start else None
-    else:
-        frames = as_frames(start, size)
-        recent, shown = frames[-most:], Shown(frames, size, len(frames)) if include_start else None
+    recent = given.last(model.timing.frames(settings.window), size)
+    shown = Shown(given, size) if include_start else None
     known = model.encode(recent)
     if shown is not None and known.shape[2] < settings.window:
         # These are frames of a clip that the model makes (`complete_clip`): handed out as its other frames are, or the
@@ -128,7 +132,8 @@ def prepare_start(model: VideoModel, settings: RunSettings, start: Any, include_
         rendered = decoded(model.decoder(), known)[0]
         if len(rendered) == model.timing.frames(known.shape[2]):
             unused = recent[: len(recent) - len(rendered)]
-            shown = Shown(np.concatenate([unused, to_uint8(rendered)]), size, shown.count)
+            frames = [*unused, *to_uint8(rendered)]
+            shown = Shown(Given(frames, len(frames), size), size)
     return StartPlan("known", _for_all(known, settings), shown, timing=model.timing)
 
 

@@ -96,6 +96,8 @@ COUNTERS: dict[str, Check | Optional] = {
     "custom_noise": flag,
     "shown": maybe(text),
     "shown_count": whole(),
+    "shown_fps": Optional(maybe(number(1e-3, 1e4))),
+    "shown_fit": Optional(one_of("crop", "pad")),
 }
 
 

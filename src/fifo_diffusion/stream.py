@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from fifo_diffusion.given import Given
 from fifo_diffusion.method import (
     Noise,
     NoiseLevels,
@@ -217,10 +218,11 @@ class FrameStream(Iterator[np.ndarray]):
         shown = self._plan.shown
         if shown is not None and self.frame_index < shown.count:
             counters["shown_count"] = shown.count
-            if isinstance(shown.source, np.ndarray):
-                tensors["shown"] = torch.from_numpy(shown.source)
+            given = shown.given
+            if isinstance(given.source, str):
+                counters |= {"shown": given.source, "shown_fps": given.fps, "shown_fit": given.how}
             else:
-                counters["shown"] = shown.source
+                tensors["shown"] = torch.from_numpy(np.stack([*shown.frames_from(0)]))
         return QueueState(
             {k: v.detach().clone().cpu() for k, v in tensors.items()}, settings, counters, self._model.fingerprint()
         )
@@ -249,8 +251,10 @@ class FrameStream(Iterator[np.ndarray]):
             self._ready.extend(tensors["ready"].to(device).unbind(1))
         source = tensors["shown"].numpy() if "shown" in tensors else counters["shown"]
         if source is not None:
-            size = (self.settings.height, self.settings.width)
-            self._plan = replace(self._plan, shown=Shown(source, size, counters["shown_count"]))
+            size, how = (self.settings.height, self.settings.width), counters.get("shown_fit", "crop")
+            source = source if isinstance(source, str) else [*source]
+            given = Given(source, counters["shown_count"], size, counters.get("shown_fps"), how)
+            self._plan = replace(self._plan, shown=Shown(given, size))
         prefix = "decoder."
         self._decoder.load_state({k[len(prefix) :]: v.to(device) for k, v in tensors.items() if k.startswith(prefix)})
 
@@ -284,8 +288,10 @@ class FrameStream(Iterator[np.ndarray]):
         return self._ready.popleft()
 
     def _given_frame(self, shown: Shown) -> Tensor:
-        self._shown = self._shown or shown.frames_from(self.frame_index)
-        picture = torch.tensor(next(self._shown)).permute(2, 0, 1)
+        # Forgotten while it is asked: one that failed would end without a word the next time.
+        frames, self._shown = self._shown or shown.frames_from(self.frame_index), None
+        picture = torch.tensor(next(frames)).permute(2, 0, 1)
+        self._shown = frames
         return (picture.float() / 255).expand(len(self.settings.seeds), -1, -1, -1)
 
     def _decoded(self, latent: Tensor) -> Sequence[Tensor]:

@@ -120,6 +120,8 @@ _WITH_UNDERSCORE = (
     "windows_per_batch",
     "offload_text_encoder",
     "include_start",
+    "start_every_frame",
+    "start_fit",
     "prompt_change",
     "scheduler_exact",
 )

@@ -25,6 +25,11 @@ class Change(StrEnum):
     blend = "blend"
 
 
+class Fit(StrEnum):
+    crop = "crop"
+    pad = "pad"
+
+
 class Profile(StrEnum):
     published = "published"
 
@@ -162,6 +167,24 @@ Start = Annotated[
 ]
 IncludeStart = Annotated[
     bool, option("--include-start", panel=LOOK, help="Put the frames of the --start file first in the video.")
+]
+StartEveryFrame = Annotated[
+    bool,
+    option(
+        "--start-every-frame",
+        panel=LOOK,
+        help="Take all frames of the --start file. [dim]Default: as many as the model makes per second, so that motion "
+        "keeps its speed.[/dim]",
+    ),
+]
+StartFit = Annotated[
+    Fit | None,
+    option(
+        metavar="HOW",
+        panel=LOOK,
+        help="Bring the --start file to the shape of the video: cut off what is too much (crop), or add black bars "
+        "(pad). [dim]Default: crop.[/dim]",
+    ),
 ]
 PromptChange = Annotated[
     Change | None,

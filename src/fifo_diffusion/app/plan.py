@@ -7,7 +7,7 @@ import sys
 from dataclasses import dataclass, replace
 from inspect import signature
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fifo_diffusion import __version__
 from fifo_diffusion.app.errors import LOOKAHEAD_OPTIONS, CliError, as_option, checking, usage
@@ -20,8 +20,11 @@ from fifo_diffusion.app.rivals import rival_settings
 from fifo_diffusion.app.text import shell_word
 from fifo_diffusion.models.arguments import LARGEST
 from fifo_diffusion.state_checks import Check, Optional, check_values, flag, maybe, number, one_of, text, whole
-from fifo_diffusion.video import VideoFileError, count_frames, open_writer
+from fifo_diffusion.video import VideoFileError, open_writer
 from fifo_diffusion.video.in_use import clash
+
+if TYPE_CHECKING:
+    from fifo_diffusion.given import Given
 
 DTYPES = {"float32": "float32", "float16": "float16", "bfloat16": "bfloat16"}
 DTYPES |= {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}
@@ -98,6 +101,8 @@ class Plan:
             "scale": self.scale,
             "start": self.request.get("start", "clip"),
             "include_start": self.request.get("include_start", False),
+            "start_every_frame": self.request.get("start_every_frame", False),
+            "start_fit": self.request.get("start_fit", "crop"),
             "given": self.given,
             "num_frames": self.num_frames,
             "command": self.command(video),
@@ -182,8 +187,9 @@ def make_plan(request: Request) -> Plan:
             raise usage(f"{model_name} is not told a frame rate: leave --fps-condition out")
         fps = float(notes.get("fps") or request.get("fps") or model.defaults["fps"])
         num_frames = notes["num_frames"] if notes and not request.length_given else request.num_frames(fps)
+        given = _given(model, request, state)
         if request.method == "fifo":
-            settings = _settings(model, request, state)
+            settings = _settings(model, request, state, given)
             steps, published = settings.layout.levels, settings.compat == "published"
             if state is not None:
                 _check_size(request, state, model, settings)
@@ -194,13 +200,9 @@ def make_plan(request: Request) -> Plan:
     videos = request.videos if state is None else [_continued_video(request, state, num_frames)]
     videos = [v if isinstance(v.prompt, str) else replace(v, prompt=in_frames(v.prompt, fps)) for v in videos]
     scale = int(notes.get("scale") or request.get("scale", 1))
-    start = notes.get("start") or request.get("start", "clip")
-    try:
-        given = notes["given"] if notes else 0 if start in STARTS else count_frames(start)
-    except VideoFileError as error:
-        raise usage(f"--start: {error}") from error
+    count = notes["given"] if notes else 0 if given is None else given.count
     _check_scale(settings, scale)
-    known = (model_name, device, dtype, model, settings, fps, scale, num_frames, videos, given, state)
+    known = (model_name, device, dtype, model, settings, fps, scale, num_frames, videos, count, state)
     plan = Plan(request, *known, planes=levels.planes)
     check_memory(plan)
     return plan
@@ -237,17 +239,33 @@ def _device(request: Request) -> str:
     return str(device)
 
 
-def _settings(model: Any, request: Request, state: Any) -> Any:
+def _given(model: Any, request: Request, state: Any) -> "Given | None":
+    """The frames of the file that a new video starts from."""
+    start = request.get("start", "clip")
+    if state is not None or start in STARTS:
+        return None
+    from fifo_diffusion.given import take_given
+
+    options = {name: request.given[name] for name in ("start_every_frame", "start_fit") if name in request.given}
+    try:
+        return take_given(model, start, **options)
+    except VideoFileError as error:  # which is told before the weights are loaded, as other typing errors are
+        raise usage(f"--start: {error}") from error
+
+
+def _settings(model: Any, request: Request, state: Any, start: "Given | None") -> Any:
     """The arguments of the first video, checked and completed by the core."""
+    from fifo_diffusion.given import size_for
     from fifo_diffusion.pipeline import FIFO
     from fifo_diffusion.settings import RunSettings
 
     usual = signature(FIFO.stream).parameters
-    names = [name for name in (*STREAM_OPTIONS, "seed") if name not in ("start", "include_start")]
+    names = [name for name in (*STREAM_OPTIONS, "seed") if "start" not in name]
     given = {name: usual[name].default for name in names}
     if state is None:
         given |= {name: request.given[name] for name in names if name in request.given}
         given["seed"] = request.videos[0].seed
+        given["height"], given["width"] = size_for(model, start, given["height"], given["width"])
     return RunSettings.collect(
         model, videos=1, batch=False, generator=None, pipeline_arguments={}, state=state, **given
     )
@@ -266,6 +284,8 @@ NOTES: dict[str, Check | Optional] = {
     "scale": whole(1, 1000),
     "start": text,
     "include_start": flag,
+    "start_every_frame": Optional(flag),
+    "start_fit": Optional(one_of("crop", "pad")),
     "given": whole(),
     "num_frames": maybe(whole(1)),
     "command": text,
@@ -294,7 +314,7 @@ def _load_state(request: Request) -> Any:
         raise usage(
             f"{request.continues} is damaged, or of another version of this program ({error}): start anew"
         ) from error
-    saved = state.settings | state.notes
+    saved = {"start_every_frame": False, "start_fit": "crop"} | state.settings | state.notes
     saved["seed"] = saved["seeds"][0]
     saved["num_inference_steps"] = saved["num_partitions"] * saved["window"] // saved["frames_per_level"]
     if saved["negative_prompt"] is not None:

@@ -37,6 +37,8 @@ STREAM_OPTIONS = (
     "width",
     "start",
     "include_start",
+    "start_every_frame",
+    "start_fit",
     "compat",
     "prompt_change",
     "scheduler_exact",
@@ -189,9 +191,12 @@ class Request:
     def _check_start(self) -> None:
         start = self.given.get("start", "clip")
         if start in STARTS:
-            if "include_start" in self.given:
-                raise usage(f"--include-start goes with a file as --start, not with {start}")
+            for name in ("include_start", "start_every_frame", "start_fit"):
+                if name in self.given:
+                    raise usage(f"{as_option(name)} goes with a file as --start, not with {start}")
             return
+        if not start:
+            raise usage("--start is empty: give clip, noise, an image, a video or a folder")
         if start.endswith(".safetensors"):
             raise usage(f"a saved run is continued with --state {start}, not with --start")
         if not Path(start).exists():

@@ -29,6 +29,8 @@ FIFO_ONLY = (
     "compat",
     "start",
     "include_start",
+    "start_every_frame",
+    "start_fit",
     "prompt_change",
     "state",
     "state_every",

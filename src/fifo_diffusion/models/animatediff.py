@@ -75,6 +75,7 @@ class AnimateDiffModel(UNet3DModel):
     """
 
     family = "AnimateDiff"
+    other_shapes = True
     no_effect: tuple[str, ...] = ()
     """Arguments of the pipeline's call that act where FIFO has taken over."""
 

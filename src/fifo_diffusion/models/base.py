@@ -26,6 +26,8 @@ class VideoModel(ABC):
         frames: f, the window length that the checkpoint was trained on (latent frames).
         timing: how many frames of the video a latent frame stands for.
         most_frames: the longest window that `predict` takes; None: any.
+        other_shapes: whether it makes videos of other shapes than its own as well (portrait beside landscape, say),
+            with about as many pixels.
         defaults: values for arguments that the caller leaves out: guidance_scale, height, width, fps, eta.
         late: how many latents must follow one, once a video runs, before its frames are there (`StreamingDecoder`).
         text_offload: keeps text encoders off the device, where the user wants it.
@@ -36,6 +38,7 @@ class VideoModel(ABC):
     frames: int
     timing: LatentTiming = ONE_TO_ONE
     most_frames: int | None = None
+    other_shapes: bool = False
     defaults: dict[str, Any]
     late: int = 0
     text_offload: TextOffload | None = None

@@ -46,6 +46,7 @@ class WanModel(TransformerModel):
 
     family = "Wan"
     flow = True
+    other_shapes = True
     unguided_first = False
 
     def __init__(self, pipe: Any, *, frames: int | None = None, defaults: dict[str, Any] | None = None) -> None:
