@@ -284,8 +284,8 @@ NOTES: dict[str, Check | Optional] = {
     "scale": whole(1, 1000),
     "start": text,
     "include_start": flag,
-    "start_every_frame": Optional(flag),
-    "start_fit": Optional(one_of("crop", "pad")),
+    "start_every_frame": flag,
+    "start_fit": one_of("crop", "pad"),
     "given": whole(),
     "num_frames": maybe(whole(1)),
     "command": text,
@@ -314,7 +314,7 @@ def _load_state(request: Request) -> Any:
         raise usage(
             f"{request.continues} is damaged, or of another version of this program ({error}): start anew"
         ) from error
-    saved = {"start_every_frame": False, "start_fit": "crop"} | state.settings | state.notes
+    saved = state.settings | state.notes
     saved["seed"] = saved["seeds"][0]
     saved["num_inference_steps"] = saved["num_partitions"] * saved["window"] // saved["frames_per_level"]
     if saved["negative_prompt"] is not None:
