@@ -17,10 +17,11 @@ from fifo_diffusion.app.prompt_files import in_frames
 from fifo_diffusion.app.ranks import local_gpu
 from fifo_diffusion.app.request import DEFAULT_MODEL, STARTS, STREAM_OPTIONS, Prompt, Request, Video
 from fifo_diffusion.app.rivals import rival_settings
+from fifo_diffusion.app.start_file import frames_given
 from fifo_diffusion.app.text import shell_word
 from fifo_diffusion.models.arguments import LARGEST
 from fifo_diffusion.state_checks import Check, Optional, check_values, flag, maybe, number, one_of, text, whole
-from fifo_diffusion.video import VideoFileError, open_writer
+from fifo_diffusion.video import open_writer
 from fifo_diffusion.video.in_use import clash
 
 if TYPE_CHECKING:
@@ -187,7 +188,7 @@ def make_plan(request: Request) -> Plan:
             raise usage(f"{model_name} is not told a frame rate: leave --fps-condition out")
         fps = float(notes.get("fps") or request.get("fps") or model.defaults["fps"])
         num_frames = notes["num_frames"] if notes and not request.length_given else request.num_frames(fps)
-        given = _given(model, request, state)
+        given = None if state is not None else frames_given(model, request)
         if request.method == "fifo":
             settings = _settings(model, request, state, given)
             steps, published = settings.layout.levels, settings.compat == "published"
@@ -237,20 +238,6 @@ def _device(request: Request) -> str:
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         raise usage(f"--device {name}: there is no such device here; use --device {gpu}") from error
     return str(device)
-
-
-def _given(model: Any, request: Request, state: Any) -> "Given | None":
-    """The frames of the file that a new video starts from."""
-    start = request.get("start", "clip")
-    if state is not None or start in STARTS:
-        return None
-    from fifo_diffusion.given import take_given
-
-    options = {name: request.given[name] for name in ("start_every_frame", "start_fit") if name in request.given}
-    try:
-        return take_given(model, start, **options)
-    except VideoFileError as error:  # which is told before the weights are loaded, as other typing errors are
-        raise usage(f"--start: {error}") from error
 
 
 def _settings(model: Any, request: Request, state: Any, start: "Given | None") -> Any:
