@@ -112,7 +112,7 @@ def video(
             setattr(stream.codec_context, name, value)
         stream.codec_context.time_base = tick
         if sound:
-            tone = container.add_stream("aac" if path.suffix == ".mp4" else "libopus", rate=48000)
+            tone = container.add_stream("aac" if str(path).endswith(".mp4") else "libopus", rate=48000)
         for k in range(count):
             picture = frame(k) if frame is not None else _in_format(pattern(*size, k), pix_fmt, tags)
             picture.pts, picture.time_base = (times[k] if times else k), tick

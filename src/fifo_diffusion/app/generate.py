@@ -18,6 +18,7 @@ from fifo_diffusion.app.ranks import joined, torchrun_rank
 from fifo_diffusion.app.request import DEFAULT_STATE_EVERY, DEFAULT_STATE_SECONDS, Request, Video
 from fifo_diffusion.app.rivals import RivalCost, open_rival
 from fifo_diffusion.app.speed import key, known_speed, remember_speed
+from fifo_diffusion.app.start_file import sound_of
 from fifo_diffusion.app.text import shell_words
 from fifo_diffusion.video import VideoFileError, open_writer
 
@@ -175,6 +176,8 @@ class _Run:
         self.request = plan.request
         every = self.request.get("state_every", DEFAULT_STATE_EVERY)
         seconds = None if "state_every" in self.request.given else DEFAULT_STATE_SECONDS
+        notes = plan.state.notes if plan.state is not None else plan.request.given
+        self.sound = sound_of(self.request, notes, video.output, plan.fps, plan.model.defaults["fps"])
         self.keeper = StateKeeper(self.request.state_file, every, plan.notes(video), seconds=seconds)
 
     def write(self) -> None:
@@ -201,6 +204,8 @@ class _Run:
                 writer.close()
                 if writer.frames:
                     self.keeper.end(stream, writer)
+                    if self.sound is not None:
+                        self.sound.put_into(self.video.output, writer.frames, self.plan.fps)
                 if lost is not None and not self.interrupts.stop:
                     raise lost
             self._remember_speed(time.monotonic() - began, writer.frames)

@@ -166,7 +166,10 @@ Start = Annotated[
     ),
 ]
 IncludeStart = Annotated[
-    bool, option("--include-start", panel=LOOK, help="Put the frames of the --start file first in the video.")
+    bool,
+    option(
+        "--include-start", panel=LOOK, help="Put the frames of the --start file first in the video, with their sound."
+    ),
 ]
 StartEveryFrame = Annotated[
     bool,

@@ -41,12 +41,14 @@ class Timeline:
         starts: when each frame is shown, in seconds after the first.
         end: when the last one ends.
         timed: whether these times mean something: pictures that do not move have none.
+        first: when the first frame is shown, in the file's own time.
     """
 
     size: tuple[int, int]
     starts: tuple[float, ...]
     end: float
     timed: bool
+    first: float = 0.0
 
     @property
     def count(self) -> int:
@@ -106,4 +108,4 @@ def timeline(size: tuple[int, int], times: list[float | None], last: float | Non
         gap = after - before if timed else 1.0  # type: ignore[operator]
         starts.append(starts[-1] + max(0.0, gap))
     usual = starts[-1] / max(1, len(starts) - 1)
-    return Timeline(size, tuple(starts), starts[-1] + (last or usual), timed and starts[-1] > 0)
+    return Timeline(size, tuple(starts), starts[-1] + (last or usual), timed and starts[-1] > 0, times[0] or 0.0)
