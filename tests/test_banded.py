@@ -72,9 +72,7 @@ def queue(model, layout, rows=1, seed=0):
 
 
 def window_by_window(model, layout, x, t, given):
-    return torch.cat(
-        [model.predict(x[:, :, w.start : w.stop], t[:, w.start : w.stop], given) for w in layout.windows], 2
-    )
+    return torch.cat([model.predict(x[:, :, w.read], t[:, w.read], given) for w in layout.windows], 2)
 
 
 # ---------------------------------------------------------------------------- layers

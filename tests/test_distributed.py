@@ -110,7 +110,7 @@ def test_shares_of_passes(size):
     share, plain = WindowShare(Ranks, dict, passes=2), WindowShare(Ranks, dict)
     for count in range(1, 10):
         shares = [range(count)[share.of(rank, count)] for rank in range(size)]
-        written = [slice(4 * window, 4 * window + 4) for window in range(count)]
+        written = [range(4 * window, 4 * window + 4) for window in range(count)]
         if size < 2 * count:
             assert shares == [range(count)[plain.of(rank, count)] for rank in range(size)]
             assert share.spans(written) == plain.spans(written)

@@ -31,7 +31,7 @@ class RecordedNoise:
         padded = level + layout.context
         block = next(k for k, w in enumerate(layout.windows) if padded in w.writes)
         order = len(layout.windows) - 1 - block  # recorded noisiest first
-        return self.tensors["step_noise"][0, :, iteration, order, padded - layout.windows[block].start]
+        return self.tensors["step_noise"][0, :, iteration, order, padded - layout.windows[block].reads.start]
 
 
 def replay(

@@ -13,7 +13,7 @@ def test_every_slot_is_written_exactly_once(f, n, b, lookahead):
     layout = QueueLayout(f, n, lookahead, b)
     written = [slot for window in layout.windows for slot in window.writes]
     assert written == list(range(layout.context, layout.size))
-    assert all(len(w.reads) == f and w.reads.start >= 0 and w.stop <= layout.size for w in layout.windows)
+    assert all(len(w.reads) == f and w.reads.start >= 0 and w.reads.stop <= layout.size for w in layout.windows)
     assert all(set(w.writes) <= set(w.reads) for w in layout.windows)
     assert layout.levels * b == n * f
     assert len(layout.windows) == (2 * n if lookahead else n)
@@ -22,7 +22,7 @@ def test_every_slot_is_written_exactly_once(f, n, b, lookahead):
 @pytest.mark.parametrize("f", [2, 3, 4, 5, 16, 17, 56])
 def test_lookahead_sees_at_least_half_a_window_of_cleaner_frames(f):
     for window in QueueLayout(f, 3, lookahead=True).windows:
-        assert window.write_start - window.start >= f // 2
+        assert window.writes.start - window.reads.start >= f // 2
 
 
 def test_levels_rise_by_one_every_b_slots():
@@ -52,7 +52,7 @@ def test_banded_lookahead_is_one_pass_that_costs_the_queue_and_its_context(f, n,
     passes = [window for front in fronts for window in layout.windows_from(front)]
     assert [list(w.writes) for w in passes] == [list(range(front, layout.size)) for front in fronts]
     # As in windows, f - 1 known frames before the first new one are read, or all there are.
-    assert all(w.start == max(0, w.write_start - f + 1) and w.stop == layout.size for w in passes)
+    assert all(w.reads.start == max(0, w.writes.start - f + 1) and w.reads.stop == layout.size for w in passes)
     assert layout.fill_forwards == sum(len(w.reads) for w in passes)
     assert all(len(w.reads) >= f for w in passes)
 
@@ -62,20 +62,21 @@ def test_banded_lookahead_is_one_pass_that_costs_the_queue_and_its_context(f, n,
 @pytest.mark.parametrize("band", [None, "windows", 0, 1])
 def test_every_slot_sees_f_slots_among_them_itself(f, lookahead, band):
     layout = QueueLayout(f, 3, lookahead, band=band)
-    assert len(layout.bands) == layout.size
-    for p, seen in enumerate(layout.bands):
+    assert layout.bands == (layout._bands if lookahead == "banded" else None)
+    assert len(layout._bands) == layout.size
+    for p, seen in enumerate(layout._bands):
         assert p in seen
         assert (len(seen), seen.start >= 0, seen.stop <= layout.size) == (f, True, True)
-    assert list(layout.bands) == sorted(layout.bands, key=lambda seen: seen.start)
+    assert list(layout._bands) == sorted(layout._bands, key=lambda seen: seen.start)
     for window in QueueLayout(f, 3, lookahead).windows if band == "windows" else ():
-        assert lookahead == "banded" or all(layout.bands[p] == window.reads for p in window.writes)
+        assert lookahead == "banded" or all(layout._bands[p] == window.reads for p in window.writes)
 
 
 def test_bands_of_windows_are_those_of_the_windows():
     for f in (4, 5):
         windows, layout = QueueLayout(f, 3, True).windows, QueueLayout(f, 3, "banded", band="windows")
         assert all(layout.bands[p] == w.reads for w in windows for p in w.writes)
-        assert layout.bands == QueueLayout(f, 3, True).bands
+        assert layout.bands == QueueLayout(f, 3, True)._bands
         assert set(layout.bands[: f // 2]) == {range(f)}
 
 

@@ -233,7 +233,7 @@ def test_lookahead_covers_every_slot(window):
     layout = QueueLayout(window, 4)
     written = sorted(p for w in layout.windows for p in w.writes)
     assert written == list(range(layout.context, layout.size))
-    assert all(w.write_start - w.start >= window // 2 for w in layout.windows)
+    assert all(w.writes.start - w.reads.start >= window // 2 for w in layout.windows)
 
 
 def test_the_long_version():

@@ -70,8 +70,8 @@ def watch_texts(fifo, monkeypatch):
         layout = self._layout
         if self._queue is not None:  # only what is written counts
             base = self._queue.frames(layout).start
-            window = next(w for w in layout.windows if base + w.start == windows[0][0])
-            kept = range(base + window.write_start, base + window.write_stop)
+            window = next(w for w in layout.windows if base + w.reads.start == windows[0][0])
+            kept = range(base + window.writes.start, base + window.writes.stop)
         else:
             kept = windows[0]
         for frame, name in zip(windows[0], stream_of["rows"], strict=True):

@@ -180,7 +180,7 @@ class FrameStream(Iterator[np.ndarray]):
         if self._queue is None:
             return 0
         frames = self._queue.frames(self._layout)
-        at_tail = frames[-self._layout.frames_per_level]
+        at_tail = frames.stop - self._layout.step(self._queue.iteration - 1).leave
         return max(0, frames[self._layout.context] if self.settings.prompt_change == "queue" else at_tail)
 
     # ------------------------------------------------------------------ saving
@@ -403,10 +403,10 @@ class FrameStream(Iterator[np.ndarray]):
             return None
         queue.latents_BCFHW = self._ranks.replicate(queue.latents_BCFHW, "queue")
         queue.known_BCFHW = self._ranks.replicate(queue.known_BCFHW, "known frames")
-        if self._layout.banded:  # its one pass is shared inside the model
+        if self._layout.bands is not None:  # its one pass is shared inside the model
             return None
         # Passes go apart in all iterations or in none: on fewer ranks frames are the same to the last bit.
-        enough = self._ranks.size >= 2 * len(self._layout.windows)
+        enough = self._ranks.size >= 2 * self._layout.most_windows
         passes = len(self._model.passes(self._condition([[0]]))) if enough else 1
         from fifo_diffusion.window_share import WindowShare
 
@@ -437,7 +437,7 @@ class FrameStream(Iterator[np.ndarray]):
     @property
     def _usual(self) -> int:
         """How many windows go through the model at once here when the queue is full."""
-        windows = self._layout.windows
+        windows = range(self._layout.most_windows)
         return min(self._calls.windows, len(windows if self._share is None else self._share.part(windows)))
 
     def _predict(self, latents_BCFHW: Tensor, timestep_BF: Tensor, windows: Sequence[Sequence[int]]) -> Tensor:

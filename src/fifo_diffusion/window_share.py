@@ -6,7 +6,8 @@ from typing import Any
 from torch import Tensor
 
 from fifo_diffusion.distributed import Parcels, Ranks, digest
-from fifo_diffusion.method import Queue, QueueLayout, Run, Window
+from fifo_diffusion.method import Layout, Queue, Run, Window
+from fifo_diffusion.method.layout import index_of
 
 
 class WindowShare:
@@ -41,14 +42,14 @@ class WindowShare:
             return slice(0) if taken is None else slice(taken // 2, taken // 2 + 1)
         return slice(rank * count // self.ranks.size, (rank + 1) * count // self.ranks.size)
 
-    def run(self, queue: Queue, layout: QueueLayout, some: Run) -> Run:
+    def run(self, queue: Queue, layout: Layout, some: Run) -> Run:
         """The windows of an iteration by all ranks together; of this rank's by `some`."""
 
         def run(windows: Sequence[Window], denoise: Callable[[Sequence[Window]], None], y_BCFHW: Tensor) -> None:
             some(self.mine(windows), denoise, y_BCFHW)
-            following = layout.windows_from(queue.front(layout, 1))
-            wanted = [_wanted(window, layout) for window in following]
-            self.exchange(y_BCFHW, [window.write for window in windows], wanted, queue.leaving(layout))
+            following = layout.windows_from(queue.front(layout, 1), queue.iteration + 1)
+            wanted = [_wanted(window, layout, queue.iteration) for window in following]
+            self.exchange(y_BCFHW, [window.writes for window in windows], wanted, queue.leaving(layout))
 
         return run
 
@@ -63,7 +64,7 @@ class WindowShare:
                 self.half = taken % 2
         return self.part(windows)
 
-    def part(self, windows: Sequence[Window]) -> Sequence[Window]:
+    def part(self, windows: Sequence[Any]) -> Sequence[Any]:
         """Those of so many windows that would be computed here."""
         return windows[self.of(self.ranks.rank, len(windows))]
 
@@ -83,7 +84,9 @@ class WindowShare:
         outputs = [output_BCFHW, came.view(output_BCFHW.shape).clone().to(output_BCFHW.device)]
         return outputs if taken % 2 == 0 else outputs[::-1]
 
-    def exchange(self, result_BCFHW: Tensor, written: Sequence[slice], wanted: Sequence[range], head: range) -> None:
+    def exchange(
+        self, result_BCFHW: Tensor, written: Sequence[Sequence[int]], wanted: Sequence[Sequence[int]], head: range
+    ) -> None:
         """Fill in, by one collective, at least what this rank needs of what the others computed.
 
         Frames that went through their step are exchanged, not predictions: so the ranks' queues are the same, bit for
@@ -110,8 +113,8 @@ class WindowShare:
         for slots, came in traffic.taken_from(messages):
             slots_FBCHW[slots] = came
 
-    def spans(self, written: Sequence[slice]) -> list[range]:
-        """The slots that each rank's neighbouring windows write. Where two ranks have a window, it is the first's."""
+    def spans(self, written: Sequence[Sequence[int]]) -> list[list[int]]:
+        """The slots that each rank's windows write. Where two ranks have a window, it is the first's."""
         count, ranks = len(written), range(self.ranks.size)
         shares = [written[self.of(rank, count)] for rank in ranks]
         if self._apart(count):
@@ -119,7 +122,7 @@ class WindowShare:
                 share if self._pass(rank, count) in range(0, 2 * count, 2) else []
                 for rank, share in zip(ranks, shares, strict=True)
             ]
-        return [range(share[0].start, share[-1].stop) if share else range(0) for share in shares]
+        return [[slot for slots in share for slot in slots] for share in shares]
 
     def _apart(self, count: int) -> bool:
         """Whether each pass of so many windows has a rank of its own."""
@@ -133,58 +136,56 @@ class WindowShare:
     def _word(self, what: str) -> str:
         return f"{what} {digest(self.describe())}"
 
-    def _gather(self, slots_FBCHW: Tensor, written: Sequence[slice], word: str) -> None:
+    def _gather(self, slots_FBCHW: Tensor, written: Sequence[Sequence[int]], word: str) -> None:
         """Everything for everybody: one all-gather of shares, each as long as the longest."""
         spans = self.spans(written)
         mine = spans[self.ranks.rank]
         sent = slots_FBCHW.new_zeros((max(len(span) for span in spans), *slots_FBCHW.shape[1:]))
-        sent[: len(mine)] = slots_FBCHW[mine.start : mine.stop]
+        sent[: len(mine)] = slots_FBCHW[index_of(mine)]
         for rank, part in enumerate(self.ranks.gather(sent, word)):
             if rank != self.ranks.rank:
-                slots_FBCHW[spans[rank].start : spans[rank].stop] = part[: len(spans[rank])]
+                slots_FBCHW[index_of(spans[rank])] = part[: len(spans[rank])]
 
 
-def _wanted(window: Window, layout: QueueLayout) -> range:
+def _wanted(window: Window, layout: Layout, iteration: int) -> Sequence[int]:
     """Padded slots that a window reads in the next iteration, or hands down to its context in the one after, by their
     numbers in this one."""
-    b = layout.frames_per_level
-    stop = max(window.stop, layout.context + b) if window.start == 0 else window.stop
-    return range(window.start + b, min(stop + b, layout.size))
+    b, then, slots = layout.step(iteration).leave, layout.step(iteration + 1).leave, set(window.reads)
+    if min(slots) < layout.context or layout.period > 1:
+        slots |= set(range(layout.context + then))
+    return sorted(slot + b for slot in slots if slot + b < layout.size)
 
 
 class _Traffic:
     """Which slots go from this rank to each other, and from each other to it; and the parcels for them."""
 
     def __init__(
-        self, share: WindowShare, of: tuple[Sequence[slice], Sequence[range], range], like_FBCHW: Tensor
+        self,
+        share: WindowShare,
+        of: tuple[Sequence[Sequence[int]], Sequence[Sequence[int]], Sequence[int]],
+        like_FBCHW: Tensor,
     ) -> None:
         self.of = of
         written, wanted, head = of
         spans, me, size = share.spans(written), share.ranks.rank, share.ranks.size
-        needs = [[head, *wanted[share.of(rank, len(wanted))]] for rank in range(size)]
-        needs[0] = [range(len(like_FBCHW))]
+        needs = [{*head}.union(*wanted[share.of(rank, len(wanted))]) for rank in range(size)]
+        needs[0] = {*range(len(like_FBCHW))}
         others = [rank for rank in range(size) if rank != me]
-        give = {rank: slots for rank in others if (slots := _needed(spans[me], needs[rank]))}
+        give = {rank: slots for rank in others if (slots := [slot for slot in spans[me] if slot in needs[rank]])}
         self.parcels = Parcels([like_FBCHW[0].numel() * len(give.get(rank, ())) for rank in range(size)])
         contents = {rank: self.parcels.contents[rank].view(-1, *like_FBCHW.shape[1:]) for rank in give}
-        self.give = [(slice(slots.start, slots.stop), contents[rank]) for rank, slots in give.items()]
-        take = {rank: slots for rank in others if (slots := _needed(spans[rank], needs[me]))}
+        self.give = [(index_of(slots), contents[rank]) for rank, slots in give.items()]
+        take = {rank: slots for rank in others if (slots := [slot for slot in spans[rank] if slot in needs[me]])}
         self._take, self._shape = take, like_FBCHW.shape[1:]
         self._messages: Sequence[Tensor] = ()
-        self._taken: list[tuple[slice, Tensor]] = []
+        self._taken: list[tuple[slice | list[int], Tensor]] = []
 
-    def taken_from(self, messages: Sequence[Tensor]) -> list[tuple[slice, Tensor]]:
+    def taken_from(self, messages: Sequence[Tensor]) -> list[tuple[slice | list[int], Tensor]]:
         """Slots, and what came for them, in these messages."""
         if messages is not self._messages:  # else they lie where they lay before
             self._messages, count = messages, self._shape.numel()
             self._taken = [
-                (slice(slots.start, slots.stop), messages[rank][: len(slots) * count].view(-1, *self._shape))
+                (index_of(slots), messages[rank][: len(slots) * count].view(-1, *self._shape))
                 for rank, slots in self._take.items()
             ]
         return self._taken
-
-
-def _needed(span: range, needs: Sequence[range]) -> range:
-    """The part of a span that holds all needed slots in it."""
-    slots = [slot for slot in span if any(slot in need for need in needs)]
-    return range(slots[0], slots[-1] + 1) if slots else range(0)

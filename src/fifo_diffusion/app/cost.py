@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from fifo_diffusion.video.timing import ONE_TO_ONE, LatentTiming
 
 if TYPE_CHECKING:  # it would bring PyTorch along
-    from fifo_diffusion.method.layout import QueueLayout
+    from fifo_diffusion.method.layout import Layout
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class Cost:
         late: latents that are computed after the last one that is shown, because its decoding waits for them.
     """
 
-    layout: "QueueLayout"
+    layout: "Layout"
     passes: int
     start: str = "clip"
     total: int | None = None
@@ -74,7 +74,7 @@ class Cost:
         """Frame-forwards to fill the queue: until the first new frame can leave, that one's own included."""
         layout = self.layout
         if self.start == "noise":
-            return layout.levels * layout.frame_forwards * self.passes
+            return layout.fill_iterations * layout.frame_forwards * self.passes
         if self.start == "published":
             return (layout.slots - layout.frames + 1) * self.per_latent
         if self.total is not None and self.total <= self.opening:

@@ -1,6 +1,7 @@
 """`--dry-run`: what a run would be, counted instead of computed."""
 
 import json
+from collections.abc import Sequence
 from typing import Any
 
 from fifo_diffusion.app.blueprint import parameters
@@ -10,7 +11,7 @@ from fifo_diffusion.app.plan import Plan
 from fifo_diffusion.app.progress import duration
 from fifo_diffusion.app.rivals import describe_rival
 from fifo_diffusion.app.text import one_line
-from fifo_diffusion.method.layout import QueueLayout
+from fifo_diffusion.method.layout import Layout
 
 
 def describe(plan: Plan) -> str:
@@ -61,20 +62,26 @@ def _queue(plan: Plan) -> str:
     )
 
 
-def _windows(layout: QueueLayout) -> list[tuple[str, str]]:
+def _windows(layout: Layout) -> list[tuple[str, str]]:
     """Slots are counted from the head of the queue; context slots are negative."""
-    if layout.banded:
+    if layout.bands is not None:
         return [
             ("windows", f"none: {layout.size} slots at once, each sees {layout.frames} neighbours, itself among them")
         ]
 
-    def span(slots: range) -> str:
-        return f"{slots.start - layout.context} to {slots.stop - 1 - layout.context}"
+    def span(slots: Sequence[int]) -> str:
+        numbers = [slot - layout.context for slot in slots]
+        in_a_row = numbers == list(range(numbers[0], numbers[-1] + 1))
+        return f"{numbers[0]} to {numbers[-1]}" if in_a_row else ", ".join(map(str, numbers))
 
-    lines = [f"{span(w.reads)} -> {span(w.writes)}" for w in layout.windows]
-    lines = lines if len(lines) <= 8 else [*lines[:6], f"... ({len(lines) - 7} more)", lines[-1]]
-    title = f"{len(layout.windows)} per iteration, of {layout.frames} frames each; slots read -> written:"
-    return [("windows", title), *(("", line) for line in lines)]
+    rows = []
+    for turn, step in enumerate(map(layout.step, range(layout.period))):
+        lines = [f"{span(w.reads)} -> {span(w.writes)}" for w in step.windows]
+        lines = lines if len(lines) <= 8 else [*lines[:6], f"... ({len(lines) - 7} more)", lines[-1]]
+        which = "per iteration" if layout.period == 1 else f"in iteration {turn + 1} of {layout.period}"
+        title = f"{len(step.windows)} {which}, of {layout.frames} frames each; slots read -> written:"
+        rows += [("" if turn else "windows", title), *(("", line) for line in lines)]
+    return rows
 
 
 def _cost(plan: Plan) -> list[tuple[str, str]]:

@@ -101,7 +101,7 @@ def reference_errors(
     for slot in range(layout.slots):
         first = before + slot // f * f
         part, xi = clips[:, :, first : first + f], noise[:, :, first : first + f]
-        level_BF = torch.full((b, f), slot // layout.frames_per_level)
+        level_BF = torch.full((b, f), layout.step(0).levels[layout.context + slot])
         error = _noise_error(model, levels, levels.renoise(part, xi, level_BF), xi, level_BF, condition)
         errors.append(error[:, slot % f])
     return torch.stack(errors, 1)
@@ -111,20 +111,22 @@ def reference_errors(
 def diagonal_errors(
     model: Predicts, levels: NoiseLevels, layout: QueueLayout, clips: Tensor, noise: Tensor, condition: Any
 ) -> Tensor:
-    """Errors (B, S) of every slot in the layout's own windows; arguments as for `reference_errors`."""
-    skip = clips.shape[2] - layout.size
+    """Errors (B, S) of every slot in the layout's own windows, the mean over the iterations of a period that write it;
+    arguments as for `reference_errors`."""
+    skip, count = clips.shape[2] - layout.size, len(clips)
     if skip < 0:
         raise ValueError(f"the clips need {layout.size} frames, not {clips.shape[2]}")
     clean, xi = clips[:, :, skip:], noise[:, :, skip:]
-    level = torch.tensor(layout.slot_levels).expand(len(clips), -1)
-    noisy, result = levels.renoise(clean, xi, level), torch.empty(len(clips), layout.slots)
-    banding = {"bands": layout.bands} if layout.banded else {}
-    for window in layout.windows:
-        part = slice(window.start, window.stop)
-        error = _noise_error(model, levels, noisy[:, :, part], xi[:, :, part], level[:, part], condition, **banding)
-        written = slice(window.write_start - layout.context, window.write_stop - layout.context)
-        result[:, written] = error[:, window.write_start - window.start : window.write_stop - window.start]
-    return result
+    total, times = torch.zeros(count, layout.size), torch.zeros(layout.size)
+    banding = {} if layout.bands is None else {"bands": layout.bands}
+    for step in map(layout.step, range(layout.period)):
+        level = torch.tensor(step.levels).expand(count, -1)
+        noisy = levels.renoise(clean, xi, level)
+        for w in step.windows:
+            part = noisy[:, :, w.read], xi[:, :, w.read], level[:, w.read]
+            total[:, w.write] += _noise_error(model, levels, *part, condition, **banding)[:, w.kept].cpu()
+            times[w.write] += 1
+    return (total / times)[:, layout.context :]
 
 
 def relative_error(

@@ -6,13 +6,15 @@ L levels.
 
 from fifo_diffusion.method.clip import complete_clip, sample_clip
 from fifo_diffusion.method.fifo import Predict, Run, diagonal_denoising, one_by_one
-from fifo_diffusion.method.layout import Bands, Lookahead, QueueLayout, Window
+from fifo_diffusion.method.layout import Bands, Layout, Step, Window
 from fifo_diffusion.method.levels import NoiseLevels
 from fifo_diffusion.method.noise import Noise, SeededNoise, to_device
+from fifo_diffusion.method.partitions import Lookahead, QueueLayout
 from fifo_diffusion.method.queue import Queue
 
 __all__ = [
     "Bands",
+    "Layout",
     "Lookahead",
     "Noise",
     "NoiseLevels",
@@ -21,6 +23,7 @@ __all__ = [
     "QueueLayout",
     "Run",
     "SeededNoise",
+    "Step",
     "Window",
     "complete_clip",
     "diagonal_denoising",

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from fifo_diffusion.method.fifo import Predict
 from fifo_diffusion.method.layout import descents_of
-from fifo_diffusion.method.levels import NoiseLevels, step
+from fifo_diffusion.method.levels import NoiseLevels, phi
 from fifo_diffusion.method.noise import Noise, noise_of
 
 HISTORY_GUIDANCE = 2.0
@@ -32,7 +32,7 @@ def sample_clip(
         level = torch.full((len(frames),), index)
         rows = level.expand(len(latents), -1)
         prediction = predict(latents[:, :channels], levels.timestep[rows], [frames])
-        latents = step(levels, latents, prediction, level, frames, noise)
+        latents = phi(levels, latents, prediction, level, level - 1, frames, noise)
         yield latents[:, :channels]
 
 
@@ -80,7 +80,7 @@ def complete_clip(
             predictions.append(prediction[:, :, given:])
         with_past, without = predictions
         prediction = without + HISTORY_GUIDANCE * (with_past - without)
-        latents = step(levels, latents, prediction, level[given:], frames[given:], draws)
+        latents = phi(levels, latents, prediction, level[given:], level[given:] - 1, frames[given:], draws)
         yield torch.cat([first_BCKHW, latents], 2)
 
 

@@ -1,6 +1,6 @@
 """FIFO-Diffusion (Kim et al., arXiv 2405.11473): Algorithms 1, 3 and 4.
 
-Phi is `step`, the denoiser `predict`; x are the latents of the queue before an iteration, y after it.
+The solver's step Phi is `phi`, the denoiser `predict`; x are the latents of the queue before an iteration, y after it.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterator, Sequence
 import torch
 from torch import Tensor
 
-from fifo_diffusion.method.layout import QueueLayout, Window
-from fifo_diffusion.method.levels import NoiseLevels, step
+from fifo_diffusion.method.layout import Layout, Window
+from fifo_diffusion.method.levels import NoiseLevels, phi
 from fifo_diffusion.method.noise import Noise
 from fifo_diffusion.method.queue import Queue
 
@@ -29,25 +29,26 @@ def one_by_one(windows: Sequence[Window], denoise: Callable[[Sequence[Window]], 
 
 
 def diagonal_denoising(
-    queue: Queue, layout: QueueLayout, levels: NoiseLevels, predict: Predict, noise: Noise, run: Run = one_by_one
+    queue: Queue, layout: Layout, levels: NoiseLevels, predict: Predict, noise: Noise, run: Run = one_by_one
 ) -> Iterator[tuple[int, Tensor]]:
-    """Algorithm 1 (n = 1), with latent partitioning (Algorithm 3) and lookahead (Algorithm 4), b frames per level.
+    """Algorithm 1 (n = 1), with latent partitioning (Algorithm 3) and lookahead (Algorithm 4), or another layout.
 
     Changes `queue`, which already stands at the next iteration when an item is handed out, to be saved and continued.
     Yields, without end, the number of the first frame that leaves and the latents (B, C, b, H, W) of those that do;
     known frames, and those that were enqueued to warm up, come out too. `run` executes the windows of an iteration.
     """
     while True:
-        x, frames, level = queue.read(layout, levels, noise)  # a snapshot: no window sees what another writes
-        y = x.clone()
+        x, frames, now = queue.read(layout, levels, noise), queue.frames(layout), queue.step(layout)
+        y, level, target = x.clone(), torch.tensor(now.levels), torch.tensor(now.targets)
 
-        def denoise(windows: Sequence[Window], x=x, y=y, frames=frames, level=level) -> None:
+        def denoise(windows: Sequence[Window], x=x, y=y, frames=frames, level=level, target=target) -> None:
+            """All from the snapshot x: no window sees what another one writes."""
             latents = torch.cat([levels.latent(x)[:, :, w.read] for w in windows])
             rows = torch.stack([level[w.read] for w in windows]).repeat_interleave(len(x), 0)
-            outputs = predict(latents, levels.timestep[rows], [frames[w.read] for w in windows]).chunk(len(windows))
-            for w, output in zip(windows, outputs, strict=True):
-                kept = output[:, :, w.write_start - w.start :]
-                y[:, :, w.write] = step(levels, x[:, :, w.write], kept, level[w.write], frames[w.write], noise)
+            outputs = predict(latents, levels.timestep[rows], [[frames[p] for p in w.reads] for w in windows])
+            for w, output in zip(windows, outputs.chunk(len(windows)), strict=True):
+                moves, numbers = (level[w.write], target[w.write]), [frames[p] for p in w.writes]
+                y[:, :, w.write] = phi(levels, x[:, :, w.write], output[:, :, w.kept], *moves, numbers, noise)
 
-        run(queue.windows(layout), denoise, y)
+        run(now.windows, denoise, y)
         yield queue.advance(x, y, layout, levels, noise)  # dequeue the head, shift, enqueue noise

@@ -146,6 +146,19 @@ class NoiseLevels:
         rows = to_device(self._columns[columns, level_BF.cpu()], like.device)
         return rows[:, :, None, :, None, None].unbind()
 
+    def _further(self, target_BF: Tensor, like: Tensor) -> tuple[Tensor, ...]:
+        """Signal, and noise that is kept and that is fresh, of targets further down: as `_rows`."""
+        anew = self._adds_noise
+        if anew and not torch.equal(self.fresh, self.target_sigma):
+            raise ValueError("with eta, each level goes to the next one only: use eta=0 and a deterministic scheduler")
+        alpha, sigma = (
+            torch.cat([of_clean[:1], of_level]).to(torch.float32)[target_BF.cpu() + 1]
+            for of_clean, of_level in ((self.target_alpha, self.alpha), (self.target_sigma, self.sigma))
+        )
+        none = torch.zeros_like(sigma)
+        rows = torch.stack([alpha, none if anew else sigma, sigma if anew else none])
+        return to_device(rows, like.device)[:, :, None, :, None, None].unbind()
+
     def renoise(self, clean_BCFHW: Tensor, noise_BCFHW: Tensor, level_BF: Tensor) -> Tensor:
         """Clean latents brought to their levels: alpha x0 + sigma e."""
         alpha, sigma = self._rows(level_BF, clean_BCFHW, slice(0, 2))
@@ -172,9 +185,15 @@ class NoiseLevels:
         return clean, noise
 
     def step(
-        self, sample_BCFHW: Tensor, prediction_BCFHW: Tensor, level_BF: Tensor, noise_BCFHW: Tensor | None = None
+        self,
+        sample_BCFHW: Tensor,
+        prediction_BCFHW: Tensor,
+        level_BF: Tensor,
+        noise_BCFHW: Tensor | None = None,
+        *,
+        target_BF: Tensor | None = None,
     ) -> Tensor:
-        """One denoising step Phi of every frame from its own level to that level's target (Eq. 3).
+        """One denoising step Phi of every frame from its own level to a lower one (Eq. 3).
 
         Args:
             sample_BCFHW: latents, frame f of row b at level `level_BF[b, f]`; C is P times as many channels where a
@@ -182,18 +201,26 @@ class NoiseLevels:
             prediction_BCFHW: the model's output after guidance.
             level_BF: (B, F) int64.
             noise_BCFHW: fresh standard normal noise; needed where `fresh` > 0.
+            target_BF: (B, F) int64, the level after the step, -1 for clean; None: the next lower one.
 
         Returns:
             (B, C, F, H, W) float32.
+
+        Raises:
+            ValueError: a target further down, where the solver remembers or adds part of the noise anew.
         """
         needs_noise = self.needs_noise(level_BF)
         if needs_noise and noise_BCFHW is None:
             raise ValueError("these levels add fresh noise: noise_BCFHW is needed")
         if self.solver is not None:
+            if target_BF is not None:
+                raise ValueError("this solver steps from each level to the next one only: use a first-order scheduler")
             noise = noise_BCFHW if needs_noise else None
             return self._solver_step(self.solver, sample_BCFHW, prediction_BCFHW, level_BF, noise)
         x, y = sample_BCFHW.float(), prediction_BCFHW.float()
         alpha, sigma, target_alpha, kept, fresh = self._rows(level_BF, x, slice(0, 5))
+        if target_BF is not None:
+            target_alpha, kept, fresh = self._further(target_BF, x)
         clean, direction = self._split(x, y, alpha, sigma)
         result = target_alpha * clean
         result += kept * direction
@@ -231,13 +258,20 @@ class NoiseLevels:
         return replace(self, alpha=self.alpha * scale.double(), target_alpha=self.target_alpha * target_scale.double())
 
 
-def step(
-    levels: NoiseLevels, x_BCFHW: Tensor, prediction_BCFHW: Tensor, level_F: Tensor, frames: Sequence[int], noise: Noise
+def phi(
+    levels: NoiseLevels,
+    x_BCFHW: Tensor,
+    prediction_BCFHW: Tensor,
+    level_F: Tensor,
+    target_F: Tensor,
+    frames: Sequence[int],
+    noise: Noise,
 ) -> Tensor:
-    """Phi (Eq. 3): each frame from its level to the next lower one, with the fresh noise that is drawn for it where the
-    solver adds any."""
+    """Phi (Eq. 3): each frame from its level to its target, with the fresh noise that is drawn for it where the solver
+    adds any."""
     fresh = None
     if levels.needs_noise(level_F):
         draws = [noise_of(noise, [g], int(j), x_BCFHW) for g, j in zip(frames, level_F, strict=True)]
         fresh = torch.cat(draws, 2)
-    return levels.step(x_BCFHW, prediction_BCFHW, level_F[None], fresh)
+    further = None if torch.equal(target_F, level_F - 1) else target_F[None]
+    return levels.step(x_BCFHW, prediction_BCFHW, level_F[None], fresh, target_BF=further)

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from fifo_diffusion.method.layout import QueueLayout, Window
+from fifo_diffusion.method.layout import Layout, Step, Window
 from fifo_diffusion.method.levels import NoiseLevels
 from fifo_diffusion.method.noise import Noise, noise_of
 
@@ -34,7 +34,7 @@ class Queue:
     @classmethod
     def from_known(
         cls,
-        layout: QueueLayout,
+        layout: Layout,
         noise: Noise,
         known_BCFHW: Tensor,
         first_new: int,
@@ -53,69 +53,75 @@ class Queue:
             raise ValueError(f"a start needs at least {layout.frames - 1} known frames, not {known_BCFHW.shape[2]}")
         b, c, _, h, w = known_BCFHW.shape
         latents = known_BCFHW.new_zeros((b, c * planes, layout.size, h, w), dtype=torch.float32)
-        queue = cls(latents, known_BCFHW.float(), first_new, first_new - layout.slots + layout.frames_per_level)
-        queue._enqueue(layout, noise, entry)
+        queue = cls(latents, known_BCFHW.float(), first_new, first_new - layout.slots + layout.entering)
+        queue._enqueue(layout, noise, layout.entering, entry)
         return queue
 
     @classmethod
     def from_pure_noise(
-        cls, layout: QueueLayout, noise: Noise, like_BCFHW: Tensor, *, planes: int = 1, entry: float = 1.0
+        cls, layout: Layout, noise: Noise, like_BCFHW: Tensor, *, planes: int = 1, entry: float = 1.0
     ) -> "Queue":
         """Algorithm 2: every slot, and the context of lookahead, starts as noise at the top level. `planes` and `entry`
-        as in `NoiseLevels`."""
-        origin = layout.frames_per_level - layout.slots
+        as in `NoiseLevels`.
+
+        Raises:
+            ValueError: a layout whose slots do not all go down by one level per iteration.
+        """
+        now = layout.step(0)
+        if layout.period > 1 or any(now.levels[p] - now.targets[p] != 1 for w in now.windows for p in w.writes):
+            raise ValueError('start="noise" needs a queue that goes down level by level: use start="clip"')
+        origin = layout.entering - layout.slots
         frames = range(origin - layout.context, origin + layout.slots)
         latents = entry * noise_of(noise, frames, layout.levels, like_BCFHW)
         memory = [torch.zeros_like(latents)] * (planes - 1)
         return cls(torch.cat([latents, *memory], 1), latents[:, :, :0], 0, origin, from_noise=True)
 
     @classmethod
-    def from_clip_published(cls, layout: QueueLayout, levels: NoiseLevels, noise: Noise, clip_BCFHW: Tensor) -> "Queue":
+    def from_clip_published(cls, layout: Layout, levels: NoiseLevels, noise: Noise, clip_BCFHW: Tensor) -> "Queue":
         """The published start: slot i holds base frame max(0, i - (n f - f)) at level i, the context base frame 0 at
         the lowest level. The frames before number 0 are thrown away by the caller."""
         origin = layout.frames - layout.slots
         source = [0] * layout.context + [max(0, s + origin) for s in range(layout.slots)]
         frames = range(origin - layout.context, origin + layout.slots)
-        level = torch.tensor([layout.slot_levels])
+        level = torch.tensor([layout.step(0).levels])
         latents = levels.renoise(
             clip_BCFHW[:, :, source].float(), noise_of(noise, frames, len(levels), clip_BCFHW), level
         )
         return cls(latents, latents[:, :, :0], 0, origin)
 
-    def frames(self, layout: QueueLayout) -> range:
-        """Frame number of each padded slot in this iteration."""
-        head = self.origin + self.iteration * layout.frames_per_level
+    def frames(self, layout: Layout, later: int = 0) -> range:
+        """Frame number of each padded slot in this iteration, or in a later one."""
+        head = self.origin + layout.left(self.iteration + later)
         return range(head - layout.context, head + layout.slots)
 
-    def levels(self, layout: QueueLayout) -> list[int]:
-        """Level of each padded slot in this iteration; higher than the layout's during a warm-up from noise."""
-        least = layout.levels - 1 - self.iteration if self.from_noise else 0
-        return [max(level, least) for level in layout.slot_levels] if least > 0 else list(layout.slot_levels)
+    def step(self, layout: Layout) -> Step:
+        """What this iteration does: that of the layout, without windows of known frames only.
 
-    def front(self, layout: QueueLayout, later: int = 0) -> int:
-        """First padded slot that holds a frame to be computed, so many iterations later: known frames ahead of it need
-        no window."""
+        While a queue comes down from pure noise, all slots are at one level at least, the context too: then window 0
+        writes all of its slots.
+        """
+        now = layout.step(self.iteration)
+        windows = layout.windows_from(self.front(layout), self.iteration)
+        if not self.warming_up(layout):
+            return replace(now, windows=windows)
+        least = layout.levels - 1 - self.iteration
+        levels = tuple(max(level, least) for level in now.levels)
+        targets = tuple(max(target, least - 1) for target in now.targets)
+        return Step(levels, targets, tuple(map(_whole, windows)), now.leave)
+
+    def front(self, layout: Layout, later: int = 0) -> int:
+        """First padded slot that holds a frame to be computed, in this iteration or in a later one: known frames ahead
+        of it need no window."""
         if not self.known_BCFHW.shape[2]:
             return 0
-        return max(layout.context, self.first_new - self.frames(layout).start - later * layout.frames_per_level)
+        return max(layout.context, self.first_new - self.frames(layout, later).start)
 
-    def warming_up(self, layout: QueueLayout) -> bool:
+    def warming_up(self, layout: Layout) -> bool:
         """Whether the context is not yet at the lowest level (start from noise)."""
         return self.from_noise and self.iteration < layout.levels - 1
 
-    def read(self, layout: QueueLayout, levels: NoiseLevels, noise: Noise) -> tuple[Tensor, range, Tensor]:
-        """What the padded slots hold in this iteration, (B, C, F, H, W), known frames noised to the levels of their
-        slots; the frame numbers; the levels (F,)."""
-        return self._with_known_frames(layout, levels, noise), self.frames(layout), torch.tensor(self.levels(layout))
-
-    def windows(self, layout: QueueLayout) -> tuple[Window, ...]:
-        """Those that hold a frame to be computed. While a queue comes down from pure noise, its context does too: then
-        window 0 writes all of its slots."""
-        windows = layout.windows_from(self.front(layout))
-        return tuple(map(_whole, windows)) if self.warming_up(layout) else windows
-
     def advance(
-        self, x_BCFHW: Tensor, y_BCFHW: Tensor, layout: QueueLayout, levels: NoiseLevels, noise: Noise
+        self, x_BCFHW: Tensor, y_BCFHW: Tensor, layout: Layout, levels: NoiseLevels, noise: Noise
     ) -> tuple[int, Tensor]:
         """Dequeue the head, shift by b slots, enqueue noise.
 
@@ -127,33 +133,35 @@ class Queue:
         Returns:
             the number of the first frame that leaves; the latents (B, C, b, H, W) of those that do.
         """
-        c, b, first = layout.context, layout.frames_per_level, self.frames(layout)[layout.context]
+        c, b, first = layout.context, layout.step(self.iteration).leave, self.frames(layout)[layout.context]
         past = (y_BCFHW if self.warming_up(layout) else x_BCFHW)[:, :, b : c + b]
         self._shift(past, y_BCFHW, layout, levels, noise)
         return first, levels.latent(y_BCFHW[:, :, c : c + b])
 
-    def leaving(self, layout: QueueLayout) -> range:
+    def leaving(self, layout: Layout) -> range:
         """The padded slots that `advance` takes what leaves from."""
-        return range(layout.context, layout.context + layout.frames_per_level)
+        return range(layout.context, layout.context + layout.step(self.iteration).leave)
 
     def _shift(
-        self, context_BCFHW: Tensor, y_BCFHW: Tensor, layout: QueueLayout, levels: NoiseLevels, noise: Noise
+        self, context_BCFHW: Tensor, y_BCFHW: Tensor, layout: Layout, levels: NoiseLevels, noise: Noise
     ) -> None:
         """The queue of the next iteration, with this context."""
-        c, b = layout.context, layout.frames_per_level
+        c, b = layout.context, layout.step(self.iteration).leave
         self.latents_BCFHW = torch.cat([context_BCFHW, y_BCFHW[:, :, c + b :], y_BCFHW[:, :, :b]], 2)
         self.iteration += 1
-        self._enqueue(layout, noise, levels.entry)
+        self._enqueue(layout, noise, b, levels.entry)
 
-    def _enqueue(self, layout: QueueLayout, noise: Noise, entry: float) -> None:
-        """Fresh noise into the last b slots."""
-        b = layout.frames_per_level
-        fresh = entry * noise_of(noise, self.frames(layout)[-b:], layout.levels, self.latents_BCFHW)
-        self.latents_BCFHW[:, : fresh.shape[1], -b:] = fresh
-        self.latents_BCFHW[:, fresh.shape[1] :, -b:] = 0
+    def _enqueue(self, layout: Layout, noise: Noise, count: int, entry: float) -> None:
+        """Fresh noise into the last `count` slots."""
+        if not count:
+            return
+        fresh = entry * noise_of(noise, self.frames(layout)[-count:], layout.levels, self.latents_BCFHW)
+        self.latents_BCFHW[:, : fresh.shape[1], -count:] = fresh
+        self.latents_BCFHW[:, fresh.shape[1] :, -count:] = 0
 
-    def _with_known_frames(self, layout: QueueLayout, levels: NoiseLevels, noise: Noise) -> Tensor:
-        """All slots, known frames at the levels of theirs, under the noise that they would have entered with."""
+    def read(self, layout: Layout, levels: NoiseLevels, noise: Noise) -> Tensor:
+        """What the padded slots hold, (B, C, F, H, W): known frames at the levels of their slots, under the noise that
+        they would have entered with."""
         count = self.known_BCFHW.shape[2]
         frames = self.frames(layout)
         slots = [p for p, g in enumerate(frames) if self.first_new - count <= g < self.first_new]
@@ -161,7 +169,7 @@ class Queue:
             return self.latents_BCFHW
         numbers = [frames[p] for p in slots]
         clean = self.known_BCFHW[:, :, [g - self.first_new + count for g in numbers]]
-        level = torch.tensor([[layout.slot_levels[p] for p in slots]])
+        level = torch.tensor([[layout.step(self.iteration).levels[p] for p in slots]])
         latents = self.latents_BCFHW.clone()
         latents[:, : clean.shape[1], slots] = levels.renoise(clean, noise_of(noise, numbers, len(levels), clean), level)
         return latents
@@ -169,4 +177,4 @@ class Queue:
 
 def _whole(window: Window) -> Window:
     """Window 0 with its context among what it writes; others as they are."""
-    return replace(window, write_start=0) if window.start == 0 else window
+    return Window(window.reads, window.reads) if window.reads[0] == 0 else window

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fifo_diffusion.method import Noise, NoiseLevels, Queue, QueueLayout, Window
+from fifo_diffusion.method import Layout, Noise, NoiseLevels, Queue, Step, Window
 from fifo_diffusion.models.latte import LatteModel
 from fifo_diffusion.models.schedulers import read_levels
 from fifo_diffusion.video.pieces import STEADY_LATENCY, PieceDecoder
@@ -20,19 +20,21 @@ class LateQueue(Queue):
     """The queue of the published FIFO code for Open-Sora Plan: its context holds finished latents, and the oldest of
     them are handed out, after one more step as if they were at the lowest level."""
 
-    def windows(self, layout: QueueLayout) -> tuple[Window, ...]:
-        return tuple(replace(w, write_start=0) if w.start == 0 else w for w in super().windows(layout))
+    def step(self, layout: Layout) -> Step:
+        now, c = super().step(layout), layout.context
+        windows = tuple(Window(w.reads, w.reads) if w.reads[0] == 0 else w for w in now.windows)
+        return replace(now, windows=windows, targets=(-1,) * c + now.targets[c:])
 
     def advance(
-        self, x_BCFHW: Tensor, y_BCFHW: Tensor, layout: QueueLayout, levels: NoiseLevels, noise: Noise
+        self, x_BCFHW: Tensor, y_BCFHW: Tensor, layout: Layout, levels: NoiseLevels, noise: Noise
     ) -> tuple[int, Tensor]:
-        c, b, first = layout.context, layout.frames_per_level, self.frames(layout)[layout.context]
+        c, b, first = layout.context, layout.step(self.iteration).leave, self.frames(layout)[layout.context]
         past = torch.cat([x_BCFHW[:, :, :c], y_BCFHW[:, :, c : c + b]], 2)[:, :, b:]
         self._shift(past, y_BCFHW, layout, levels, noise)
         return first, levels.latent(y_BCFHW[:, :, :b])
 
-    def leaving(self, layout: QueueLayout) -> range:
-        return range(layout.context + layout.frames_per_level)
+    def leaving(self, layout: Layout) -> range:
+        return range(layout.context + layout.step(self.iteration).leave)
 
 
 class OpenSoraPlanModel(LatteModel):
