@@ -30,7 +30,7 @@ from fifo_diffusion import FIFO, QueueState
 from fifo_diffusion.evaluation.measures import drift
 from fifo_diffusion.evaluation.motion import jerk
 from fifo_diffusion.evaluation.world import caption, draw_labels
-from fifo_diffusion.method.layout import QueueLayout
+from fifo_diffusion.method import QueueLayout
 
 FAMILIES = ("shape", "landscape", "robot", "shape", "robot", "shape", "landscape", "robot")
 NUM_PARTITIONS = 2

@@ -17,7 +17,7 @@ from fifo_diffusion.app.prompt_files import read_prompts, read_schedule
 from fifo_diffusion.app.request import numbered, slug
 from fifo_diffusion.app.speed import known_speed, remember_speed, speed_file
 from fifo_diffusion.cli import main
-from fifo_diffusion.method.layout import QueueLayout
+from fifo_diffusion.method import QueueLayout
 from fifo_diffusion.toybox import PIPELINE_FOLDER
 
 BALL = "a red ball moving right on a navy background"
