@@ -62,21 +62,20 @@ def test_banded_lookahead_is_one_pass_that_costs_the_queue_and_its_context(f, n,
 @pytest.mark.parametrize("band", [None, "windows", 0, 1])
 def test_every_slot_sees_f_slots_among_them_itself(f, lookahead, band):
     layout = QueueLayout(f, 3, lookahead, band=band)
-    assert layout.bands == (layout._bands if lookahead == "banded" else None)
-    assert len(layout._bands) == layout.size
-    for p, seen in enumerate(layout._bands):
+    assert len(layout.bands) == layout.size
+    for p, seen in enumerate(layout.bands):
         assert p in seen
         assert (len(seen), seen.start >= 0, seen.stop <= layout.size) == (f, True, True)
-    assert list(layout._bands) == sorted(layout._bands, key=lambda seen: seen.start)
+    assert list(layout.bands) == sorted(layout.bands, key=lambda seen: seen.start)
     for window in QueueLayout(f, 3, lookahead).windows if band == "windows" else ():
-        assert lookahead == "banded" or all(layout._bands[p] == window.reads for p in window.writes)
+        assert lookahead == "banded" or all(layout.bands[p] == window.reads for p in window.writes)
 
 
 def test_bands_of_windows_are_those_of_the_windows():
     for f in (4, 5):
         windows, layout = QueueLayout(f, 3, True).windows, QueueLayout(f, 3, "banded", band="windows")
         assert all(layout.bands[p] == w.reads for w in windows for p in w.writes)
-        assert layout.bands == QueueLayout(f, 3, True)._bands
+        assert layout.bands == QueueLayout(f, 3, True).bands
         assert set(layout.bands[: f // 2]) == {range(f)}
 
 

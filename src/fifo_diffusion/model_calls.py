@@ -56,8 +56,8 @@ class ModelCalls:
         self._model, self._layout, self._fits = model, layout, fits
         self._videos, self._device = len(like_BCFHW), like_BCFHW.device
         self._condition, self._together = condition, together
-        self._size = (*like_BCFHW.shape, layout.bands is not None)
-        most = layout.most_windows if layout.bands is None else -(-layout.size // layout.frames)
+        self._size = (*like_BCFHW.shape, layout.banded)
+        most = -(-layout.size // layout.frames) if layout.banded else layout.most_windows
         usual = 1 if self._device.type == "cpu" else most
         fit, self._passes_apart = fits.get(self._size, (usual, False))
         self.windows = windows or min(fit, usual)
@@ -114,6 +114,6 @@ class ModelCalls:
     def _banding(self, frames: int) -> dict[str, Any]:
         """What the model is told where so many frames at once are more than a window."""
         layout = self._layout
-        if layout.bands is None or frames <= layout.frames:
+        if not layout.banded or frames <= layout.frames:
             return {}
         return {"bands": layout.last_bands(frames), "pieces": -(-frames // (layout.frames * self.windows))}

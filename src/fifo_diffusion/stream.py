@@ -403,7 +403,7 @@ class FrameStream(Iterator[np.ndarray]):
             return None
         queue.latents_BCFHW = self._ranks.replicate(queue.latents_BCFHW, "queue")
         queue.known_BCFHW = self._ranks.replicate(queue.known_BCFHW, "known frames")
-        if self._layout.bands is not None:  # its one pass is shared inside the model
+        if self._layout.banded:  # its one pass is shared inside the model
             return None
         # Passes go apart in all iterations or in none: on fewer ranks frames are the same to the last bit.
         enough = self._ranks.size >= 2 * self._layout.most_windows

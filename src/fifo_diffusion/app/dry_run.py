@@ -64,7 +64,7 @@ def _queue(plan: Plan) -> str:
 
 def _windows(layout: Layout) -> list[tuple[str, str]]:
     """Slots are counted from the head of the queue; context slots are negative."""
-    if layout.bands is not None:
+    if layout.banded:
         return [
             ("windows", f"none: {layout.size} slots at once, each sees {layout.frames} neighbours, itself among them")
         ]

@@ -118,7 +118,7 @@ def diagonal_errors(
         raise ValueError(f"the clips need {layout.size} frames, not {clips.shape[2]}")
     clean, xi = clips[:, :, skip:], noise[:, :, skip:]
     total, times = torch.zeros(count, layout.size), torch.zeros(layout.size)
-    banding = {} if layout.bands is None else {"bands": layout.bands}
+    banding = {"bands": layout.bands} if layout.banded else {}
     for step in map(layout.step, range(layout.period)):
         level = torch.tensor(step.levels).expand(count, -1)
         noisy = levels.renoise(clean, xi, level)

@@ -99,9 +99,10 @@ class Layout(ABC):
         return descents_of(self.levels)
 
     @property
-    def bands(self) -> Bands | None:
-        """Where windows are longer than f: the f padded slots that each padded slot may see."""
-        return None
+    def banded(self) -> bool:
+        """Whether windows are longer than f, each slot seeing a band of f slots: then there are `bands` and
+        `last_bands`."""
+        return False
 
     @cached_property
     def _leaves(self) -> list[int]:

@@ -105,12 +105,8 @@ class QueueLayout(Layout):
             windows.append(Window(_f_from(start, f), range(start + half + (r % 2) * (f % 2), start + f)))
         return tuple(windows)
 
-    @property
-    def bands(self) -> Bands | None:
-        return self._bands if self.banded else None
-
     @cached_property
-    def _bands(self) -> Bands:
+    def bands(self) -> Bands:
         """For each padded slot the f padded slots that it may see: those of its window or, where the band slides, its
         neighbours. At both ends of the queue a band stops moving, so that it always has f slots."""
         f = self.frames
@@ -124,7 +120,7 @@ class QueueLayout(Layout):
     def last_bands(self, count: int) -> Bands:
         """The bands of the last `count` >= f padded slots among themselves, counted from the first of them."""
         first = self.size - count
-        return tuple(_f_from(max(0, band.start - first), self.frames) for band in self._bands[first:])
+        return tuple(_f_from(max(0, band.start - first), self.frames) for band in self.bands[first:])
 
     def windows_from(self, front: int, iteration: int = 0) -> tuple[Window, ...]:
         """As in `Layout`; of a banded queue the part from f - 1 slots before the first new frame on, as in windows."""
