@@ -46,7 +46,7 @@ def iteration(
 
     def run() -> None:
         for window in layout.windows:
-            part = slice(window.start, window.stop)
+            part = window.read
             banded = BandedPass(unet, layout.bands, unet.device, pieces) if layout.banded else nullcontext()
             with hooks.active(timestep[:, part]), banded, torch.no_grad():
                 unet(latents[:, :, part], timestep[:, 0], encoder_hidden_states=text)
