@@ -142,9 +142,7 @@ class Queue:
         """The padded slots that `advance` takes what leaves from."""
         return range(layout.context, layout.context + layout.step(self.iteration).leave)
 
-    def _shift(
-        self, context_BCFHW: Tensor, y_BCFHW: Tensor, layout: Layout, levels: NoiseLevels, noise: Noise
-    ) -> None:
+    def _shift(self, context_BCFHW: Tensor, y_BCFHW: Tensor, layout: Layout, levels: NoiseLevels, noise: Noise) -> None:
         """The queue of the next iteration, with this context."""
         c, b = layout.context, layout.step(self.iteration).leave
         self.latents_BCFHW = torch.cat([context_BCFHW, y_BCFHW[:, :, c + b :], y_BCFHW[:, :, :b]], 2)
