@@ -176,6 +176,9 @@ def test_the_stopped_video_of_a_batch_goes_on(capsys, monkeypatch):
     said = capsys.readouterr().err
     assert "out_000.gif: 4 frames, going on from frame 2" in said
     assert all(np.array_equal(read_frames(f"out_00{k}.gif"), whole[k]) for k in range(2))
+    Path("out_001.gif").unlink()  # of which the state says that it is there
+    assert generate(*batch, "--state", "run.state") == 0
+    assert np.array_equal(read_frames("out_001.gif"), whole[1])
     Path("prompts.txt").write_text(f"{BALL}\n")
     assert generate("--prompts", "prompts.txt", "-o", "other.gif", "--state", "run.state") == 2
     assert "run.state is of no video of this batch" in capsys.readouterr().err
@@ -556,3 +559,17 @@ def test_a_state_overwrites_no_other_video(begun, done, capsys, monkeypatch):
         crafted(begun, output=victim, frame_index=done)
         assert main(["generate", "--state", "run.state", "--num-frames", "12"]) == 2
         assert "which is in another folder: if that is right, add -o" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("there", [b"", b"\0\0\0\x1cftypisom", b"GIF89a", "own", "gone"])
+def test_an_output_that_the_state_does_not_count_is_nobodys(begun, there, capsys):
+    """As a run leaves it that was killed before its first frame was in the file, or before the state counted it."""
+    crafted(begun, frame_index=0)
+    if isinstance(there, bytes):
+        Path("part.gif").write_bytes(there)
+    elif there == "gone":
+        Path("part.gif").unlink()
+    assert main(["generate", "--state", "run.state", "--num-frames", "6", "--dry-run"]) == 0
+    Path("part.gif").write_bytes(b"\x89PNG, or whatever else is somebody's")
+    assert main(["generate", "--state", "run.state", "--num-frames", "6", "--dry-run"]) == 1
+    assert "was not made by the run that run.state continues" in capsys.readouterr().err

@@ -59,7 +59,8 @@ def _stopped(plan: Plan) -> tuple[int | None, int | None]:
     output = os.path.normpath(state.absolute().parent / str(saved.notes.get("output")))
     for index, video in enumerate(plan.videos):
         if os.path.abspath(video.output) == output:
-            return index, saved.settings["seeds"][0] - index
+            gone = saved.frame_index and not os.path.exists(output)  # taken away, so that it is made anew
+            return None if gone else index, saved.settings["seeds"][0] - index
     raise usage(f"{state} is of no video of this batch: name another --state FILE, or delete it")
 
 

@@ -58,7 +58,7 @@ def explain(error: Exception) -> CliError:
     if isinstance(error, MemoryError):
         return CliError("this machine is out of memory: use fewer --num-partitions, or a smaller --height and --width")
     if "can't start new thread" in text:
-        return CliError("this machine gives no further thread (ulimit -u): end other programs, or add --write-in-turn")
+        return CliError("this machine gives no further thread: end other programs, or raise the limit (ulimit -u)")
     if "InvalidCxxCompiler" in text:
         return CliError("--compile wants a C++ compiler on a CPU, and there is none: install g++, or leave it out")
     if isinstance(error, ModuleNotFoundError) and error.name:
