@@ -46,6 +46,7 @@ class Case:
         tolerance: of each colour, in levels of 255.
         note: in what is said while it is read; None: nothing is said.
         refused: in the one line with which it is refused; None: it is read.
+        made_here: whether the libraries that are installed can make it.
     """
 
     make: Callable[[Path], None]
@@ -58,6 +59,7 @@ class Case:
     tolerance: int = 8
     note: str | None = None
     refused: str | None = None
+    made_here: bool = True
 
 
 def pattern(width: int = 64, height: int = 48, number: int = 0, quarters: tuple = USUAL) -> np.ndarray:
@@ -441,6 +443,9 @@ SIDES = {
 }
 """Display matrices (a, b, c, d) of QuickTime, which take (x, y) to (a x + c y, b x + d y), and what is seen."""
 
+_NEW_AV = int(av.__version__.split(".")[0]) >= 18  # older ones read these as well, but cannot write them
+_AVIF = ".avif" in Image.registered_extensions()
+
 VIDEOS = {
     "edit list": Case(edit_list, "cut.mp4", frames=35, numbers=list(range(5, 40)), quarters=()),
     "open GOP": Case(open_gop, "hevc.mp4", frames=None, quarters=()),
@@ -462,7 +467,7 @@ VIDEOS = {
     "variable rate": Case(
         lambda p: video(p, 6, times=[0, 1, 2, 12, 13, 30]), "variable.mp4", frames=6, numbers=list(range(6))
     ),
-    "interlaced": Case(interlaced, "fields.mp4", frames=10, note="interlaced"),
+    "interlaced": Case(interlaced, "fields.mp4", frames=10, note="interlaced", made_here=_NEW_AV),
     "cover picture first": Case(lambda p: video(p, 4, form="matroska"), "song.mkv", frames=4),
 }
 VIDEOS |= {
@@ -478,7 +483,10 @@ VIDEOS |= {
     "full range": Case(lambda p: video(p, 3, pix_fmt="yuv444p", tags={"color_range": 2}), "full.mp4", frames=3),
     "BT.601": Case(lambda p: video(p, 3, tags={"colorspace": 6}), "old.mp4", frames=3),
     "BT.2020, ten bits": Case(
-        lambda p: video(p, 3, pix_fmt="yuv444p10le", tags={"colorspace": 9}, options=_LOSSLESS), "ten.mkv", frames=3
+        lambda p: video(p, 3, pix_fmt="yuv444p10le", tags={"colorspace": 9}, options=_LOSSLESS),
+        "ten.mkv",
+        frames=3,
+        made_here=_NEW_AV,
     ),
     "no word on the matrix, small": Case(
         lambda p: video(p, 3, tags={"colorspace": 2, "color_primaries": 2, "color_trc": 2}), "plain.mp4", frames=3
@@ -518,6 +526,7 @@ VIDEOS |= {
 }
 PICTURES = {f"EXIF {k}": Case(oriented(k, quality=95), "turned.jpg") for k in range(1, 9)}
 PICTURES |= {
+    "EXIF in TIFF": Case(oriented(7), "turned.tif"),
     "EXIF in PNG": Case(oriented(6), "turned.png"),
     "EXIF in WebP": Case(oriented(8, lossless=True), "turned.webp"),
     "transparent PNG": Case(lambda p: with_alpha().save(p), "clear.png", quarters=CLEAR, tolerance=1),
@@ -542,7 +551,7 @@ PICTURES |= {
     "linear gamma": Case(linear_gamma, "linear.png"),
     "PNG called .jpg": Case(picture(format="PNG"), "lies.jpg"),
     "JPEG called .mp4": Case(picture(format="JPEG", quality=95), "lies.mp4"),
-    "AVIF": Case(picture(quality=95), "still.avif"),
+    "AVIF": Case(picture(quality=95), "still.avif", made_here=_AVIF),
     "JPEG 2000": Case(picture(), "still.jp2"),
     "BMP": Case(picture(), "still.bmp"),
 }
@@ -552,7 +561,7 @@ ANIMATIONS = {
     ),
     "APNG": Case(animation(5, duration=100), "moving.png", frames=5, numbers=list(range(5)), fps=10),
     "APNG with a still": Case(hidden_still, "moving.apng", frames=4, numbers=list(range(4))),
-    "animated AVIF": Case(animation(5, duration=100, quality=95), "moving.avif", frames=5, fps=10),
+    "animated AVIF": Case(animation(5, duration=100, quality=95), "moving.avif", frames=5, fps=10, made_here=_AVIF),
     "animated GIF": Case(animation(5, duration=100), "moving.gif", frames=5, numbers=list(range(5)), fps=10),
     "GIF of patches": Case(patches_gif, "patches.gif", frames=3),
     "pages of TIFF": Case(animation(3), "pages.tiff", frames=3, numbers=list(range(3))),

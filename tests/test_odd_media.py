@@ -12,6 +12,8 @@ from odd_media import ANIMATIONS, CASES, PICTURES, REFUSED, VIDEOS, Case, number
 @pytest.mark.parametrize("name", CASES)
 def test_a_file_is_read_as_it_is_seen_or_refused(tmp_path, caplog, name):
     case: Case = CASES[name]
+    if not case.made_here:
+        pytest.skip("the installed libraries cannot make it")
     path = tmp_path / case.name
     case.make(path)
     if case.refused is not None:

@@ -57,6 +57,7 @@ _ERRORS = (
     TypeError,
     OverflowError,
     MemoryError,
+    RuntimeError,  # AVIF
     struct.error,
     zlib.error,
 )
@@ -64,6 +65,7 @@ _ORIENTATION = 274  # EXIF's tag
 _USUAL_MS = 100  # of a frame that says 0, as in browsers
 _REDUCED, _MASK = 1, 4  # bits of a TIFF page's kind (tag 254): a thumbnail, a mask
 _SRGB_GAMMA = 0.45455
+_BLACK_POINT = 0x2000  # of LittleCMS: black stays black
 
 
 @contextmanager
@@ -205,7 +207,7 @@ def _in_srgb(image: Image.Image, profile: bytes | None) -> Image.Image:
                 ImageCms.createProfile("sRGB"),
                 renderingIntent=ImageCms.Intent.RELATIVE_COLORIMETRIC,
                 outputMode="RGB",
-                flags=ImageCms.Flags.BLACKPOINTCOMPENSATION,
+                flags=_BLACK_POINT,
             )
             if converted is not None:
                 return converted
