@@ -203,6 +203,17 @@ def turned(matrix: tuple[int, int, int, int]) -> Callable[[Path], None]:
     return make
 
 
+def damaged(path: Path) -> None:
+    """The sixth of twelve packets, each a picture of its own, is of zeros."""
+    video(path, 12, codec="png", pix_fmt="rgb24", tags={"colorspace": 0})
+    data = bytearray(path.read_bytes())
+    with av.open(str(path)) as container:
+        packet = [p for p in container.demux(video=0) if p.size][5]
+        at = data.index(bytes(packet))
+    data[at : at + packet.size] = bytes(packet.size)
+    path.write_bytes(data)
+
+
 def interlaced(path: Path) -> None:
     video(path, 10, options={"x264-params": "tff=1:bff=0:interlaced=1"}, tags={"field_order": 2})
 
@@ -468,6 +479,7 @@ VIDEOS = {
         lambda p: video(p, 6, times=[0, 1, 2, 12, 13, 30]), "variable.mp4", frames=6, numbers=list(range(6))
     ),
     "interlaced": Case(interlaced, "fields.mp4", frames=10, note="interlaced", made_here=_NEW_AV),
+    "damaged in the middle": Case(damaged, "hurt.mov", frames=11, note="hurt.mov is damaged"),
     "cover picture first": Case(lambda p: video(p, 4, form="matroska"), "song.mkv", frames=4),
 }
 VIDEOS |= {

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from fifo_diffusion.video import VideoFileError, count_frames, iter_frames, read_fps, read_frames
+from fifo_diffusion.video.readers import read_timeline
 from odd_media import ANIMATIONS, CASES, PICTURES, REFUSED, VIDEOS, Case, number_of
 
 
@@ -35,6 +36,7 @@ def test_a_file_is_read_as_it_is_seen_or_refused(tmp_path, caplog, name):
         found = frames[0][height * rows - height // 2 : height * rows + height // 2]
         found = found[:, width * columns - width // 2 : width * columns + width // 2].mean((0, 1))
         assert np.abs(found - colour).max() <= case.tolerance, (found, colour, rows, columns)
+    assert read_timeline(path).size == frames[0].shape[:2]
     numbers = [number_of(frame) for frame in frames]
     if case.numbers is not None:
         assert numbers == case.numbers

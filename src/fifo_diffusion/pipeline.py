@@ -166,7 +166,7 @@ class FIFO:
                 to an image, video or folder, frames, clean latents, a `QueueState` or a path to one.
             include_start: hand out the given frames too, first (those of a file are read as they are handed out). Fewer
                 than f are the beginning of the clip that opens the video: they come as the model's autoencoder
-                renders them, like the rest of it.
+                renders them, like the rest of it. Frames have no sound: see `fifo_diffusion.video.add_sound`.
             start_every_frame: take all frames of a file. By default one with times (a video, an animation) is taken at
                 the model's frame rate, as a player would show it, so that motion keeps its speed; images and folders of
                 images are always taken whole.

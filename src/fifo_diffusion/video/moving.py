@@ -1,5 +1,6 @@
 """Videos and GIFs: which pictures decoding shows, and when."""
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,6 +13,8 @@ from av.sidedata.sidedata import Type as SideData
 from .errors import VideoFileError
 from .files import MOST_PIXELS, check_file, check_size, foreign_format, no_whole_frame, unreadable
 from .gif_blocks import frame_ends
+
+logger = logging.getLogger(__name__)
 
 DEMUXERS = (
     "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,gif,avi,mpegts,mpeg,mpegvideo,m4v,flv,live_flv,ogg,asf,mxf,nut,ivf,obu,h264,"
@@ -124,6 +127,8 @@ def pictures(path: Path) -> Iterator[Shown]:
             most = None if most is None else most - len(decoded)
         if empty:
             raise no_whole_frame(path) if damage is None else unreadable(path, damage) from damage
+        if damage is not None:
+            logger.warning("%s is damaged: parts of it cannot be decoded, and are left out", path)
 
 
 def turn_of(picture: av.VideoFrame) -> tuple[bool, bool, bool]:

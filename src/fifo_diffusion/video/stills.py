@@ -133,7 +133,10 @@ def to_rgb(image: Image.Image) -> np.ndarray:
         ValueError: numbers that say no brightness (32-bit integers, floats outside [0, 1]).
     """
     info = image.info
-    image = ImageOps.exif_transpose(image)
+    if image.format == "TIFF":  # Pillow turns these itself, and some versions leave the word on it
+        image.load()
+    else:
+        image = ImageOps.exif_transpose(image)
     if image.mode == "F" or image.mode.startswith("I"):
         image = _eight_bit(image)
     palette_alpha = image.mode == "P" and image.palette is not None and image.palette.mode == "RGBA"
@@ -167,6 +170,9 @@ def _decoded(path: Path) -> np.ndarray:
 
 def _upright_size(image: Image.Image) -> tuple[int, int]:
     """(height, width) after the orientation that the file says."""
+    if image.format == "TIFF":  # as in `to_rgb`
+        image.load()
+        return image.size[::-1]
     turned = image.getexif().get(_ORIENTATION, 1) in (5, 6, 7, 8)
     return image.size if turned else image.size[::-1]
 
