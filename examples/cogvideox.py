@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 from fifo_diffusion import Family, register_family
+from fifo_diffusion.models.hooks import DenoiserHooks, Place
 from fifo_diffusion.models.transformer import TransformerModel
 from fifo_diffusion.video.causal_decoder import CausalDecoder, bring_to_device
 from fifo_diffusion.video.timing import LatentTiming
@@ -31,6 +32,7 @@ class CogVideoXModel(TransformerModel):
     family = "CogVideoX"
     timing = TIMING
     no_effect = ("use_dynamic_cfg", "timesteps")
+    text_width = "text_embed_dim"
     text_at = "mean"
 
     def __init__(self, pipe, *, frames=None, defaults=None):
@@ -76,30 +78,24 @@ class CogVideoXModel(TransformerModel):
         return super().output(frames_BFCHW, output_type)
 
 
-class PerFrameModulation:
+class PerFrameModulation(DenoiserHooks):
     """Hooks on the norms of the transformer, which know one embedding of time per row: within `active`, they are given
     every frame as a row of its own. So the norms' own code does the work."""
 
-    def __init__(self, transformer):
-        self._frames, self._text_at = None, "mean"
-        norms = [norm for block in transformer.transformer_blocks for norm in (block.norm1, block.norm2)]
-        self._handles = [norm.register_forward_pre_hook(self._split) for norm in norms]
-        self._handles += [norm.register_forward_hook(self._join) for norm in norms]
-        last = transformer.norm_out
-        self._handles.append(last.register_forward_pre_hook(self._split_last))
-        self._handles.append(last.register_forward_hook(self._join_last))
+    _frames, _text_at = 0, "mean"
+
+    def places(self, denoiser):
+        for norm in [norm for block in denoiser.transformer_blocks for norm in (block.norm1, block.norm2)]:
+            yield Place(norm, "before", self._split)
+            yield Place(norm, "after", self._join)
+        yield Place(denoiser.norm_out, "before", self._split_last)
+        yield Place(denoiser.norm_out, "after", self._join_last)
 
     @contextmanager
     def active(self, frames, text_at):
         self._frames, self._text_at = frames, text_at
-        try:
+        with self.running():
             yield
-        finally:
-            self._frames = None
-
-    def remove(self):
-        for handle in self._handles:
-            handle.remove()
 
     def _rows(self, x_BSD):
         """(B F, N, D)"""
@@ -110,13 +106,14 @@ class PerFrameModulation:
         return x_RND.unflatten(0, (-1, self._frames)).flatten(1, 2)
 
     def _split(self, _norm, args):
-        if self._frames is None:
+        if not self.acts:
             return None
+        self.seen_begin()
         video_BSD, text_BTD, time_RD = args
         return self._rows(video_BSD), text_BTD.repeat_interleave(self._frames, 0), time_RD
 
     def _join(self, _norm, args, output):
-        if self._frames is None:
+        if not self.acts:
             return None
         video_RND, text_RTD, gate_R1D, text_gate_R1D = output
         gate_RND = gate_R1D.expand_as(video_RND)
@@ -128,10 +125,13 @@ class PerFrameModulation:
         return {"mean": x_BFTD.mean(1), "cleanest": x_BFTD[:, 0], "noisiest": x_BFTD[:, -1]}[self._text_at]
 
     def _split_last(self, _norm, args):
-        return None if self._frames is None else (self._rows(args[0]), *args[1:])
+        return (self._rows(args[0]), *args[1:]) if self.acts else None
 
     def _join_last(self, _norm, args, output):
-        return None if self._frames is None else self._whole(output)
+        if not self.acts:
+            return None
+        self.seen_end()
+        return self._whole(output)
 
 
 class CogVideoXDecoder(CausalDecoder):

@@ -4,6 +4,8 @@ A family's test class derives from `VideoModelContract` and says how its pipelin
 called and how its frame mixing is switched off.
 """
 
+import copy
+import dataclasses
 from contextlib import contextmanager
 from typing import Any
 
@@ -11,9 +13,11 @@ import pytest
 import torch
 from torch import Tensor
 
+from fifo_diffusion import FIFO
 from fifo_diffusion.method import sample_clip
 from fifo_diffusion.models import registry
 from golden import distance
+from streams import frames
 
 TOLERANCE = 1e-5
 
@@ -26,6 +30,9 @@ class VideoModelContract:
     prompts = ("a red ball", "a dog on the sea by night")
     guidance_scale = 3.0
     frames_argument = "num_frames"  # as the pipeline calls it
+    opening = 4  # frames of the video that the first clip gives
+    further = 2  # frames of the video for which the queue moves on
+    replaces = True  # whether this variant of the family is tested with other denoisers in mid-stream
     exact = True  # whether streamed decoding is whole decoding however long the video
 
     def make_pipe(self) -> Any:
@@ -213,3 +220,92 @@ class VideoModelContract:
         }
         for name, found in wrong.items():
             assert distance(found, right) > 100 * TOLERANCE, name
+
+    # ------------------------------------------------------------------ what users replace
+
+    def stream(self, pipe: Any, **more: Any) -> Any:
+        """A short queue, of which a frame comes with every iteration."""
+        size = {"height": self.height, "width": self.width, "guidance_scale": self.guidance_scale}
+        call = {"seed": 3, "window": self.frames, "num_partitions": 1, "lookahead": False} | size
+        return FIFO(pipe).stream(self.prompts[1], **call | self.more_arguments | more)
+
+    more_arguments: dict[str, Any] = {}  # noqa: RUF012  for every stream
+
+    def replace(self, pipe: Any, denoiser: torch.nn.Module) -> None:
+        """Put another denoiser on the pipeline."""
+        setattr(pipe, "unet" if hasattr(pipe, "unet") else "transformer", denoiser)
+
+    def other(self, denoiser: torch.nn.Module) -> torch.nn.Module:
+        """With other weights."""
+        other, generator = copy.deepcopy(denoiser), torch.Generator().manual_seed(11)
+        with torch.no_grad():
+            for value in other.parameters():
+                value += 0.2 * value.std(correction=0) * torch.randn(value.shape, generator=generator)
+        return other
+
+    def assert_goes_on_as(self, stream: Any, changed: Any, state: Any) -> None:
+        """From here on the stream gives what it gives on a pipeline that was as this one all along."""
+        expected = self.stream(changed, start=dataclasses.replace(state, fingerprint=None))
+        assert (frames(stream, self.further) == frames(expected, self.further)).all()
+        found, right = stream.state(), expected.state()
+        assert found.counters["iteration"] > state.counters["iteration"]
+        assert torch.equal(found.tensors["queue"], right.tensors["queue"])
+
+    @pytest.fixture
+    def any_fingerprint(self, monkeypatch):
+        """States of one model go on with another."""
+        if not self.replaces:
+            pytest.skip("another variant of this family is tested")
+        from fifo_diffusion.models.base import VideoModel
+
+        monkeypatch.setattr(VideoModel, "fingerprint", lambda self: None)
+
+    def test_a_replaced_denoiser_is_used(self, pipe, model):
+        condition, x, t = self.condition(model, self.prompts[:1]), self.latents(model, 1), self.rising(model)
+        old, denoiser = model.predict(x, t, condition), self.denoiser(pipe)
+        hooked = [len(m._forward_pre_hooks) + len(m._forward_hooks) for m in denoiser.modules()]
+        other = self.other(denoiser)
+        self.replace(pipe, other)
+        found = model.predict(x, t, self.condition(model, self.prompts[:1]))
+        assert distance(found, old) > 100 * TOLERANCE
+        assert [len(m._forward_pre_hooks) + len(m._forward_hooks) for m in other.modules()] == hooked
+        assert not any(m._forward_pre_hooks or m._forward_hooks for m in denoiser.modules())
+        model.close()
+        assert not any(m._forward_pre_hooks or m._forward_hooks for m in other.modules())
+        later = registry.wrap(pipe)
+        assert torch.equal(later.predict(x, t, self.condition(later, self.prompts[:1])), found)
+        later.close()
+
+    def test_a_denoiser_replaced_in_mid_stream_is_used(self, pipe, any_fingerprint):
+        stream = self.stream(pipe)
+        frames(stream, self.opening)
+        state = stream.state()
+        self.replace(pipe, self.other(self.denoiser(pipe)))
+        self.assert_goes_on_as(stream, copy.deepcopy(pipe), state)
+
+    def test_an_adapter_added_in_mid_stream_is_used(self, pipe, any_fingerprint):
+        peft = pytest.importorskip("peft")
+        stream = self.stream(pipe)
+        frames(stream, self.opening)
+        state, denoiser = stream.state(), self.denoiser(pipe)
+        linear = [name for name, module in denoiser.named_modules() if type(module) is torch.nn.Linear]
+        config = peft.LoraConfig(r=2, init_lora_weights=False, target_modules=linear)
+        torch.manual_seed(0)
+        peft.inject_adapter_in_model(config, denoiser)
+        self.assert_goes_on_as(stream, copy.deepcopy(pipe), state)
+
+    def test_what_remembers_earlier_calls_is_refused_in_mid_stream(self, pipe, any_fingerprint):
+        """A cache on any layer; the stream goes on when it is off again."""
+        from diffusers.hooks import HookRegistry, ModelHook
+
+        class Cache(ModelHook):
+            _is_stateful = True
+
+        stream, denoiser = self.stream(pipe), self.denoiser(pipe)
+        frames(stream, self.opening)
+        layer = [module for module in denoiser.modules() if isinstance(module, torch.nn.Linear)][3]
+        HookRegistry.check_if_exists_or_initialize(layer).register_hook(Cache(), "some_cache")
+        with pytest.raises(ValueError, match=r"^a cache \(some_cache\) is applied on pipe\..*windows.*; reg") as error:
+            frames(stream, self.further)
+        exec(str(error.value).split(": ")[1], {"pipe": pipe})  # what it says to type
+        self.assert_goes_on_as(stream, pipe, stream.state())

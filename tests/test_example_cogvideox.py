@@ -77,6 +77,8 @@ class TestCogVideoX(contract.VideoModelContract):
 
     frames = 5
     height = width = 32
+    opening, further = 17, 8
+    more_arguments = {"max_sequence_length": 8}  # noqa: RUF012
 
     def make_pipe(self):
         return pipeline()

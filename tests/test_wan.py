@@ -29,6 +29,8 @@ class TestWan(WanContract):
 class TestWanByEuler(WanContract):
     """Flow-matching Euler, which `WanPipeline` names as its scheduler."""
 
+    replaces = False
+
     def make_pipe(self):
         return pipeline(euler())
 

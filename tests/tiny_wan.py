@@ -92,6 +92,7 @@ FEW = {"window": 3, "num_partitions": 2} | SIZE
 
 class WanContract(contract.VideoModelContract):
     height = width = 32
+    opening, further = 13, 5
 
     def make_pipe(self):
         return pipeline()

@@ -56,6 +56,7 @@ class ModelCalls:
         self._model, self._layout, self._fits = model, layout, fits
         self._videos, self._device = len(like_BCFHW), like_BCFHW.device
         self._condition, self._together = condition, together
+        self._schedule = model.schedule_state()
         self._size = (*like_BCFHW.shape, layout.banded)
         most = -(-layout.size // layout.frames) if layout.banded else layout.most_windows
         usual = 1 if self._device.type == "cpu" else most
@@ -70,7 +71,12 @@ class ModelCalls:
         Args:
             latents_BCFHW, timestep_BF, windows: as in `Predict`.
             usual: how many windows come at once when the queue is full.
+
+        Raises:
+            ValueError: the scheduler, by which the queue has its levels, was replaced; or as `VideoModel.follow`.
         """
+        if self._model.schedule_state() != self._schedule:
+            raise ValueError("pipe.scheduler was replaced while a video runs: put it back, or make a new stream")
         if 1 < len(windows) < usual and self._model.compiled:
             # One by one: two shapes are compiled in all, and not each that occurs while the queue fills.
             return self._in_parts(1, latents_BCFHW, timestep_BF, windows, usual)

@@ -36,6 +36,7 @@ class PromptTrack:
         self._model, self._call, self.change = model, call, change
         self._keys = {k: v if isinstance(v, dict) else {v: 1.0} for k, v in sorted(keys.items())}
         self._conditions: dict[Prompts, Any] = {}
+        self._made_by: Any = None  # the encoders that made them
         for prompts in next(iter(self._keys.values())):
             self._encoded(prompts)  # so that bad arguments of the pipeline are found before the first frame
 
@@ -83,11 +84,15 @@ class PromptTrack:
         return {frame: {tuple(p): weight for p, weight in mixture} for frame, mixture in saved}
 
     def _encoded(self, prompts: Prompts) -> Any:
-        if prompts not in self._conditions:
-            self._conditions[prompts] = self._model.condition(prompts, **self._call)
-            if self._model.text_offload is not None:
-                self._model.text_offload.away()
-        return self._conditions[prompts]
+        with self._model.lock:
+            now = self._model.text_state()
+            if now != self._made_by:  # other encoders, adapters or denoisers than before
+                self._conditions, self._made_by = {}, now
+            if prompts not in self._conditions:
+                self._conditions[prompts] = self._model.condition(prompts, **self._call)
+                if self._model.text_offload is not None:
+                    self._model.text_offload.away()
+            return self._conditions[prompts]
 
     def _key(self, frame: int) -> int:
         return max((key for key in self._keys if key <= frame), default=next(iter(self._keys)))

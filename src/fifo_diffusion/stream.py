@@ -21,6 +21,7 @@ from fifo_diffusion.method import (
     sample_clip,
 )
 from fifo_diffusion.model_calls import ModelCalls, in_batches
+from fifo_diffusion.models.following_decoder import FollowingDecoder
 from fifo_diffusion.prompts import PromptTrack
 from fifo_diffusion.settings import RunSettings
 from fifo_diffusion.start import Shown, StartPlan
@@ -86,7 +87,7 @@ class FrameStream(Iterator[np.ndarray]):
             condition=self._condition,
             together=None if self._ranks is None else self._together,
         )
-        self._decoder = self._model.decoder()
+        self._decoder = FollowingDecoder(self._model)
         self._queue: Queue | None = None
         self._loop: Iterator[tuple[int, Tensor]] | None = None
         self._share: WindowShare | None = None
@@ -284,6 +285,8 @@ class FrameStream(Iterator[np.ndarray]):
             ends = self._num_frames is not None and self._num_frames <= self._opening and not self._latents
             held_back = self._flushed() if ends else []
             self._ready.extend(held_back or self._decoded(self._wait_for_latent()))
+            if not held_back:
+                self._latents.popleft()
         self.frame_index += 1
         return self._ready.popleft()
 
@@ -316,13 +319,14 @@ class FrameStream(Iterator[np.ndarray]):
         if self._plan.shown is not None:
             raise ValueError("given frames are part of this video and have no latents here: use another output_type")
         latent = self._wait_for_latent()
+        self._latents.popleft()
         self.frame_index += self._timing.further if self.frame_index else self._timing.first
         return latent
 
     def _wait_for_latent(self) -> Tensor:
         while not self._latents:
             self._advance()
-        return self._latents.popleft()
+        return self._latents[0]
 
     def _begin(self) -> None:
         """Make the queue, at the first frame."""
@@ -391,7 +395,11 @@ class FrameStream(Iterator[np.ndarray]):
             run = in_batches(lambda: self._calls.windows)
             run = run if self._share is None else self._share.run(queue, self._layout, run)
             self._loop = diagonal_denoising(queue, self._layout, self._levels, self._predict_share, self._noise, run)
-        first, latents = next(self._loop)
+        try:
+            first, latents = next(self._loop)
+        except BaseException:
+            self._loop = None  # the queue stands as before: it may be gone on with
+            raise
         for offset, latent in enumerate(latents.split(1, 2)):
             if first + offset >= max(0, queue.first_new):
                 self._latents.append(latent)

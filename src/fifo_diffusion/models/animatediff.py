@@ -81,11 +81,17 @@ class AnimateDiffModel(UNet3DModel):
 
     def __init__(self, pipe: Any, *, frames: int = 16, defaults: dict[str, Any] | None = None) -> None:
         _refuse_other_methods(pipe)
-        self.most_frames = pipe.unet.config.motion_max_seq_length
-        super().__init__(pipe, frames=min(frames, self.most_frames), defaults=defaults)
+        super().__init__(pipe, frames=min(frames, pipe.unet.config.motion_max_seq_length), defaults=defaults)
+
+    @property
+    def most_frames(self) -> int:
+        return self.pipe.unet.config.motion_max_seq_length
+
+    def follow(self) -> None:
+        _refuse_other_methods(self.pipe)
+        super().follow()
 
     def condition(self, prompts: Sequence[str], **call: Any) -> MotionCondition:
-        _refuse_other_methods(self.pipe)
         for name in self.no_effect:
             if call.get(name):
                 raise ValueError(f"{name} would have no effect here: leave it out")
@@ -127,7 +133,7 @@ class AnimateDiffModel(UNet3DModel):
             added["time_ids"] = of_frames(condition.sizes)
         if condition.pictures:  # the U-Net itself repeats these for every frame
             added["image_embeds"] = [rows_of(picture, rows) for picture in condition.pictures]
-        with self._hooks.active(timestep_RF):
+        with self.hooks.active(timestep_RF):
             return self.pipe.unet(
                 latents_RCFHW,
                 timestep_RF[:, 0],

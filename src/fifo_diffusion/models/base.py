@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import numpy as np
@@ -43,6 +44,39 @@ class VideoModel(ABC):
     late: int = 0
     text_offload: TextOffload | None = None
     published_queue: type[Queue] = Queue
+
+    @property
+    def lock(self) -> AbstractContextManager[Any]:
+        """Held while the wrapped pipeline works for this model, so that streams may run in several threads."""
+        return nullcontext()
+
+    def follow(self) -> None:  # noqa: B027  nothing can be replaced, unless a family says otherwise
+        """Look at what the user may have replaced: from here on that is used. Called before every prediction; may be
+        called at any time.
+
+        Raises:
+            ValueError: something there cannot be used; one line.
+        """
+
+    def text_state(self) -> Any:
+        """What a `condition` depends on beside its arguments; when it is no longer equal to what it was, conditions are
+        made anew."""
+        return None
+
+    def schedule_state(self) -> Any:
+        """What `levels` depends on beside its arguments; to be compared."""
+        return None
+
+    def autoencoder_state(self) -> Any:
+        """What a `decoder` is made for: another one is made when it is no longer equal to what it was."""
+        return None
+
+    def autoencoder_kind(self) -> Any:
+        """What must stay the same of an autoencoder while a video runs: channels and pixels of a latent."""
+        return None
+
+    def about_to_decode(self) -> None:  # noqa: B027
+        """Called before every use of the autoencoder."""
 
     @property
     @abstractmethod

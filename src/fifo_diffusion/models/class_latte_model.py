@@ -4,12 +4,12 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from fifo_diffusion.method import Bands
-from fifo_diffusion.models.band_table import Together
 from fifo_diffusion.models.latte import LatteModel
+from fifo_diffusion.models.offload import make_room
 from fifo_diffusion.models.pipeline_model import TextCondition, mixed, rows_of
+from fifo_diffusion.models.replaced import modules_state
 
 
 class ClassLatteModel(LatteModel):
@@ -20,14 +20,25 @@ class ClassLatteModel(LatteModel):
     """
 
     family = "Latte, class-conditional"
+    text_width = "hidden_size"
 
     def __init__(self, pipe: Any, *, frames: int | None = None, defaults: dict[str, Any] | None = None) -> None:
         self.pipe = pipe
-        self.most_frames = pipe.transformer.config.num_frames
         self.frames = frames or self.most_frames
         side = pipe.transformer.config.input_size * self._factor
         own = {"guidance_scale": 7.0, "height": side, "width": side, "fps": 8, "eta": 0.0}
         self.defaults = own | (defaults or {})
+        self.set_up()
+
+    def install_hooks(self, denoiser: nn.Module) -> None:
+        """None are needed."""
+
+    @property
+    def most_frames(self) -> int:
+        return self.pipe.transformer.config.num_frames
+
+    def text_state(self) -> Any:
+        return [super().text_state(), modules_state(self.pipe.transformer.y_embedder)]
 
     def latent_shape(self, height: int, width: int) -> tuple[int, int, int]:
         """(C, H, W); the model has positions for one size only."""
@@ -43,7 +54,9 @@ class ClassLatteModel(LatteModel):
         negatives = [negatives] * len(prompts) if isinstance(negatives, str) else negatives
         for name in sorted(call.keys() - {"height", "width"}):
             raise ValueError(f"a class-conditional model does not take {name}: leave it out")
-        with torch.no_grad():
+        with self.lock, torch.no_grad():
+            self.follow()
+            make_room(self.pipe)
             classes = self.pipe.embed(list(prompts), scale > 1, negatives)
         return TextCondition(classes[:, :, None], scale, {})
 
@@ -51,23 +64,10 @@ class ClassLatteModel(LatteModel):
         text = mixed([c.text for c in conditions], weight_WFP)
         return TextCondition(text, conditions[0].guidance_scale, {})
 
-    @torch.no_grad()
-    def predict(
-        self,
-        latents_BCFHW: Tensor,
-        timestep_BF: Tensor,
-        condition: TextCondition,
-        *,
-        bands: Bands | None = None,
-        pieces: int = 1,
-        together: Together | None = None,
-    ) -> Tensor:
+    def prediction(self, latents_BCFHW: Tensor, timestep_BF: Tensor, condition: TextCondition) -> Tensor:
         transformer, passes, rows = self.pipe.transformer, len(condition.text), len(latents_BCFHW)
         latents = latents_BCFHW.to(transformer.dtype).repeat(passes, 1, 1, 1, 1)
         timestep = timestep_BF.to(latents.device).repeat(passes, 1)
         classes = rows_of(condition.text, passes * rows)[..., 0, :]  # (R, D), or (R, F, D)
         output = transformer(latents, timestep, classes)[:, : latents.shape[1]]
         return self.guided(self.checked(output, latents).float().split(rows), timestep_BF, condition)
-
-    def close(self) -> None:
-        """Nothing was changed."""

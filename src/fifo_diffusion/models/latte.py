@@ -4,22 +4,17 @@ Tensor names end in their axes: G passes (2 with guidance), B videos, R rows (pa
 N = R F, L tokens of text, P prompts, W windows.
 """
 
-import inspect
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.functional import pad
 
-from fifo_diffusion.method import Bands
-from fifo_diffusion.models.band_table import Together
-from fifo_diffusion.models.capture import capture
 from fifo_diffusion.models.latte_hooks import LatteHooks
-from fifo_diffusion.models.per_frame import reset_if_compiled
-from fifo_diffusion.models.pipeline_model import PipelineModel, TextCondition, latent_size, rows_of
+from fifo_diffusion.models.pipeline_model import PipelineModel, TextCondition, call_arguments, latent_size, rows_of
 from fifo_diffusion.video.decoder import FrameDecoder, StreamingDecoder, encode_frames
 
 
@@ -53,33 +48,31 @@ class LatteModel(PipelineModel):
 
     family = "Latte"
     flow = False
+    text_width = "caption_channels"
+    outputs_per_input = (1, 2)
+    videos_argument = "num_images_per_prompt"
 
     def __init__(self, pipe: Any, *, frames: int | None = None, defaults: dict[str, Any] | None = None) -> None:
         self.pipe = pipe
-        self._check_autoencoder()
-        self.most_frames = pipe.transformer.config.video_length
         self.frames = frames or self.most_frames
         if self.frames > self.most_frames:
             raise ValueError(f"{self.frames} frames: this transformer has places for {self.most_frames}")
-        call = inspect.signature(type(pipe).__call__).parameters
         height, width = self._own_size()
         self.defaults = {
-            "guidance_scale": call["guidance_scale"].default,
+            "guidance_scale": call_arguments(pipe)["guidance_scale"],
             "height": height,
             "width": width,
             "fps": 8,
             "eta": 0.0,
         } | (defaults or {})
-        self._hooks = LatteHooks(pipe.transformer)
-        reset_if_compiled(pipe.transformer)
+        self.set_up()
 
-    def _check_autoencoder(self) -> None:
-        kind = type(self.pipe.vae).__name__
-        if kind == "AutoencoderKLTemporalDecoder":
-            raise ValueError(
-                f"the pipeline's {kind} mixes frames and cannot decode them as they come: load the pipeline without "
-                "vae=, which brings its own AutoencoderKL"
-            )
+    def install_hooks(self, denoiser: nn.Module) -> LatteHooks | None:
+        return LatteHooks(denoiser)
+
+    @property
+    def most_frames(self) -> int:
+        return self.pipe.transformer.config.video_length
 
     def _own_size(self) -> tuple[int, int]:
         size = self.pipe.transformer.config.sample_size
@@ -115,8 +108,8 @@ class LatteModel(PipelineModel):
     def _record(self, prompt: str, **call: Any) -> dict[str, Any]:
         """What the pipeline tells its transformer, text (G, L, D) included. A clip of one frame will do: the text does
         not depend on it."""
-        call |= {"video_length": 1, "num_inference_steps": 2, "output_type": "latent"}
-        record = capture(self.pipe, self.pipe.transformer, prompt=[prompt], **call).calls[0]
+        call |= {"video_length": 1, "output_type": "latent"}
+        record = self.captured(prompt=[prompt], **call)[0]
         for name in ("hidden_states", "timestep"):
             record.pop(name)
         return record | {"return_dict": False}
@@ -136,17 +129,7 @@ class LatteModel(PipelineModel):
         )
         return replace(conditions[0], text=text, share=None if bool((share > 1 - 1e-6).all()) else share)
 
-    @torch.no_grad()
-    def predict(
-        self,
-        latents_BCFHW: Tensor,
-        timestep_BF: Tensor,
-        condition: LatteCondition,
-        *,
-        bands: Bands | None = None,
-        pieces: int = 1,
-        together: Together | None = None,
-    ) -> Tensor:
+    def prediction(self, latents_BCFHW: Tensor, timestep_BF: Tensor, condition: LatteCondition) -> Tensor:
         transformer, passes, rows = self.pipe.transformer, len(condition.text), len(latents_BCFHW)
         frames, channels = latents_BCFHW.shape[2], latents_BCFHW.shape[1]
         latents = latents_BCFHW.to(transformer.dtype).repeat(passes, 1, 1, 1, 1)
@@ -160,7 +143,7 @@ class LatteModel(PipelineModel):
             bias = bias.flatten(0, 1) if condition.per_frame else bias.repeat_interleave(frames, 0)
             arguments["encoder_attention_mask"] = bias.to(text.device, transformer.dtype)
         text = text.flatten(0, 1) if condition.per_frame else text.repeat_interleave(frames, 0)
-        with self._hooks.active(frames):
+        with self.hooks.active(frames):
             output = transformer(latents_NC1HW, timestep_N, encoder_hidden_states=text, **arguments)[0]
         output = output[:, :channels]  # the rest is a learned variance
         output = self.checked(output, latents_NC1HW)[:, :, 0].unflatten(0, (-1, frames)).transpose(1, 2)
@@ -171,10 +154,6 @@ class LatteModel(PipelineModel):
 
     def encode(self, frames_FHWC: np.ndarray) -> Tensor:
         return encode_frames(self.pipe.vae, frames_FHWC, self.device)
-
-    def close(self) -> None:
-        self._hooks.remove()
-        reset_if_compiled(self.pipe.transformer)
 
 
 def _padded(text: Tensor, length: int) -> Tensor:

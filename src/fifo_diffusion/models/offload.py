@@ -1,9 +1,12 @@
 """Text encoders in host memory: they are large (T5-XXL: 9.5 GB in half precision) and work for a moment per prompt."""
 
+import logging
 from typing import Any
 
 import torch
 from torch import nn
+
+logger = logging.getLogger(__name__)
 
 
 class TextOffload:
@@ -60,3 +63,37 @@ def to_device_but_text(pipe: Any, device: torch.device) -> Any:
         if isinstance(part, nn.Module) and not any(part is text for text in texts):
             part.to(device)
     return pipe
+
+
+def make_room(pipe: Any, *keep: Any) -> None:
+    """With `enable_model_cpu_offload`: send the pipeline's modules to host memory, but those to keep.
+
+    A module comes to the GPU when it works, and then sends away the one before it in the order of the pipeline's own
+    call. FIFO goes round in that order, back to the denoiser after the autoencoder, so it has to do the rest.
+    """
+    for hook in getattr(pipe, "_all_hooks", ()):
+        if any(hook.model is module for module in keep):
+            continue
+        weight = next(hook.model.parameters(), None)
+        if weight is not None and weight.device.type != "cpu":
+            hook.offload()
+
+
+def offloads(*modules: Any) -> bool:
+    """Whether `enable_model_cpu_offload` brings each of these to the GPU when it works."""
+    return all(type(getattr(module, "_hf_hook", None)).__name__ == "CpuOffload" for module in modules)
+
+
+def rehook(pipe: Any) -> None:
+    """With `enable_model_cpu_offload`: also modules that were put on the pipeline since."""
+    if getattr(pipe, "_all_hooks", ()):
+        pipe.maybe_free_model_hooks()
+
+
+def tell_of_offloading(pipe: Any) -> None:
+    """Say once what model offload costs here."""
+    if getattr(pipe, "_all_hooks", ()):
+        logger.warning(
+            "enable_model_cpu_offload brings the denoiser to the GPU and back for every latent frame: where memory "
+            "allows it, FIFO(pipe, offload_text_encoder=True), or else pipe.enable_group_offload(...), is faster"
+        )

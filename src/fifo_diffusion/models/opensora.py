@@ -52,8 +52,11 @@ class OpenSoraPlanModel(LatteModel):
         self.timing = LatentTiming(1, pipe.vae.temporal_factor)
         super().__init__(pipe, frames=frames, defaults={"fps": 24} | (defaults or {}))
 
-    def _check_autoencoder(self) -> None:
+    def check_autoencoder(self) -> None:
         """Its own mixes frames, and `decoder` knows how."""
+
+    def autoencoder_kind(self) -> Any:
+        return self.pipe.vae.temporal_factor, self.pipe.vae.spatial_factor
 
     @property
     def _factor(self) -> int:

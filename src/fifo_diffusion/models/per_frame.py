@@ -7,8 +7,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from fifo_diffusion.models.hooks import DenoiserHooks, Place
 
-class PerFrameHooks:
+
+class PerFrameHooks(DenoiserHooks):
     """Hooks on a diffusers 3D U-Net (`UNet3DConditionModel` and relatives); inert outside `active()`.
 
     The stock forward embeds one timestep per clip and repeats its row for every frame. Here the sinusoid sees all
@@ -16,42 +18,39 @@ class PerFrameHooks:
     then takes every F-th row. Nothing is computed outside the U-Net's own forward, so offloading, casting and
     compilation see ordinary modules. Text is repeated per frame by the stock forward in the same way; where frames
     have texts of their own, the blocks are given those rows instead.
-
-    The hooks must be installed before `torch.compile` traces the U-Net: later ones are silently ignored.
     """
 
-    def __init__(self, unet: nn.Module) -> None:
-        self._timestep_BF: Tensor | None = None
-        self._text_BFLD: Tensor | None = None
-        blocks = [*unet.down_blocks, *unet.up_blocks]
-        if unet.mid_block is not None:
-            blocks.append(unet.mid_block)
-        self._handles = [unet.time_proj.register_forward_pre_hook(self._on_sinusoid)]
-        self._handles += [block.register_forward_pre_hook(self._on_block, with_kwargs=True) for block in blocks]
+    _timestep_BF: Tensor | None = None
+    _text_BFLD: Tensor | None = None
+
+    def places(self, denoiser: nn.Module) -> Iterator[Place]:
+        yield Place(denoiser.time_proj, "before", self._on_sinusoid)
+        blocks = [*denoiser.down_blocks, *denoiser.up_blocks]
+        if denoiser.mid_block is not None:
+            blocks.append(denoiser.mid_block)
+        for block in blocks:
+            yield Place(block, "before", self._on_block, told=True)
 
     @contextmanager
     def active(self, timestep_BF: Tensor, text_BFLD: Tensor | None = None) -> Iterator[None]:
         """Within, the U-Net uses these timesteps in place of the one it is called with, and these texts."""
         self._timestep_BF, self._text_BFLD = timestep_BF, text_BFLD
         try:
-            yield
+            with self.running():
+                yield
         finally:
             self._timestep_BF = self._text_BFLD = None
 
-    def remove(self) -> None:
-        """Take all hooks off; the U-Net is stock again."""
-        for handle in self._handles:
-            handle.remove()
-        self._handles = []
-
     def _on_sinusoid(self, _module: nn.Module, args: tuple[Tensor, ...]) -> tuple[Tensor, ...] | None:
-        if self._timestep_BF is None:
+        if not self.acts:
             return None
+        self.seen_begin()
         return (self._timestep_BF.reshape(-1), *args[1:])
 
     def _on_block(self, _module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple, dict] | None:
-        if self._timestep_BF is None:
+        if not self.acts:
             return None
+        self.seen_end()
         every = self._timestep_BF.shape[1]
         kwargs = dict(kwargs)
         if "temb" in kwargs:

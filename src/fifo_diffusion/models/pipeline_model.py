@@ -2,16 +2,23 @@
 
 import inspect
 import sys
+from abc import abstractmethod
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from fifo_diffusion.method import NoiseLevels
+from fifo_diffusion.method import Bands, NoiseLevels
+from fifo_diffusion.models.band_table import Together
 from fifo_diffusion.models.base import VideoModel
-from fifo_diffusion.models.per_frame import is_compiled
+from fifo_diffusion.models.capture import capture
+from fifo_diffusion.models.hooks import DenoiserHooks, lock_of
+from fifo_diffusion.models.offload import make_room, rehook
+from fifo_diffusion.models.per_frame import is_compiled, reset_if_compiled
+from fifo_diffusion.models.replaced import refuse_state, text_state, weak
 from fifo_diffusion.models.schedulers import read_levels
 
 
@@ -44,21 +51,200 @@ class TextCondition:
 
 
 class PipelineModel(VideoModel):
-    """A model around `pipe.unet` or `pipe.transformer` (`denoiser_name`), whose conditions are `TextCondition`s."""
+    """A model around `pipe.unet` or `pipe.transformer` (`denoiser_name`), whose conditions are `TextCondition`s.
+
+    What the user replaces on the pipeline is used from the next prediction on: `follow` looks.
+    """
 
     pipe: Any
     denoiser_name = "transformer"
     flow: bool | None = None
     """Whether the model was trained by flow matching; None: not known. Says which schedulers go with it."""
+    hooks: Any = None
+    text_width: str | None = None
+    """What the denoiser's configuration calls the width of the text that it takes."""
+    outputs_per_input: tuple[int, ...] = (1,)
+    """How many channels the denoiser may return for each that it takes."""
 
     @property
     def denoiser(self) -> Any:
         """The pipeline's, as it stands there now."""
         return getattr(self.pipe, self.denoiser_name)
 
+    @property
+    def denoisers(self) -> dict[str, Any]:
+        """All that there are, by their names on the pipeline; the first is `denoiser`."""
+        return {self.denoiser_name: self.denoiser}
+
+    @property
+    def lock(self) -> AbstractContextManager[Any]:
+        return lock_of(self.pipe)
+
+    def install_hooks(self, denoiser: nn.Module) -> Any:
+        """Put the family's hooks on the denoiser, inert outside `prediction`: `DenoiserHooks`, or an object with
+        `remove()`. None where the denoiser takes one timestep per frame by itself."""
+        return None
+
+    def set_up(self) -> None:
+        """Put the hooks on, and check everything; at the end of a family's `__init__`."""
+        self.check_denoisers()
+        self.hooks = self.install_hooks(self.denoiser)
+        self._known = weak(self.denoisers.values())
+        self.trace_anew()
+        self.check_autoencoder()
+
+    def follow(self) -> None:
+        """Look at the pipeline as it stands now: what is replaced there is used from here on, hooks move along.
+
+        Raises:
+            ValueError: something there cannot be used; one line.
+        """
+        for name, denoiser in self.denoisers.items():
+            refuse_state(f"pipe.{name}", denoiser)
+        now = weak(self.denoisers.values())
+        if now != self._known:
+            self.check_denoisers()
+        moved = now != self._known
+        if isinstance(self.hooks, DenoiserHooks):
+            moved |= self.hooks.follow(*self.denoisers.values())
+        elif moved and self.hooks is not None:
+            self.hooks.remove()
+            self.hooks = self.install_hooks(self.denoiser)
+        if moved:
+            self._known = now
+            self.trace_anew()
+            rehook(self.pipe)
+
+    def check_denoisers(self) -> None:
+        """Whether this family can use the denoisers that are on the pipeline.
+
+        Raises:
+            ValueError: it cannot; one line.
+        """
+        for name, denoiser in self.denoisers.items():
+            if denoiser is None:
+                raise ValueError(f"pipe.{name} is None: put the denoiser back, or load the pipeline with it")
+            config = getattr(denoiser, "config", None) or {}
+            given, returned = config.get("in_channels"), config.get("out_channels")
+            if None not in (given, returned) and returned not in [given * k for k in self.outputs_per_input]:
+                raise ValueError(
+                    f"pipe.{name} takes {given} channels and returns {returned}: it is made for more than text (a "
+                    "picture, a mask), which FIFO cannot give it: load the text-to-video version"
+                )
+
+    def check_autoencoder(self) -> None:
+        """Whether `decoder` can use the pipeline's autoencoder.
+
+        Raises:
+            ValueError: it cannot; one line.
+        """
+        kind = type(self.pipe.vae).__name__
+        if kind == "AutoencoderKLTemporalDecoder":
+            raise ValueError(
+                f"the pipeline's {kind} mixes frames and cannot decode them as they come: load the pipeline without "
+                "vae=, which brings its own AutoencoderKL"
+            )
+
+    def check_fits(self, latents_BCFHW: Tensor, condition: Any, *, banded: bool = False) -> None:
+        """Whether the denoisers that are on the pipeline fit a running video.
+
+        Raises:
+            ValueError: they do not; one line.
+        """
+        channels, frames = latents_BCFHW.shape[1:3]
+        for name, denoiser in self.denoisers.items():
+            config = getattr(denoiser, "config", None) or {}
+            wanted = config.get("in_channels", channels)
+            if wanted != channels:
+                raise ValueError(
+                    f"pipe.{name} takes {wanted} channels, this video has {channels}: put back a denoiser that fits, "
+                    "or make a new stream"
+                )
+            width = config.get(self.text_width) if self.text_width else None
+            if isinstance(width, int) and width != condition.text.shape[-1]:
+                raise ValueError(
+                    f"pipe.{name} takes text of width {width}, the pipeline's text encoder gives "
+                    f"{condition.text.shape[-1]}: put back a denoiser that fits"
+                )
+        if self.most_frames is not None and frames > self.most_frames and not banded:
+            raise ValueError(
+                f"pipe.{self.denoiser_name} takes {self.most_frames} frames, a window of this video has {frames}: put "
+                f"back a denoiser that fits, or make a new stream with window={self.most_frames}"
+            )
+
+    @torch.no_grad()
+    def predict(
+        self,
+        latents_BCFHW: Tensor,
+        timestep_BF: Tensor,
+        condition: Any,
+        *,
+        bands: Bands | None = None,
+        pieces: int = 1,
+        together: Together | None = None,
+    ) -> Tensor:
+        with self.lock:
+            self.follow()
+            self.check_fits(latents_BCFHW, condition, banded=bands is not None)
+            make_room(self.pipe, *self.denoisers.values())
+            how = {} if bands is None else {"bands": bands, "pieces": pieces, "together": together}
+            return self.prediction(latents_BCFHW, timestep_BF, condition, **how)
+
+    @abstractmethod
+    def prediction(self, latents_BCFHW: Tensor, timestep_BF: Tensor, condition: Any, **how: Any) -> Tensor:
+        """`predict`, by denoisers that fit and have their hooks on. `bands` and the like are only given to families
+        that can use them."""
+
+    def captured(self, **call: Any) -> list[dict[str, Any]]:
+        """The calls of the denoisers, as named arguments, that the pipeline would make in its first step; see
+        `capture`."""
+        count = call.get(self.videos_argument, 1)
+        if count not in (None, 1):
+            raise ValueError(
+                f"{self.videos_argument}={count} has no effect here: give the prompt {count} times, as a list"
+            )
+        with self.lock:
+            self.follow()
+            make_room(self.pipe)
+            return capture(self.pipe, *self.denoisers.values(), **call).calls
+
+    videos_argument = "num_videos_per_prompt"
+    """How the pipeline calls the number of videos that it makes of each prompt."""
+
+    def text_state(self) -> Any:
+        """Of the encoders and denoisers that are on the pipeline now."""
+        return text_state(self.pipe, self.denoisers.values())
+
+    def schedule_state(self) -> Any:
+        scheduler = self.pipe.scheduler
+        return type(scheduler), repr(sorted(scheduler.config.items())), getattr(scheduler, "shift", None)
+
+    def autoencoder_state(self) -> Any:
+        vae = self.pipe.vae
+        return weak([vae, *vae.children()]), vae.dtype
+
+    def autoencoder_kind(self) -> Any:
+        config = self.pipe.vae.config
+        return config.get("latent_channels", config.get("z_dim")), len(config.get("block_out_channels", ()))
+
+    def about_to_decode(self) -> None:
+        make_room(self.pipe, self.pipe.vae)
+
+    def trace_anew(self) -> None:
+        """Hooks that come or go after compiling would not be noticed."""
+        for denoiser in self.denoisers.values():
+            if denoiser is not None:
+                reset_if_compiled(denoiser)
+
+    def close(self) -> None:
+        if self.hooks is not None:
+            self.hooks.remove()
+        self.trace_anew()
+
     def compile(self) -> None:
         """In place, each shape by itself; may be done at any time, and by the user as well."""
-        self.denoiser.compile(dynamic=False)
+        for denoiser in self.denoisers.values():
+            denoiser.compile(dynamic=False)
 
     @property
     def compiled(self) -> bool:
@@ -115,8 +301,8 @@ class PipelineModel(VideoModel):
         return result(frames=self.pipe.video_processor.postprocess_video(video, output_type=output_type))
 
     def parts(self) -> dict[str, Any]:
-        parts = {
-            self.denoiser_name: getattr(self.denoiser, "_orig_mod", self.denoiser),
+        parts = {name: getattr(denoiser, "_orig_mod", denoiser) for name, denoiser in self.denoisers.items()}
+        parts |= {
             "vae": self.pipe.vae,
             "scheduler": self.pipe.scheduler,
             "text": getattr(self.pipe, "text_encoder", None),

@@ -3,20 +3,22 @@
 Tensor names end in their axes: G passes (2 with guidance), B videos, R rows (windows x videos), F latent frames.
 """
 
-import inspect
 from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from fifo_diffusion.method import Bands
-from fifo_diffusion.models.band_table import Together
-from fifo_diffusion.models.capture import capture
-from fifo_diffusion.models.per_frame import reset_if_compiled
-from fifo_diffusion.models.pipeline_model import PipelineModel, TextCondition, latent_size, mixed, rows_of
+from fifo_diffusion.models.pipeline_model import (
+    PipelineModel,
+    TextCondition,
+    call_arguments,
+    latent_size,
+    mixed,
+    rows_of,
+)
 
 
 class TransformerModel(PipelineModel):
@@ -41,16 +43,11 @@ class TransformerModel(PipelineModel):
 
     def __init__(self, pipe: Any, *, frames: int | None = None, defaults: dict[str, Any] | None = None) -> None:
         self.pipe = pipe
-        call = inspect.signature(type(pipe).__call__).parameters
-        self.frames = frames or self.timing.latents(call["num_frames"].default)
-        usual = {name: call[name].default for name in ("guidance_scale", "height", "width")}
+        call = call_arguments(pipe)
+        self.frames = frames or self.timing.latents(call["num_frames"])
+        usual = {name: call[name] for name in ("guidance_scale", "height", "width")}
         self.defaults = usual | {"fps": 16, "eta": 0.0} | (defaults or {})
-        self.hooks = self.install_hooks(pipe.transformer)
-        self._trace_anew()
-
-    def install_hooks(self, transformer: nn.Module) -> Any:
-        """Put the family's hooks on the transformer, inert outside `denoise`. An object with `remove()`, or None."""
-        return None
+        self.set_up()
 
     @property
     def size_multiple(self) -> int:
@@ -64,20 +61,13 @@ class TransformerModel(PipelineModel):
         return self.pipe.transformer.config.in_channels, *latent_size(height, width, self.size_multiple, factor)
 
     def condition(self, prompts: Sequence[str], **call: Any) -> TextCondition:
-        if getattr(self.pipe.transformer, "is_cache_enabled", False):
-            raise ValueError(
-                "a cache is enabled on the transformer, which would mix up windows: call "
-                "pipe.transformer.disable_cache()"
-            )
-        if getattr(self.pipe.transformer, "_parallel_config", None) is not None:
-            raise ValueError("the transformer is split over GPUs, which FIFO cannot use: spread windows with group=")
         for name in self.no_effect:
             if call.get(name):
                 raise ValueError(f"{name} would have no effect here: leave it out")
         scale = call.get("guidance_scale", self.defaults["guidance_scale"])
-        call = {"guidance_scale": scale, **call, "num_inference_steps": 2}
+        call = {"guidance_scale": scale, **call}
         call["num_frames"] = self.timing.frames(self.frames)
-        calls = capture(self.pipe, self.pipe.transformer, prompt=list(prompts), output_type="latent", **call).calls
+        calls = self.captured(prompt=list(prompts), output_type="latent", **call)
         passes = [record.pop(self.text_argument) for record in calls]
         passes = passes if self.unguided_first else passes[::-1]
         rows = torch.cat(passes)
@@ -92,17 +82,7 @@ class TransformerModel(PipelineModel):
     def mix(self, conditions: Sequence[TextCondition], weight_WFP: Tensor) -> TextCondition:
         return replace(conditions[0], text=mixed([c.text for c in conditions], weight_WFP))
 
-    @torch.no_grad()
-    def predict(
-        self,
-        latents_BCFHW: Tensor,
-        timestep_BF: Tensor,
-        condition: TextCondition,
-        *,
-        bands: Bands | None = None,
-        pieces: int = 1,
-        together: Together | None = None,
-    ) -> Tensor:
+    def prediction(self, latents_BCFHW: Tensor, timestep_BF: Tensor, condition: TextCondition) -> Tensor:
         latents = latents_BCFHW.to(self.pipe.transformer.dtype)
         timestep, outputs = timestep_BF.to(latents.device), []
         for text in condition.text.split(1):
@@ -119,14 +99,3 @@ class TransformerModel(PipelineModel):
             text: (R, tokens, D), or with `condition.per_frame` (R, F, tokens, D).
             condition: for its `arguments`.
         """
-
-    def close(self) -> None:
-        if self.hooks is not None:
-            self.hooks.remove()
-        self._trace_anew()
-
-    def _trace_anew(self) -> None:
-        """Hooks that come or go after compiling would not be noticed."""
-        for transformer in (self.pipe.transformer, getattr(self.pipe, "transformer_2", None)):
-            if transformer is not None:
-                reset_if_compiled(transformer)

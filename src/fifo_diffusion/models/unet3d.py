@@ -1,21 +1,25 @@
 """The `UNet3DConditionModel` family: ModelScope, zeroscope, toybox (and VideoCrafter2's U-Net, once converted)."""
 
-import inspect
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
-import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from fifo_diffusion.method import Bands, to_device
 from fifo_diffusion.models.band_table import BandTable, OwnFrames, Together
 from fifo_diffusion.models.banded import BandedPass
-from fifo_diffusion.models.capture import capture
-from fifo_diffusion.models.per_frame import PerFrameHooks, reset_if_compiled
-from fifo_diffusion.models.pipeline_model import PipelineModel, TextCondition, latent_size, mixed, rows_of
+from fifo_diffusion.models.per_frame import PerFrameHooks
+from fifo_diffusion.models.pipeline_model import (
+    PipelineModel,
+    TextCondition,
+    call_arguments,
+    latent_size,
+    mixed,
+    rows_of,
+)
 from fifo_diffusion.video.decoder import FrameDecoder, encode_frames
 
 CPU_TOGETHER_BYTES = 8192
@@ -36,22 +40,24 @@ class UNet3DModel(PipelineModel):
     family = "UNet3D"
     denoiser_name = "unet"
     flow = False
+    text_width = "cross_attention_dim"
 
     def __init__(self, pipe: Any, *, frames: int = 16, defaults: dict[str, Any] | None = None) -> None:
         self.pipe = pipe
         self.frames = frames
-        call = inspect.signature(type(pipe).__call__).parameters
         size = pipe.unet.config.sample_size
         height, width = (size, size) if isinstance(size, int) else (size or (32, 32))
         self.defaults = {
-            "guidance_scale": call["guidance_scale"].default,
+            "guidance_scale": call_arguments(pipe)["guidance_scale"],
             "height": height * self._factor,
             "width": width * self._factor,
             "fps": 8,
             "eta": 0.0,
         } | (defaults or {})
-        self._hooks = PerFrameHooks(pipe.unet)
-        reset_if_compiled(pipe.unet)
+        self.set_up()
+
+    def install_hooks(self, denoiser: nn.Module) -> PerFrameHooks:
+        return PerFrameHooks(denoiser)
 
     @property
     def _factor(self) -> int:
@@ -63,8 +69,8 @@ class UNet3DModel(PipelineModel):
 
     def condition(self, prompts: Sequence[str], **call: Any) -> TextCondition:
         scale = call.get("guidance_scale", self.defaults["guidance_scale"])
-        call = {"guidance_scale": scale, **call, "num_frames": self.frames, "num_inference_steps": 2}
-        record = capture(self.pipe, self.pipe.unet, prompt=list(prompts), output_type="latent", **call).calls[0]
+        call = {"guidance_scale": scale, **call, "num_frames": self.frames}
+        record = self.captured(prompt=list(prompts), output_type="latent", **call)[0]
         sample = record.pop("sample")
         record.pop("timestep")
         text = record.pop("encoder_hidden_states")
@@ -81,8 +87,7 @@ class UNet3DModel(PipelineModel):
     def mix(self, conditions: Sequence[TextCondition], weight_WFP: Tensor) -> TextCondition:
         return replace(conditions[0], text=mixed([c.text for c in conditions], weight_WFP))
 
-    @torch.no_grad()
-    def predict(
+    def prediction(
         self,
         latents_BCFHW: Tensor,
         timestep_BF: Tensor,
@@ -95,7 +100,7 @@ class UNet3DModel(PipelineModel):
         unet, passes = self.pipe.unet, len(condition.text)
         if passes > 1 and not self._passes_together(latents_BCFHW):
             how: dict[str, Any] = {"bands": bands, "pieces": pieces, "together": together}
-            outputs = [self.predict(latents_BCFHW, timestep_BF, half, **how) for half in self.passes(condition)]
+            outputs = [self.prediction(latents_BCFHW, timestep_BF, half, **how) for half in self.passes(condition)]
             return self.guided(outputs, timestep_BF, condition)
         own = OwnFrames(latents_BCFHW.shape[2], together)
         if together is not None:
@@ -118,7 +123,7 @@ class UNet3DModel(PipelineModel):
     def _denoise(self, latents_RCFHW: Tensor, timestep_RF: Tensor, condition: TextCondition) -> Tensor:
         """The U-Net on R = passes x windows x videos rows, in this order."""
         text = rows_of(condition.text, len(latents_RCFHW))
-        with self._hooks.active(timestep_RF, text if condition.per_frame else None):
+        with self.hooks.active(timestep_RF, text if condition.per_frame else None):
             text = text[:, 0] if condition.per_frame else text
             arguments = {"encoder_hidden_states": text, **condition.arguments}
             return self.pipe.unet(latents_RCFHW, timestep_RF[:, 0], **arguments)[0]
@@ -132,7 +137,3 @@ class UNet3DModel(PipelineModel):
 
     def encode(self, frames_FHWC: np.ndarray) -> Tensor:
         return encode_frames(self.pipe.vae, frames_FHWC, self.device)
-
-    def close(self) -> None:
-        self._hooks.remove()
-        reset_if_compiled(self.pipe.unet)

@@ -12,6 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from fifo_diffusion.models.hooks import DenoiserHooks, Place
+from fifo_diffusion.models.offload import make_room
 from fifo_diffusion.models.pipeline_model import TextCondition
 from fifo_diffusion.models.transformer import TransformerModel
 from fifo_diffusion.video.timing import LatentTiming
@@ -48,18 +50,36 @@ class WanModel(TransformerModel):
     flow = True
     other_shapes = True
     unguided_first = False
+    text_width = "text_dim"
 
     def __init__(self, pipe: Any, *, frames: int | None = None, defaults: dict[str, Any] | None = None) -> None:
-        self._second = getattr(pipe, "transformer_2", None)
-        ratio = pipe.config.get("boundary_ratio")
-        if pipe.transformer is None or (self._second is None) != (ratio is None):
-            raise ValueError("this Wan pipeline has one of its two transformers only: load it with both")
-        self._boundary = None if ratio is None else ratio * pipe.scheduler.config.num_train_timesteps
         self.timing = LatentTiming(1, pipe.vae_scale_factor_temporal)
         super().__init__(pipe, frames=frames, defaults=defaults)
 
-    def install_hooks(self, transformer: nn.Module) -> "FrameRows":
-        return FrameRows(transformer, *[] if self._second is None else [self._second])
+    def install_hooks(self, denoiser: nn.Module) -> "FrameRows":
+        return FrameRows(*self.denoisers.values())
+
+    @property
+    def denoisers(self) -> dict[str, Any]:
+        second = getattr(self.pipe, "transformer_2", None)
+        return super().denoisers | ({} if second is None else {"transformer_2": second})
+
+    @property
+    def _boundary(self) -> float | None:
+        """The timestep below which the second transformer works; None: there is no second."""
+        ratio = self.pipe.config.get("boundary_ratio")
+        return None if ratio is None else ratio * self.pipe.scheduler.config.num_train_timesteps
+
+    def check_denoisers(self) -> None:
+        second, ratio = getattr(self.pipe, "transformer_2", None), self.pipe.config.get("boundary_ratio")
+        if second is not None and ratio is None:
+            raise ValueError(
+                "this Wan pipeline has two transformers and no boundary_ratio to say where the second takes over: load "
+                "it with boundary_ratio=0.875 (Wan 2.2 A14B)"
+            )
+        if self.pipe.transformer is None or (second is None and ratio is not None):
+            raise ValueError("this Wan pipeline has one of its two transformers only: load it with both")
+        super().check_denoisers()
 
     def condition(self, prompts: Sequence[str], **call: Any) -> "WanCondition":
         plain = super().condition(prompts, **call)
@@ -75,7 +95,7 @@ class WanModel(TransformerModel):
         if self._boundary is None:
             return self._pass(self.pipe.transformer, latents_RCFHW, timestep_RF, text, condition)
         output, low_RF = torch.empty_like(latents_RCFHW), timestep_RF < self._boundary
-        for transformer, its_RF in ((self.pipe.transformer, ~low_RF), (self._second, low_RF)):
+        for transformer, its_RF in ((self.pipe.transformer, ~low_RF), (self.pipe.transformer_2, low_RF)):
             rows = its_RF.any(1)
             if rows.any():
                 found = self._pass(transformer, latents_RCFHW[rows], timestep_RF[rows], text[rows], condition)
@@ -86,17 +106,15 @@ class WanModel(TransformerModel):
     def _pass(
         self, transformer: Any, latents_RCFHW: Tensor, timestep_RF: Tensor, text: Tensor, condition: TextCondition
     ) -> Tensor:
+        make_room(self.pipe, transformer)
         text = text.flatten(0, 1) if condition.per_frame else text
         with self.hooks.active(timestep_RF.shape[1], condition.per_frame):
             return transformer(latents_RCFHW, timestep_RF.flatten(), text, **condition.arguments)[0]
 
-    def compile(self) -> None:
-        super().compile()
-        if self._second is not None:
-            self._second.compile(dynamic=False)
-
-    def parts(self) -> dict[str, Any]:
-        return super().parts() | ({} if self._second is None else {"transformer_2": self._second})
+    def autoencoder_kind(self) -> Any:
+        config = self.pipe.vae.config
+        factors = config.get("scale_factor_temporal"), config.get("scale_factor_spatial")
+        return config.get("z_dim"), factors, config.get("patch_size")
 
     def decoder(self) -> WanDecoder:
         return WanDecoder(self.pipe.vae)
@@ -133,48 +151,42 @@ class SkyReelsForcingModel(WanModel):
         return replace(plain, arguments=plain.arguments | told)
 
 
-class FrameRows:
+class FrameRows(DenoiserHooks):
     """Hooks on Wan's transformer that let its blocks see every frame as a row of its own, but for the attention across
-    frames; inert outside `active()`. Install them before the transformer is compiled.
+    frames.
 
     A block adds a row's embedding of time to its tokens, so that each frame gets its own. (The transformer also takes a
     timestep for every token, but then makes six embeddings of every token in every block.) Text attention sees the
     frames of a video together, as in the stock transformer, unless every frame has a text of its own.
     """
 
-    def __init__(self, *transformers: nn.Module) -> None:
-        self._frames: int | None = None
-        self._texts = False
-        self._handles = [transformer.blocks[0].register_forward_pre_hook(self._begin) for transformer in transformers]
-        for block in (block for transformer in transformers for block in transformer.blocks):
+    _frames: int = 0
+    _texts = False
+
+    def places(self, denoiser: nn.Module) -> Iterator[Place]:
+        yield Place(denoiser.blocks[0], "before", self._begin)
+        for block in denoiser.blocks:
             for attention in (block.attn1, block.attn2):
-                self._handles.append(attention.register_forward_pre_hook(self._join))
-                self._handles.append(attention.register_forward_hook(self._split))
+                yield Place(attention, "before", self._join)
+                yield Place(attention, "after", self._split)
 
     @contextmanager
     def active(self, frames: int, texts: bool) -> Iterator[None]:
         """Within, the transformer takes (R F) timesteps for R rows of F frames; with `texts` also R F rows of text."""
         self._frames, self._texts = frames, texts
-        try:
+        with self.running():
             yield
-        finally:
-            self._frames = None
-
-    def remove(self) -> None:
-        """Take all hooks off; the transformer is stock again."""
-        for handle in self._handles:
-            handle.remove()
-        self._handles = []
 
     def _begin(self, _module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...] | None:
         """(R, S, D) -> (R F, N, D). It stays so to the end, where it is reshaped to frames anyway."""
-        if self._frames is None:
+        if not self.acts:
             return None
+        self.seen_begin()
         return (args[0].unflatten(1, (self._frames, -1)).flatten(0, 1), *args[1:])
 
     def _apart(self, args: tuple[Any, ...]) -> bool:
         """Whether the attention is called frame by frame: outside `active`, or with a text for each."""
-        return self._frames is None or (self._texts and args[1] is not None)
+        return not self.acts or (self._texts and args[1] is not None)
 
     def _join(self, _module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...] | None:
         if self._apart(args):
@@ -182,4 +194,7 @@ class FrameRows:
         return (args[0].unflatten(0, (-1, self._frames)).flatten(1, 2), *args[1:])
 
     def _split(self, _module: nn.Module, args: tuple[Any, ...], output: Tensor) -> Tensor | None:
-        return None if self._apart(args) else output.unflatten(1, (self._frames, -1)).flatten(0, 1)
+        if self._apart(args):
+            return None
+        self.seen_end()
+        return output.unflatten(1, (self._frames, -1)).flatten(0, 1)

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from fifo_diffusion.method import SeededNoise
 from fifo_diffusion.models.base import VideoModel
+from fifo_diffusion.models.following_decoder import FollowingDecoder
 from fifo_diffusion.peers.methods import PEERS, Sampling
 from fifo_diffusion.peers.settings import PeerSettings
 from fifo_diffusion.prompts import PromptTrack, parse_prompt
@@ -29,7 +30,7 @@ class PeerStream(Iterator[np.ndarray]):
     def __init__(self, model: VideoModel, settings: PeerSettings, sampling: Sampling) -> None:
         self.settings, self.fps, self.seed = settings, model.defaults["fps"], settings.seeds[0]
         self.frame_index, self._closed = 0, False
-        self._decoder = model.decoder()
+        self._decoder = FollowingDecoder(model)
         self._parts = PEERS[settings.method].latents(sampling)
         self._latents: deque[Tensor] = deque()  # clean, one frame each
         self._ready: deque[Tensor] = deque()  # decoded: (B, 3, H, W) in [0, 1]

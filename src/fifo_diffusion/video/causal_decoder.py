@@ -47,11 +47,17 @@ class CausalDecoder(ABC):
             self._caches, self._stale = None, False
             for group in self._past:
                 _, self._caches = self.decode(group, self._caches)
-        frames = []
-        for group in self._groups(latents_BCFHW):
-            video, self._caches = self.decode(group, self._caches)
-            frames.append((video.float().transpose(1, 2) / 2 + 0.5).clamp(0, 1))
-            self._past.append(group)
+        frames, before = [], (list(self._past), self._waiting)
+        try:
+            for group in self._groups(latents_BCFHW):
+                video, self._caches = self.decode(group, self._caches)
+                frames.append((video.float().transpose(1, 2) / 2 + 0.5).clamp(0, 1))
+                self._past.append(group)
+        except BaseException:  # out of memory, say: these latents may be given again
+            self._past.clear()
+            self._past.extend(before[0])
+            self._waiting, self._caches, self._stale = before[1], None, bool(before[0])
+            raise
         return torch.cat(frames, 1) if frames else latents_BCFHW.new_empty(len(latents_BCFHW), 0, 3, 1, 1)
 
     def skip(self, latents_BCFHW: Tensor) -> int:
