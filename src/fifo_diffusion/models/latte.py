@@ -50,7 +50,6 @@ class LatteModel(PipelineModel):
     flow = False
     text_width = "caption_channels"
     outputs_per_input = (1, 2)
-    videos_argument = "num_images_per_prompt"
 
     def __init__(self, pipe: Any, *, frames: int | None = None, defaults: dict[str, Any] | None = None) -> None:
         self.pipe = pipe

@@ -198,18 +198,10 @@ class PipelineModel(VideoModel):
     def captured(self, **call: Any) -> list[dict[str, Any]]:
         """The calls of the denoisers, as named arguments, that the pipeline would make in its first step; see
         `capture`."""
-        count = call.get(self.videos_argument, 1)
-        if count not in (None, 1):
-            raise ValueError(
-                f"{self.videos_argument}={count} has no effect here: give the prompt {count} times, as a list"
-            )
         with self.lock:
             self.follow()
             make_room(self.pipe)
             return capture(self.pipe, *self.denoisers.values(), **call).calls
-
-    videos_argument = "num_videos_per_prompt"
-    """How the pipeline calls the number of videos that it makes of each prompt."""
 
     def text_state(self) -> Any:
         """Of the encoders and denoisers that are on the pipeline now."""
