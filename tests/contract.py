@@ -288,7 +288,7 @@ class VideoModelContract:
         stream = self.stream(pipe)
         frames(stream, self.opening)
         state, denoiser = stream.state(), self.denoiser(pipe)
-        linear = [name for name, module in denoiser.named_modules() if type(module) is torch.nn.Linear]
+        linear = [k for k, module in denoiser.named_modules() if type(module) is torch.nn.Linear and "attn" in k]
         config = peft.LoraConfig(r=2, init_lora_weights=False, target_modules=linear)
         torch.manual_seed(0)
         peft.inject_adapter_in_model(config, denoiser)

@@ -195,11 +195,24 @@ def wrap(pipe: Any) -> VideoModel:
     Raises:
         TypeError: no family is registered for its class; the message names the supported ones.
     """
+    if pipe is None or isinstance(pipe, str | Path | torch.nn.Module):
+        raise TypeError(_no_pipeline(pipe))
     family = _family_of([base.__name__ for base in type(pipe).__mro__])
     if family is None:
         raise TypeError(_unsupported(type(pipe).__name__))
     known = _checkpoint_of(str(getattr(pipe, "config", {}).get("_name_or_path", "")))
-    return family.model(pipe, **({"frames": known.frames, "defaults": known.defaults} if known else {}))
+    try:
+        return family.model(pipe, **({"frames": known.frames, "defaults": known.defaults} if known else {}))
+    except AttributeError as error:
+        from diffusers import DiffusionPipeline
+
+        if isinstance(pipe, DiffusionPipeline):
+            raise
+        kind = type(pipe)
+        raise TypeError(
+            f"{kind.__module__}.{kind.__name__} is no {kind.__name__} of diffusers, it only has its name ({error}): "
+            "load the pipeline with diffusers"
+        ) from error
 
 
 def find_pipeline(name: str | Path, **kwargs: Any) -> tuple[str, Family, dict[str, Any]]:
@@ -348,6 +361,14 @@ def _checkpoint_of(name_or_path: str) -> Checkpoint | None:
     # A local copy usually keeps the name of its repository.
     owned = ((name.split("/"), checkpoint) for name, checkpoint in CHECKPOINTS.items())
     return next((c for parts, c in owned if len(parts) == 2 and Path(name_or_path).name == parts[1]), None)
+
+
+def _no_pipeline(given: Any) -> str:
+    if given is None:
+        return 'None is no pipeline: FIFO takes a loaded one, FIFO(pipe), or FIFO.from_pretrained("toybox") loads one'
+    if isinstance(given, torch.nn.Module):
+        return f"FIFO takes the whole pipeline, not its {type(given).__name__} alone: FIFO(pipe)"
+    return f"FIFO takes a loaded pipeline, not a name: FIFO.from_pretrained({str(given)!r}) loads one"
 
 
 def _unsupported(class_name: str) -> str:
