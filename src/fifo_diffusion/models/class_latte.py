@@ -20,7 +20,7 @@ from diffusers.video_processor import VideoProcessor
 from torch import Tensor, nn
 
 from fifo_diffusion.models.key_map import assign, refuse, rename
-from fifo_diffusion.models.parts import first_line, load_from
+from fifo_diffusion.models.parts import first_line, load_from, out_of_memory
 from fifo_diffusion.models.text_to_video import TextToVideoOutput
 
 AUTOENCODER = "stabilityai/sd-vae-ft-ema"
@@ -249,28 +249,15 @@ def load_class_latte(
     """
     for unknown in sorted(parts.keys() - {"vae", "scheduler"}):
         raise TypeError(f"a class-conditional Latte is not loaded with an argument {unknown!r}")
-    what, proj = "class-conditional Latte", tensors.get("x_embedder.proj.weight")
-    needed = ("x_embedder.proj.weight", "pos_embed", "final_layer.linear.weight")
-    refuse(what, "missing", set(needed) - tensors.keys())
-    width, channels, patch, _ = proj.shape
-    if heads is None and width not in HEADS:
-        raise ValueError(f"{path}: {what}: width {width} is none of the published sizes: give heads=")
-    with torch.device("meta"):
-        transformer = ClassLatteTransformer(
-            hidden_size=width,
-            depth=len({name.split(".")[1] for name in tensors if name.startswith("blocks.")}),
-            num_heads=heads or HEADS[width],
-            patch_size=patch,
-            in_channels=channels,
-            out_channels=tensors["final_layer.linear.weight"].shape[0] // patch**2,
-            input_size=math.isqrt(tensors["pos_embed"].shape[1]) * patch,
-            num_frames=tensors["temp_embed"].shape[1],
-            num_classes=tensors["y_embedder.embedding_table.weight"].shape[0] - 1,
-        )
+    what = "class-conditional Latte"
     try:
-        transformer = assign(transformer, rename(what, transformer, tensors, lambda name: name), torch_dtype)
+        transformer = _transformer(what, tensors, heads, torch_dtype)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
+    except (RuntimeError, IndexError, KeyError, TypeError, ArithmeticError) as error:  # shapes that fit nothing
+        if out_of_memory(error):
+            raise
+        raise ValueError(f"{path}: its tensors make no {what} ({first_line(error)})") from error
     if "vae" not in parts:
         beside = path.parent / "vae"
         source = str(beside) if beside.is_dir() else AUTOENCODER
@@ -283,3 +270,26 @@ def load_class_latte(
             ) from error
     scheduler = parts.get("scheduler") or DDPMScheduler(clip_sample=False, timestep_spacing="trailing")
     return ClassLattePipeline(parts["vae"], transformer, scheduler)
+
+
+def _transformer(
+    what: str, tensors: dict[str, Tensor], heads: int | None, dtype: torch.dtype | None
+) -> ClassLatteTransformer:
+    needed = ("x_embedder.proj.weight", "pos_embed", "final_layer.linear.weight")
+    refuse(what, "missing", set(needed) - tensors.keys())
+    width, channels, patch, _ = tensors["x_embedder.proj.weight"].shape
+    if heads is None and width not in HEADS:
+        raise ValueError(f"{what}: width {width} is none of the published sizes: give heads=")
+    with torch.device("meta"):
+        transformer = ClassLatteTransformer(
+            hidden_size=width,
+            depth=len({name.split(".")[1] for name in tensors if name.startswith("blocks.")}),
+            num_heads=heads or HEADS[width],
+            patch_size=patch,
+            in_channels=channels,
+            out_channels=tensors["final_layer.linear.weight"].shape[0] // patch**2,
+            input_size=math.isqrt(tensors["pos_embed"].shape[1]) * patch,
+            num_frames=tensors["temp_embed"].shape[1],
+            num_classes=tensors["y_embedder.embedding_table.weight"].shape[0] - 1,
+        )
+    return assign(transformer, rename(what, transformer, tensors, lambda name: name), dtype)

@@ -20,7 +20,7 @@ from accelerate import init_empty_weights
 from torch import nn
 
 from fifo_diffusion.models.key_map import assign, rename
-from fifo_diffusion.models.parts import empty_part, first_line, load_from, read_json
+from fifo_diffusion.models.parts import check_config, empty_part, first_line, load_from, read_json
 from fifo_diffusion.models.videocrafter_checkpoint import read_weights
 
 VERSION = re.compile(r"\d+x\d+x\d+")
@@ -160,8 +160,14 @@ def _load_part(
         ) from error
     _check_config(what, path, config, folder)
     known = inspect.signature(kind).parameters
-    with init_empty_weights():  # not the tables of positions, which no checkpoint has
-        module = kind(**{name: value for name, value in config.items() if name in known})
+    try:
+        check_config(config, path)
+        with init_empty_weights():  # not the tables of positions, which no checkpoint has
+            module = kind(**{name: value for name, value in config.items() if name in known})
+    except ValueError as error:
+        raise ValueError(str(error) if str(path) in str(error) else f"{path}: {error}") from error
+    except Exception as error:  # whatever its numbers lead to
+        raise ValueError(f"{path} makes no {what} ({first_line(error)})") from error
     if weights is None:
         return module.to("meta").eval()
     tensors = {

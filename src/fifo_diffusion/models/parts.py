@@ -18,6 +18,12 @@ from fifo_diffusion.models.key_map import refuse
 LARGEST_CONFIG = 4 * 2**20  # bytes
 LARGEST_NUMBER = 10**8  # in a configuration of a network: far beyond any width or vocabulary
 LARGEST_COUNT = 1000  # of layers, and of entries in a list
+LARGEST_OF = {
+    r"layers|blocks|depth": LARGEST_COUNT,
+    r"sample_(size|frames|height|width)$|video_length|size_(height|width)$": 2048,  # sides of tables that are made
+    r"seq_len|position_embeddings|train_timesteps": 100_000,
+}
+"""By what is in a number's name."""
 POINTER = b"version https://git-lfs"
 
 
@@ -69,7 +75,7 @@ def check_config(values: Any, path: Path, key: str = "") -> None:
         if key.endswith("attn_implementation") and "/" in values:
             raise FolderError(f"{path} names code of its own ({key} {values[:40]}), which is refused")
     elif isinstance(values, int | float) and not isinstance(values, bool):
-        large = LARGEST_COUNT if re.search(r"layers|blocks|depth", key) else LARGEST_NUMBER
+        large = next((most for pattern, most in LARGEST_OF.items() if re.search(pattern, key)), LARGEST_NUMBER)
         if math.isnan(values) or (isinstance(values, int) and abs(values) > large):
             raise FolderError(f"{path}: {key[:40]} is {str(values)[:20]}, which no model has")
 

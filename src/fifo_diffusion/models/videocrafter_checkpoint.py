@@ -15,11 +15,12 @@ from typing import Any
 import torch
 from accelerate import init_empty_weights
 from diffusers import AutoencoderKL, DDIMScheduler
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from torch import Tensor
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from fifo_diffusion.models.key_map import assign, refuse, rename
+from fifo_diffusion.models.parts import first_line, out_of_memory
 from fifo_diffusion.models.schedulers import SignalScaleDDIMScheduler
 from fifo_diffusion.models.text_to_video import VideoCrafterPipeline
 from fifo_diffusion.models.videocrafter import UNET_PREFIX, load_unet, unet_variant, videocrafter_alphas_cumprod
@@ -45,6 +46,7 @@ TOKENIZER = "openai/clip-vit-large-patch14"  # the same vocabulary as OpenCLIP's
 TOKENIZER_FILES = "tokenizer.json tokenizer_config.json vocab.json merges.txt special_tokens_map.json"
 FPS_CONDITION = 8.0  # as in the published FIFO code
 TEXT_HEAD_WIDTH = 64  # in every text tower of OpenCLIP; no tensor tells it
+LARGEST_SURPLUS = 2**30  # bytes: tensors that are one number over and over take less in a file
 LATENT_SIZE, LARGE_LATENT_SIZE = (40, 64), (72, 128)  # 320x512, and 576x1024 (VideoCrafter1 1024)
 
 
@@ -92,10 +94,18 @@ def load_checkpoint(
             parts["scheduler"] = load_scheduler(rest)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
+    except (RuntimeError, IndexError, KeyError, TypeError, ArithmeticError) as error:  # shapes that fit nothing
+        if out_of_memory(error):
+            raise
+        raise ValueError(f"{path}: its tensors make no VideoCrafter model ({first_line(error)})") from error
     if "tokenizer" not in parts:
         parts["tokenizer"] = _load_tokenizer(path.parent, parts["text_encoder"], hub or {})
     told = float(fps_condition) if hasattr(parts["unet"], "fps_embedding") else None
     return VideoCrafterPipeline(**parts, fps_condition=told)
+
+
+class CheckpointError(ValueError):
+    """A file that is no checkpoint, or not a whole one. One line that names it."""
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:
@@ -111,17 +121,23 @@ def read_weights(path: Path) -> dict[str, Tensor]:
         with open(path, "rb") as file:
             start = file.read(64)
         if start.startswith(b"version https://git-lfs"):
-            raise ValueError(f"{path} only points to the checkpoint: fetch it with `git lfs pull`")
+            raise CheckpointError(f"{path} only points to the checkpoint: fetch it with `git lfs pull`")
         if path.suffix == ".safetensors":
             with safe_open(path, "pt") as tensors:
-                return {name: tensors.get_tensor(name) for name in tensors.keys()}  # noqa: SIM118
+                return _checked(path, {name: tensors.get_tensor(name) for name in tensors.keys()})  # noqa: SIM118
         zipped = zipfile.is_zipfile(path)
         if start.startswith(b"PK") and not zipped:
-            raise ValueError(f"{path} is cut off: download it again")
+            raise CheckpointError(f"{path} is cut off: download it again")
         content = torch.load(path, map_location="cpu", weights_only=True, mmap=zipped)
     except (pickle.UnpicklingError, EOFError) as error:
         raise ValueError(_unsafe(path, str(error))) from error
-    except (SafetensorError, RuntimeError, KeyError, OSError) as error:
+    except CheckpointError:
+        raise
+    except Exception as error:  # whatever its bytes lead to
+        if out_of_memory(error):
+            raise
+        if not start.startswith((b"PK", b"\x80")) and path.suffix != ".safetensors":
+            raise ValueError(_unsafe(path, "")) from error
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise ValueError(f"{path} is damaged or no checkpoint ({reason}): download it again") from error
     if isinstance(content, dict) and isinstance(content.get("state_dict"), dict):
@@ -132,7 +148,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
         content = {name.removeprefix(DEEPSPEED_PREFIX): value for name, value in content["module"].items()}
     if not isinstance(content, dict) or not content or not all(isinstance(v, Tensor) for v in content.values()):
         raise ValueError(f"{path} is no checkpoint of a model: it holds no state_dict of tensors")
-    return content
+    return _checked(path, content)
 
 
 def load_autoencoder(tensors: Mapping[str, Tensor], dtype: torch.dtype | None = None) -> AutoencoderKL:
@@ -269,14 +285,27 @@ def _load_tokenizer(folder: Path, tower: CLIPTextModel, hub: Mapping[str, Any]) 
         tokenizer = CLIPTokenizer.from_pretrained(source, **hub)
         if len(tokenizer) != vocabulary:
             raise ValueError(f"it has {len(tokenizer)} words, the text tower {vocabulary}")
-    except (OSError, ValueError, TypeError) as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    except Exception as error:  # whatever its files lead to
+        reason = first_line(error)
         raise ValueError(
-            f"the tokenizer is not part of a checkpoint, and {source} cannot be loaded ({reason.rstrip('.')}): where "
+            f"the tokenizer is not part of a checkpoint, and {source} cannot be loaded ({reason}): where "
             f"there is a connection run `hf download {TOKENIZER} {TOKENIZER_FILES} --local-dir {beside}`"
         ) from error
     tokenizer.model_max_length = tower.config.max_position_embeddings
     return tokenizer
+
+
+def _checked(path: Path, tensors: dict[Any, Tensor]) -> dict[str, Tensor]:
+    """The tensors, if they are plain ones with names that a model can have, no larger than the file may mean."""
+    for name, tensor in tensors.items():
+        if not isinstance(name, str) or len(name) > 500 or re.search(r"\d{5}", name):
+            raise CheckpointError(f"{path} is damaged or no checkpoint (a tensor is called {str(name)[:40]!r})")
+        if tensor.layout != torch.strided or tensor.device.type != "cpu" or tensor.is_quantized:
+            raise CheckpointError(f"{path} is no checkpoint of a model: {name} is no plain tensor")
+    size, stored = sum(t.numel() * t.element_size() for t in tensors.values()), path.stat().st_size
+    if size > 8 * stored + LARGEST_SURPLUS:
+        raise CheckpointError(f"{path} is damaged: its tensors would take {size:,} bytes, and it has {stored:,}")
+    return tensors
 
 
 def _unsafe(path: Path, reason: str) -> str:
