@@ -18,7 +18,8 @@ from common import write
 from diffusers import AutoencoderKL, UNet3DConditionModel
 
 from fifo_diffusion import FIFO
-from fifo_diffusion.app.bench import best_device, compare, load_named, table
+from fifo_diffusion.app.bench import compare, load_named, table
+from fifo_diffusion.app.plan import usable_device
 from fifo_diffusion.models.text_to_video import TextToVideoPipeline
 
 DECODERS = {"eighth": (16, 32, 64, 64), "full": (128, 256, 512, 512)}  # block_out_channels
@@ -54,7 +55,7 @@ def main() -> None:
     parser.add_argument("--compile", action="store_true", help="torch.compile too (on a CPU wants a C++ compiler)")
     parser.add_argument("--note", default="", help="what else the machine was doing")
     given = parser.parse_args()
-    device = given.device or best_device()
+    device = usable_device(given.device)
     if device == "cpu":
         torch.set_num_threads(given.threads)
     load = load_named if given.model == "toybox" else partial(load_random, width=given.model)

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 import golden
 import published
 from fifo_diffusion import FIFO
+from fifo_diffusion.app.locks import locked
 from fifo_diffusion.cli import main
 from fifo_diffusion.models import registry
 from fifo_diffusion.models.videocrafter_checkpoint import (
@@ -560,6 +561,19 @@ def test_forty_frames_from_a_checkpoint_file(folder, tmp_path, capsys):
     told = capsys.readouterr().out
     assert "--fps-condition 12" in told
     assert str(folder / "model.ckpt") in told
+
+
+def test_what_a_killed_conversion_left_is_removed(folder, tmp_path):
+    """It has one name, so that it does not pile up; and a conversion that is at work is not disturbed."""
+    left = tmp_path / ".out.partial"
+    (left / "unet").mkdir(parents=True)
+    (left / "unet" / "half.safetensors").write_bytes(b"x")
+    with locked(tmp_path / "out"):
+        assert main(["convert", str(folder / "model.ckpt"), str(tmp_path / "out")]) == 1
+    assert left.exists()
+    assert main(["convert", str(folder / "model.ckpt"), str(tmp_path / "out")]) == 0
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+    assert not list((tmp_path / "out").rglob("half.safetensors"))
 
 
 def test_dry_run_of_a_file_and_of_a_folder(folder, converted, capsys):

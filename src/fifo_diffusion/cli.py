@@ -231,15 +231,9 @@ def bench(
     compiled: Annotated[bool, typer.Option("--compile", help="With torch.compile too; takes minutes.")] = False,
 ) -> None:
     """Measure what batches, half precision and compiling buy on this machine, against a plain path."""
-    from functools import partial
+    from fifo_diffusion.app.bench import run
 
-    from fifo_diffusion.app.bench import best_device, compare, load_named, table
-    from fifo_diffusion.app.blueprint import quiet_libraries
-
-    quiet_libraries()
-    load = partial(load_named, name=model or "toybox")
-    arguments = {"num_partitions": num_partitions or 4}
-    print(table(compare(load, device or best_device(), arguments, repeats=repeats, compiled=compiled)))
+    print(run(model, device, num_partitions, repeats, compiled))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

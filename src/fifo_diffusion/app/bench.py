@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -67,6 +68,35 @@ class OnePassAfterTheOther:
         return self._model.guided(outputs, timestep_BF, condition)
 
 
+def run(
+    model: str | None = None,
+    device: str | None = None,
+    num_partitions: int | None = None,
+    repeats: int = 7,
+    compiled: bool = False,
+) -> str:
+    """The table of a model by its name.
+
+    Args:
+        model, device, num_partitions: as typed; None: toybox, the GPU where there is one, and 4.
+        repeats, compiled: see `compare`.
+
+    Raises:
+        CliError: no such model or device, or more partitions than the model can have.
+    """
+    from fifo_diffusion import FIFO
+    from fifo_diffusion.app.blueprint import blueprint, quiet_libraries
+    from fifo_diffusion.app.errors import checking
+    from fifo_diffusion.app.plan import usable_device
+
+    quiet_libraries()
+    name, arguments = "toybox" if model is None else model, {"num_partitions": num_partitions or 4}
+    device = usable_device(device)
+    with checking(), FIFO(None, model=blueprint(name)) as known:
+        known.model.levels(known.layout(**arguments).levels)
+    return table(compare(partial(load_named, name=name), device, arguments, repeats=repeats, compiled=compiled))
+
+
 Load = Callable[[str, str], "FIFO"]
 """`load(device, dtype)`: the model to measure. A function of a module: processes of their own call it again."""
 
@@ -75,14 +105,16 @@ def running(load: Load, setting: Setting, device: str, arguments: dict[str, Any]
     """A stream under this setting whose queue is full: each frame costs one iteration, its decoding included. The
     queue holds noise, which costs the same."""
     from fifo_diffusion import FIFO
+    from fifo_diffusion.models.class_latte_model import ClassLatteModel
 
-    dtype = setting.dtype or ("bfloat16" if device == "cpu" else "float16")
+    dtype = setting.dtype or ("bfloat16" if device.startswith("cpu") else "float16")
     fifo = load(device, dtype)
+    prompt = "0" if isinstance(fifo.model, ClassLatteModel) else PROMPT
     if setting.compiled:
         fifo.model.compile()
     if setting.passes:
         fifo = FIFO(fifo.pipe, model=OnePassAfterTheOther(fifo.model))  # type: ignore[arg-type]
-    first = fifo.stream(PROMPT, seed=0, start="noise", **arguments)
+    first = fifo.stream(prompt, seed=0, start="noise", **arguments)
     state = first.state()
     state.counters["iteration"] = first.settings.layout.levels
     return fifo.stream(start=state, windows_per_batch=setting.windows)
@@ -141,33 +173,31 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
-def best_device() -> str:
-    """A GPU where there is one."""
-    import torch
-
-    return "cuda" if torch.cuda.is_available() else "cpu"
-
-
 def load_named(device: str, dtype: str, name: str = "toybox") -> "FIFO":
     """A model by its name, in this precision."""
     import torch
 
     from fifo_diffusion import FIFO
     from fifo_diffusion.app.blueprint import quiet_libraries
+    from fifo_diffusion.models.registry import half_precision
 
     quiet_libraries()  # here, because processes of their own come by here too
+    if dtype == "float16":  # some models are made for another one
+        dtype = half_precision(name)
     return FIFO.from_pretrained(name, device=device, torch_dtype=getattr(torch, dtype))
 
 
 def _seconds(stream: "FrameStream") -> float:
-    """Of one frame: on a CPU those that the process was computing, with all its threads, so that a busy machine does
-    not count."""
+    """Of one frame, in the mean over those of one iteration: on a CPU those that the process was computing, with all
+    its threads, so that a busy machine does not count."""
+    frames = stream._model.timing.further * stream.settings.layout.frames_per_level
     clock = time.process_time if stream._like.device.type == "cpu" else time.perf_counter
     _wait(stream._like.device)
     began = clock()
-    next(stream)
+    for _ in range(frames):
+        next(stream)
     _wait(stream._like.device)
-    return clock() - began
+    return (clock() - began) / frames
 
 
 def _wait(device: "torch.device") -> None:

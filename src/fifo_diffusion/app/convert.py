@@ -6,6 +6,7 @@ from pathlib import Path
 
 from fifo_diffusion.app.errors import CliError, checking, usage
 from fifo_diffusion.app.interrupts import Interrupts, Stopped
+from fifo_diffusion.app.locks import locked
 from fifo_diffusion.app.plan import DTYPES
 from fifo_diffusion.app.progress import say
 
@@ -23,9 +24,10 @@ def convert(checkpoint: str, folder: Path, dtype: str | None = None) -> int:
         raise usage(f"{folder} exists already: give a new folder, or delete it first")
     if not folder.parent.is_dir() or not os.access(folder.parent, os.W_OK):
         raise CliError(f"cannot write {folder}: choose a folder that exists and that you may write into")
-    unfinished = folder.with_name(f".{folder.name}.partial-{os.getpid()}")
-    with Interrupts() as interrupts:
+    unfinished = folder.with_name(f".{folder.name}.partial")
+    with locked(folder), Interrupts() as interrupts:
         try:
+            shutil.rmtree(unfinished, ignore_errors=True)  # of a run that was killed
             with interrupts.at_once():
                 _write(checkpoint, unfinished, dtype)
                 unfinished.rename(folder)

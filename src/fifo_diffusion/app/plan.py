@@ -176,7 +176,7 @@ def make_plan(request: Request) -> Plan:
     state = _load_state(request) if request.continues else None
     notes = state.notes if state is not None else {}
     model_name = notes.get("model") or request.get("model", DEFAULT_MODEL)
-    device, dtype = _device(request), notes.get("dtype") or request.get("dtype")
+    device, dtype = usable_device(request.get("device")), notes.get("dtype") or request.get("dtype")
     from fifo_diffusion.app.blueprint import blueprint
     from fifo_diffusion.models.registry import half_precision
 
@@ -226,11 +226,16 @@ def model_id(name: str) -> str:
     return str(Path(name).resolve()) if Path(name).exists() else name
 
 
-def _device(request: Request) -> str:
+def usable_device(name: str | None) -> str:
+    """The device that was asked for; a GPU where there is one.
+
+    Raises:
+        CliError: there is no such device.
+    """
     import torch
 
     gpu = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
-    name = request.get("device", gpu)
+    name = gpu if name is None else name
     name = local_gpu() if name == "cuda" else name
     try:
         device = torch.device(name)

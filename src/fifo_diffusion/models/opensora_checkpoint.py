@@ -72,6 +72,8 @@ def find_opensora(name: str | Path) -> Published | None:
         ValueError: a folder with several versions, none of which is named.
     """
     path = Path(name)
+    if not str(name):  # which would be the folder that one is in
+        return None
     if VERSION.fullmatch(path.name):
         if (path / CONFIG).is_file() and not (path / "model_index.json").exists():
             return Published(path.parent, None, path.name)

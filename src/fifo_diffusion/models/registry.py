@@ -227,6 +227,8 @@ def find_pipeline(name: str | Path, **kwargs: Any) -> tuple[str, Family, dict[st
             `find_checkpoint`).
         TypeError: a pipeline class that is not supported.
     """
+    if not str(name):
+        raise ValueError("unknown model '': give 'toybox', a folder, or a hub id such as owner/name")
     path = PIPELINE_FOLDER if str(name) in EMBEDDED else Path(name)
     if path.is_file():
         raise ValueError(f"{name} is a file, not a diffusers folder")

@@ -25,6 +25,8 @@ def find_checkpoint(name: str | Path, **kwargs: Any) -> Path | None:
     from huggingface_hub.errors import EntryNotFoundError
 
     path = Path(name)
+    if not str(name):  # which would be the folder that one is in
+        return None
     if path.is_file():
         return path
     if path.suffix in (".ckpt", ".pt", ".safetensors") and not path.exists():

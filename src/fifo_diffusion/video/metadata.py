@@ -25,11 +25,11 @@ def from_comment(comment: str) -> dict[str, str]:
     """The dict in a stored text; a comment by another program comes back as `{"comment": text}`."""
     try:
         metadata = json.loads(comment)
-    except ValueError:
-        metadata = None
-    if not isinstance(metadata, dict):
-        return {"comment": comment} if comment else {}
-    return {key: str(value) for key, value in metadata.items()}
+        if isinstance(metadata, dict):
+            return {key: str(value) for key, value in metadata.items()}
+    except (ValueError, RecursionError):
+        pass
+    return {"comment": comment} if comment else {}
 
 
 def read_metadata(path: str | Path) -> dict[str, str]:
