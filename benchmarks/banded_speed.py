@@ -16,13 +16,13 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import nullcontext
-from pathlib import Path
 
 import torch
-from common import write
+from common import forget_peak, peak_mb, resident_mb, write
 from diffusers import UNet3DConditionModel
 
 from fifo_diffusion.method import QueueLayout
+from fifo_diffusion.models.band_table import BandTable
 from fifo_diffusion.models.banded import BandedPass
 from fifo_diffusion.models.per_frame import PerFrameHooks
 
@@ -43,11 +43,12 @@ def iteration(
     latents = torch.randn(1, 4, layout.size, *size, **like)
     text = torch.randn(1, TOKENS, unet.config.cross_attention_dim, **like)
     timestep = (torch.tensor([layout.slot_levels], device=unet.device) * 1000) // layout.levels
+    table = BandTable(layout.bands, unet.device) if layout.banded else None
 
     def run() -> None:
         for window in layout.windows:
             part = window.read
-            banded = BandedPass(unet, layout.bands, unet.device, pieces) if layout.banded else nullcontext()
+            banded = BandedPass(unet, table, pieces) if layout.banded else nullcontext()
             with hooks.active(timestep[:, part]), banded, torch.no_grad():
                 unet(latents[:, :, part], timestep[:, 0], encoder_hidden_states=text)
 
@@ -75,21 +76,16 @@ def memory_of(run: Callable[[], None], device: torch.device) -> float:
         run()
         torch.cuda.synchronize()
         return (torch.cuda.max_memory_allocated() - before) / 2**20
-    Path("/proc/self/clear_refs").write_text("5")  # the peak counts from here
-    before = _status("VmRSS")
+    forget_peak()
+    before = resident_mb()
     run()
-    return _status("VmHWM") - before
+    return peak_mb() - before
 
 
 def in_a_process_of_its_own(name: str) -> float:
     """`memory_of` a setting, by this script with the same arguments."""
     command = [sys.executable, __file__, *sys.argv[1:], "--memory-of", name]
     return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()[-1])
-
-
-def _status(name: str) -> float:
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith(name)) / 1024
 
 
 def main() -> None:

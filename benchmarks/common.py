@@ -1,15 +1,18 @@
 """Where the JSON of a measurement goes, and what it says about where it was taken."""
 
 import json
+import os
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from fifo_diffusion.evaluation.hardware import hardware, resident_mb
+from fifo_diffusion.evaluation.hardware import forget_peak, hardware, peak_mb, resident_mb
 
-RESULTS = Path(__file__).resolve().parents[1] / "docs" / "results"
+DOCS = Path(os.environ.get("FIFO_DIFFUSION_DOCS") or Path(__file__).resolve().parents[1] / "docs")
+"""Where results go; tests name another folder."""
+RESULTS, IMAGES = DOCS / "results", DOCS / "images"
 
-__all__ = ["RESULTS", "hardware", "resident_mb", "write"]
+__all__ = ["IMAGES", "RESULTS", "forget_peak", "hardware", "peak_mb", "resident_mb", "write"]
 
 
 def write(name: str, measured: dict[str, Any]) -> Path:

@@ -7,7 +7,6 @@ costs. Writes docs/results/full_checkpoint.json.
 """
 
 import argparse
-import resource
 import sys
 import time
 from pathlib import Path
@@ -27,7 +26,7 @@ GIB = 2**30
 
 def peak() -> float:
     """Highest resident memory so far, in GiB."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / GIB
+    return common.peak_mb() / 1024
 
 
 def write(path: Path) -> int:
@@ -54,7 +53,7 @@ def main() -> None:
     found |= {"load_mapped_seconds": time.perf_counter() - start}
     del pipe
     start = time.perf_counter()
-    pipe = registry.load_pipeline(path, torch_dtype=torch.float32, tokenizer=published.tokenizer())
+    pipe = registry.load_pipeline(path, dtype=torch.float32, tokenizer=published.tokenizer())
     found |= {"load_float32_seconds": time.perf_counter() - start}
     model = registry.wrap(pipe)
     condition = model.condition(["a red ball"], height=64, width=64, guidance_scale=1.0)

@@ -17,7 +17,7 @@ import common
 import numpy as np
 from PIL import Image
 
-IMAGES = Path(__file__).resolve().parents[1] / "docs" / "images"
+IMAGES = common.IMAGES
 DEMO = {"num_partitions": 2, "seed": 0}
 ENDLESS = {
     "a red robot walking to the right in the hills on a sunny day": 160,

@@ -138,7 +138,7 @@ def one_pass(compiled: bool) -> dict:
     runs, seconds = {}, {}
     for name, dtype in {"float32": torch.float32, "bfloat16": torch.bfloat16}.items():
         for suffix in ("", ", torch.compile")[: 1 + compiled]:
-            fifo = FIFO.from_pretrained("toybox", torch_dtype=dtype)
+            fifo = FIFO.from_pretrained("toybox", dtype=dtype)
             if suffix:
                 fifo.pipe.unet.compile(dynamic=False)
             condition = fifo.model.condition([PROMPT], height=64, width=64, guidance_scale=1.0)

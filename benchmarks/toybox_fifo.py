@@ -67,7 +67,7 @@ def run(
     """Make the videos of one share, or go on with them."""
     torch.set_num_threads(1)
     numbers = range(share[0], len(FAMILIES), share[1])
-    pipe = FIFO.from_pretrained(model, torch_dtype=getattr(torch, precision)).pipe
+    pipe = FIFO.from_pretrained(model, dtype=getattr(torch, precision)).pipe
     if compiled:
         torch._dynamo.config.cache_size_limit = 64
         pipe.unet.compile()

@@ -12,7 +12,6 @@ docs/results/wan_rows.json (with --name another).
 
 import argparse
 import json
-import resource
 import statistics
 import subprocess
 import sys
@@ -33,7 +32,7 @@ SHAPE = {"num_attention_heads": 12, "attention_head_dim": 128, "ffn_dim": 8960, 
 def peak_mb(device: torch.device) -> float:
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated() / 2**20
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    return common.peak_mb()
 
 
 def measure(way: str, options: argparse.Namespace) -> dict[str, float]:

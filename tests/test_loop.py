@@ -8,6 +8,7 @@ import torch
 
 import tiny
 from fifo_diffusion.method import Queue, QueueLayout, SeededNoise, complete_clip, diagonal_denoising, sample_clip
+from fifo_diffusion.method.levels import step
 from fifo_diffusion.model_calls import in_batches
 from fifo_diffusion.models.schedulers import read_levels
 
@@ -289,3 +290,40 @@ def test_noise_is_a_function_of_seed_frame_and_level():
 def test_a_start_needs_a_window_of_known_frames():
     with pytest.raises(ValueError, match="at least 3 known frames"):
         Queue.from_known(QueueLayout(4, 2), NOISE, worlds(range(2)), 0)
+
+
+@pytest.mark.parametrize("descents", [None, [8, 5]])
+def test_a_completed_clip_by_hand(descents):
+    """History guidance twice as far as the plain prediction, and new noise for each descent."""
+    levels, first = read_levels(tiny.scheduler(), 8), worlds(range(2))
+    frames, top = range(5), len(levels)
+    *_, found = complete_clip(levels, mixing, NOISE, frames, first, descents=descents)
+
+    def expected(guidance=2.0, fresh=lambda r: r * (top + 1)):
+        unseen = torch.stack([NOISE(g, top) for g in (0, 1)], 2)
+        seen = levels.renoise(first, unseen, torch.zeros(1, 2, dtype=torch.long))
+        latents = torch.stack([NOISE(g, top) for g in (2, 3, 4)], 2)
+        for r, high in enumerate(descents or [8, 5, 5]):
+            if r:
+                noise = torch.stack([NOISE(g, top + fresh(r)) for g in (2, 3, 4)], 2)
+                latents = levels.renoise(latents, noise, torch.full((1, 3), high - 1))
+            for level in reversed(range(high)):
+                times = [torch.tensor([[past] * 2 + [level] * 3]) for past in (0, top - 1)]
+                told, untold = (
+                    mixing(torch.cat([past, latents], 2), levels.timestep[t], [frames])[:, :, 2:]
+                    for past, t in zip((seen, unseen), times, strict=True)
+                )
+                prediction = untold + guidance * (told - untold)
+                latents = step(levels, latents, prediction, torch.full((3,), level), frames[2:], NOISE)
+        return latents
+
+    torch.testing.assert_close(found[:, :, 2:], expected(), rtol=1e-4, atol=1e-5)
+    for wrong in (expected(guidance=1.0), expected(fresh=lambda r: 0)):
+        assert float((wrong - found[:, :, 2:]).norm() / wrong.norm()) > 1e-2
+
+
+def test_noise_does_not_repeat_in_long_videos():
+    """Nor at high levels, for neighbouring seeds, or where 16, 32 or 48 bits would wrap around."""
+    places = [(frame, level) for frame in (0, 1, 2**16, 2**16 + 1, 2**32, 2**48, -1) for level in (0, 1, 2**16, 2**32)]
+    draws = [SeededNoise([seed], (1, 4, 4))(*place).flatten() for seed in (0, 1, 2**32) for place in places]
+    assert len({tuple(draw.tolist()) for draw in draws}) == 3 * len(places)

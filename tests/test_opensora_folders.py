@@ -86,7 +86,7 @@ def test_a_published_folder_is_the_pipeline_that_it_was_made_of(folder):
 
 
 def test_another_precision_and_a_text_encoder_of_ones_own(folder):
-    pipe = load_opensora(find_opensora(folder), torch_dtype=torch.bfloat16)
+    pipe = load_opensora(find_opensora(folder), dtype=torch.bfloat16)
     assert {pipe.transformer.dtype, pipe.vae.dtype, pipe.text_encoder.dtype} == {torch.bfloat16}
     mine = text_encoder(seed=5)
     assert load_opensora(find_opensora(folder), text_encoder=mine, tokenizer=pipe.tokenizer).text_encoder is mine

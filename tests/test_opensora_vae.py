@@ -2,12 +2,15 @@
 
 import inspect
 
+import numpy as np
 import pytest
 import torch
 
 import golden
+from fifo_diffusion.models import registry
 from fifo_diffusion.models.opensora_vae import CausalVideoAutoencoder
 from golden import distance
+from opensora_parts import pipeline
 
 
 def known(config):
@@ -54,3 +57,15 @@ def test_recorded_encoding(recorded):
     mean, logvar = vae.encode(tensors["encode9.x"])
     assert distance(mean, tensors["encode9.mean"]) < 1e-5
     assert distance(logvar, tensors["encode9.logvar"]) < 1e-5
+
+
+def test_the_model_scales_what_the_autoencoder_encodes():
+    """0.18215 times the mean of the published encoder, for one frame and for a clip."""
+    pipe = pipeline()
+    model = registry.wrap(pipe)
+    for count in (1, 9):
+        given = np.random.default_rng(0).integers(0, 255, (count, 32, 32, 3), dtype=np.uint8)
+        pixels = (torch.from_numpy(given).permute(3, 0, 1, 2) / 127.5 - 1)[None]
+        with torch.no_grad():
+            mean, _ = pipe.vae.encode(pixels)
+        assert distance(model.encode(given), mean * 0.18215) < 1e-5

@@ -10,6 +10,7 @@ import torch
 import tiny
 from fifo_diffusion import FIFO
 from fifo_diffusion.method import SeededNoise
+from golden import distance
 from streams import SMALL, frames, same
 
 
@@ -348,3 +349,24 @@ def test_collecting_calls_back_and_says_when_all_is_out(fifo):
     list(stream)
     with pytest.raises(ValueError, match="handed out already"):
         stream.collect("np")
+
+
+def test_out_of_memory_with_several_videos(fifo, monkeypatch):
+    """Windows go apart between videos, and each keeps its own timesteps and texts."""
+    prompts, run = ["a cat", "a dog", "a red ball"], SMALL | {"seed": [3, 4, 5], "num_frames": 7, "guidance_scale": 2.0}
+    expected = fifo.stream(prompts, windows_per_batch=1, **run).collect("latent").frames
+    predict, sizes = fifo.model.predict, []
+
+    def scarce(latents, timestep, condition):
+        sizes.append(len(latents))
+        if len(latents) > 3:
+            raise torch.OutOfMemoryError
+        return predict(latents, timestep, condition)
+
+    monkeypatch.setattr(fifo.model, "predict", scarce)
+    monkeypatch.setattr(fifo, "fits", {})
+    stream = fifo.stream(prompts, windows_per_batch=4, **run)
+    assert distance(stream.collect("latent").frames, expected) < 1e-5
+    assert max(sizes) > 3
+    assert sizes[-10:] == [3] * 10
+    assert distance(expected[1], expected[0]) > 0.1

@@ -109,3 +109,14 @@ def test_the_opening_clip_and_the_queue_draw_apart(fifo):
     list(islice(stream, 12))
     assert clip
     assert not clip & set(drawn)
+
+
+def test_a_picture_is_encoded_as_its_autoencoder_scales_it(fifo):
+    """Against the autoencoder itself: the mean, times the scale that the denoiser knows."""
+    vae, given = fifo.pipe.vae, pictures(2)
+    pixels = torch.from_numpy(given).permute(0, 3, 1, 2) / 127.5 - 1
+    with torch.no_grad():
+        mean = vae.encode(pixels).latent_dist.mean
+    expected = (mean * vae.config.scaling_factor).transpose(0, 1)[None]
+    assert vae.config.scaling_factor == 0.18215
+    torch.testing.assert_close(fifo.model.encode(given), expected, rtol=1e-4, atol=1e-5)

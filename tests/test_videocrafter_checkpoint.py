@@ -159,7 +159,7 @@ def test_other_files_hold_the_same_tensors(tmp_path, form):
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, None])
 def test_precision(folder, dtype):
-    pipe = registry.load_pipeline(folder / "model.ckpt", torch_dtype=dtype)
+    pipe = registry.load_pipeline(folder / "model.ckpt", dtype=dtype)
     parts = (pipe.unet, pipe.vae, pipe.text_encoder)
     assert {p.dtype for module in parts for p in module.parameters()} == {dtype or torch.float16}
     assert not any(module.training for module in parts)
@@ -247,7 +247,7 @@ def test_autoencoder_recorded():
     if not (path := golden.BESIDE / "tiny_checkpoint.ckpt").exists():
         pytest.skip("the recorded checkpoint is not in ../shared/fixtures")
     tensors, _ = golden.load("tiny_checkpoint_io")
-    pipe = load_checkpoint(path, torch_dtype=torch.float32, text_encoder=None, tokenizer=None)
+    pipe = load_checkpoint(path, dtype=torch.float32, text_encoder=None, tokenizer=None)
     with torch.no_grad():
         frames = [pipe.vae.decode(z / 0.18215).sample for z in tensors["z"].unbind(2)]
         posterior = pipe.vae.encode(tensors["image"][:, :, 0]).latent_dist
@@ -483,7 +483,7 @@ def test_a_converted_folder_may_be_told_another_frame_rate(converted):
 
 
 def test_a_converted_folder_is_mapped_and_keeps_the_precision(converted):
-    pipe = registry.load_pipeline(converted, torch_dtype=torch.float16)
+    pipe = registry.load_pipeline(converted, dtype=torch.float16)
     assert not list(converted.rglob("*.bin"))
     for name, module in (("unet", pipe.unet), ("vae", pipe.vae), ("text_encoder", pipe.text_encoder)):
         (file,) = files_behind(module)
@@ -491,7 +491,7 @@ def test_a_converted_folder_is_mapped_and_keeps_the_precision(converted):
 
 
 def test_nothing_of_the_libraries_is_said(converted, caplog, capfd):
-    registry.load_pipeline(converted, torch_dtype=torch.float16)
+    registry.load_pipeline(converted, dtype=torch.float16)
     said = caplog.text + capfd.readouterr().err
     assert "not expected" not in said
     assert "Expected types" not in said

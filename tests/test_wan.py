@@ -190,7 +190,7 @@ def test_a_saved_folder_keeps_its_autoencoder_in_float32(tmp_path):
     """As the model's authors have it, beside a transformer in bfloat16."""
     pipeline().save_pretrained(tmp_path)
     assert registry.half_precision(tmp_path) == "bfloat16"
-    pipe = registry.load_pipeline(tmp_path, torch_dtype=torch.bfloat16)
+    pipe = registry.load_pipeline(tmp_path, dtype=torch.bfloat16)
     assert (pipe.transformer.dtype, pipe.vae.dtype) == (torch.bfloat16, torch.float32)
     with FIFO(pipe) as fifo:
         assert frames(fifo.stream("a cat", seed=0, num_frames=10, **FEW)).shape == (10, 32, 32, 3)

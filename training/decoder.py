@@ -79,7 +79,7 @@ def main() -> None:
         torch.set_num_threads(1)
     basis, out = load(args.latents), Path(args.out)
     source = out if (out / "config.json").exists() else args.init
-    vae = AutoencoderKL.from_pretrained(source, torch_dtype=torch.float32) if source else make_vae()
+    vae = AutoencoderKL.from_pretrained(source, dtype=torch.float32) if source else make_vae()
     vae.to(args.device)
     log = out / "decoder.csv"
     done_before = sum(1 for _ in log.open()) if log.exists() else 0

@@ -30,14 +30,14 @@ def main() -> None:
     unet, text = make_unet(), make_text_encoder(tokenizer)
     unet.load_state_dict(weights["unet"])
     text.load_state_dict(weights["text"])
-    vae = AutoencoderKL.from_pretrained(args.vae, torch_dtype=torch.float32)
+    vae = AutoencoderKL.from_pretrained(args.vae, dtype=torch.float32)
     pipeline = TextToVideoSDPipeline(vae, text, tokenizer, unet, DDIMScheduler(**SCHEDULE))
 
     out, fresh = Path(args.out), Path(args.out + ".new")
     shutil.rmtree(fresh, ignore_errors=True)
     pipeline.to(torch.float16).save_pretrained(fresh)
     size = sum(file.stat().st_size for file in fresh.rglob("*") if file.is_file())
-    again = TextToVideoSDPipeline.from_pretrained(fresh, torch_dtype=torch.float32)
+    again = TextToVideoSDPipeline.from_pretrained(fresh, dtype=torch.float32)
     again.set_progress_bar_config(disable=True)
     clip = again("a red ball moving left on a black background", num_frames=16, num_inference_steps=4, height=64,
                  width=64, output_type="np").frames  # fmt: skip

@@ -23,9 +23,9 @@ class Toybox:
         path = Path(path)
         source = path if (path / "model_index.json").exists() else Path(pipeline or path)
         self.tokenizer = CLIPTokenizer.from_pretrained(source / "tokenizer")
-        self.vae = AutoencoderKL.from_pretrained(source / "vae", torch_dtype=torch.float32)
+        self.vae = AutoencoderKL.from_pretrained(source / "vae", dtype=torch.float32)
         if source == path:
-            self.unet = UNet3DConditionModel.from_pretrained(path / "unet", torch_dtype=torch.float32)
+            self.unet = UNet3DConditionModel.from_pretrained(path / "unet", dtype=torch.float32)
             self.text = CLIPTextModel.from_pretrained(path / "text_encoder", dtype=torch.float32)
         else:
             weights = torch.load(path / "ema.pt")

@@ -120,7 +120,7 @@ class Training:
             self.text.load_state_dict(state["text"])
             return state if own.exists() else None
         if source:
-            unet = UNet3DConditionModel.from_pretrained(f"{source}/unet", torch_dtype=torch.float32)
+            unet = UNet3DConditionModel.from_pretrained(f"{source}/unet", dtype=torch.float32)
             self.unet.load_state_dict(unet.state_dict())
             text = CLIPTextModel.from_pretrained(f"{source}/text_encoder", dtype=torch.float32)
             self.text.load_state_dict(text.state_dict())

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from fifo_diffusion import __version__
 from fifo_diffusion.given import size_for, take_given
 from fifo_diffusion.method import Lookahead, Noise, QueueLayout
 from fifo_diffusion.model_calls import Fits
@@ -19,7 +20,7 @@ from fifo_diffusion.models.arguments import flag, passed_on, short, whole
 from fifo_diffusion.models.base import VideoModel
 from fifo_diffusion.models.offload import TextOffload, to_device_but_text
 from fifo_diffusion.prompts import PromptTrack, parse_prompt
-from fifo_diffusion.settings import RunSettings, default_layout
+from fifo_diffusion.settings import RunSettings, default_layout, described
 from fifo_diffusion.start import StartPlan, files_of, prepare_start
 from fifo_diffusion.state import QueueState
 from fifo_diffusion.stream import FrameStream
@@ -74,6 +75,7 @@ class FIFO:
                 raise
         self.ranks = None if group is None else _ranks_of(group)
         self.fits: Fits = {}  # what streams found out about the memory
+        self.name = type(pipe if model is None else model).__name__  # what files say of the model
         self._closed = False
 
     @classmethod
@@ -81,7 +83,7 @@ class FIFO:
         """A hub id, a local diffusers folder, an original checkpoint (VideoCrafter, Open-Sora Plan, class-conditional
         Latte), or one of the small models inside this package, "toybox" and "toybox-diagonal".
 
-        Goes to a GPU where there is one (half precision there, unless `torch_dtype` says otherwise).
+        Goes to a GPU where there is one (half precision there, unless `dtype` says otherwise).
 
         Args:
             name: what to load.
@@ -99,12 +101,13 @@ class FIFO:
             gpu = f"cuda:{os.environ.get('LOCAL_RANK', 0)}"
         device = torch.device(kwargs.pop("device", None) or gpu)
         offload = kwargs.pop("offload_text_encoder", False)
-        if "dtype" not in kwargs and "torch_dtype" not in kwargs:
+        if not kwargs.keys() & {"dtype", "torch_dtype"}:
             half = "float32" if device.type == "cpu" else registry.half_precision(name, **kwargs)
-            kwargs["torch_dtype"] = getattr(torch, half)
+            kwargs["dtype"] = getattr(torch, half)
         pipe = registry.load_pipeline(name, **kwargs)
         pipe = to_device_but_text(pipe, device) if offload else pipe.to(device)
         fifo = cls(pipe, group=group)
+        fifo.name = str(name)
         if offload:  # said here, since the pipeline itself might take the text encoder's place for its own
             fifo.model.text_offload = TextOffload(pipe, device)
         return fifo
@@ -264,6 +267,16 @@ class FIFO:
         begin_reading(stream, *files_of(start), *files_of(state))
         if state is not None and prompt is not None and prompt != stream.prompt:
             stream.prompt = prompt
+        stream.metadata = described(
+            settings,
+            software=f"fifo-diffusion {__version__}",
+            prompt=_told(stream.prompt if prompt is None else prompt),
+            model=self.name,
+            seed=list(settings.seeds) if settings.batch else stream.seed,
+            start=str(start) if isinstance(start, str | Path) else type(start).__name__,
+            include_start=include_start,
+            fps=stream.fps,
+        )
         return stream
 
     @contextmanager
@@ -355,3 +368,10 @@ def _state_of(start: Start) -> QueueState | None:
 def _call_or_none(name: str, value: Any) -> None:
     if value is not None and not callable(value):
         raise TypeError(f"{name} must be a function, not {short(value)}")
+
+
+def _told(prompt: Prompt) -> str | list[str] | dict[str, str]:
+    """As a file holds it."""
+    if isinstance(prompt, Mapping):
+        return {str(frame): text for frame, text in prompt.items()}
+    return prompt if isinstance(prompt, str) else list(prompt)

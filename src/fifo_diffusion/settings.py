@@ -1,5 +1,6 @@
 """The arguments that shape a video, checked and completed; what a saved state must agree with."""
 
+import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
@@ -156,6 +157,13 @@ def _as_saved(value: Any) -> Any:
     if isinstance(value, int | float | bool | None) or (isinstance(value, str) and not value.startswith("<")):
         return value
     return f"<{type(value).__name__} {content_hash(value)}>"
+
+
+def described(settings: Any, **facts: Any) -> dict[str, str]:
+    """These facts and the settings of a run as a video file keeps them; `fifo-diffusion info` shows them."""
+    plain = settings.to_json()
+    facts |= {name: value for name, value in plain.items() if name not in ("seeds", "batch") and value != {}}
+    return {k: v if isinstance(v, str) else json.dumps(v, ensure_ascii=False) for k, v in facts.items()}
 
 
 def default_layout(

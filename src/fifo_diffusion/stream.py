@@ -51,6 +51,8 @@ class FrameStream(Iterator[np.ndarray]):
         fps: frames per second at which the base model's clips play.
         seed: of the first video.
         settings: all arguments, completed.
+        metadata: the same as texts, with prompt and model, for `write_video` to keep in a file; without prompts that
+            are assigned later.
     """
 
     def __init__(
@@ -101,6 +103,7 @@ class FrameStream(Iterator[np.ndarray]):
         self._unwanted = 0  # frames that the decoder will give and that are not to be handed out (again)
         self.fps: float = self._model.defaults["fps"]
         self.seed = settings.seeds[0]
+        self.metadata: dict[str, str] = {}
         if plan.state is not None:
             self._restore(plan.state)
 

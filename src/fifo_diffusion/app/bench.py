@@ -184,7 +184,7 @@ def load_named(device: str, dtype: str, name: str = "toybox") -> "FIFO":
     quiet_libraries()  # here, because processes of their own come by here too
     if dtype == "float16":  # some models are made for another one
         dtype = half_precision(name)
-    return FIFO.from_pretrained(name, device=device, torch_dtype=getattr(torch, dtype))
+    return FIFO.from_pretrained(name, device=device, dtype=getattr(torch, dtype))
 
 
 def _seconds(stream: "FrameStream") -> float:

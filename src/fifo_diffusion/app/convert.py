@@ -51,7 +51,7 @@ def _write(checkpoint: str, folder: Path, dtype: str | None) -> None:
         if registry.find_checkpoint(checkpoint) is None:
             registry.find_pipeline(checkpoint)
             raise usage(f"{checkpoint} is a diffusers pipeline already: use it as it is")
-        pipe = registry.load_pipeline(checkpoint, torch_dtype=getattr(torch, DTYPES[dtype]) if dtype else None)
+        pipe = registry.load_pipeline(checkpoint, dtype=getattr(torch, DTYPES[dtype]) if dtype else None)
     modules = [part for part in pipe.components.values() if isinstance(part, torch.nn.Module)]
     size = sum(p.numel() * p.element_size() for module in modules for p in module.parameters())
     free = shutil.disk_usage(folder.parent).free

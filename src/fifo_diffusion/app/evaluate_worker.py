@@ -147,7 +147,7 @@ def _load(task: dict[str, Any]) -> Any:
 
         given["group"] = join_torchrun()
     if task["dtype"]:
-        given["torch_dtype"] = getattr(torch, DTYPES[task["dtype"]])
+        given["dtype"] = getattr(torch, DTYPES[task["dtype"]])
     return FIFO.from_pretrained(task["model"], **given)
 
 

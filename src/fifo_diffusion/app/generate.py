@@ -127,7 +127,7 @@ def _load(plan: Plan, ranks: "Ranks | None" = None) -> Any:
         fifo = FIFO.from_pretrained(
             plan.model_name,
             device=plan.device,
-            torch_dtype=getattr(torch, plan.dtype),
+            dtype=getattr(torch, plan.dtype),
             offload_text_encoder="offload_text_encoder" in plan.request.given,
             group=ranks,
         )

@@ -230,7 +230,7 @@ def load_class_latte(
     path: Path,
     tensors: dict[str, Tensor],
     *,
-    torch_dtype: torch.dtype | None = None,
+    dtype: torch.dtype | None = None,
     hub: dict[str, Any] | None = None,
     heads: int | None = None,
     **parts: Any,
@@ -251,7 +251,7 @@ def load_class_latte(
         raise TypeError(f"a class-conditional Latte is not loaded with an argument {unknown!r}")
     what = "class-conditional Latte"
     try:
-        transformer = _transformer(what, tensors, heads, torch_dtype)
+        transformer = _transformer(what, tensors, heads, dtype)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
     except (RuntimeError, IndexError, KeyError, TypeError, ArithmeticError) as error:  # shapes that fit nothing
@@ -262,7 +262,7 @@ def load_class_latte(
         beside = path.parent / "vae"
         source = str(beside) if beside.is_dir() else AUTOENCODER
         try:
-            parts["vae"] = load_from(AutoencoderKL, source, torch_dtype, hub or {})
+            parts["vae"] = load_from(AutoencoderKL, source, dtype, hub or {})
         except (OSError, ValueError) as error:
             raise ValueError(
                 f"the autoencoder is not part of Latte's file, and {source} cannot be loaded ({first_line(error)}): "

@@ -1,5 +1,6 @@
 """Open-Sora Plan v1.1.0: the Latte family with a video autoencoder, where a latent is four frames."""
 
+import logging
 from dataclasses import replace
 from typing import Any
 
@@ -13,12 +14,24 @@ from fifo_diffusion.models.schedulers import read_levels
 from fifo_diffusion.video.pieces import STEADY_LATENCY, PieceDecoder
 from fifo_diffusion.video.timing import LatentTiming
 
+logger = logging.getLogger(__name__)
+
 LATENT_SCALE = 0.18215
 
 
 class LateQueue(Queue):
     """The queue of the published FIFO code for Open-Sora Plan: its context holds finished latents, and the oldest of
     them are handed out, after one more step as if they were at the lowest level."""
+
+    @classmethod
+    def from_clip_published(cls, layout: Layout, levels: NoiseLevels, noise: Noise, clip_BCFHW: Tensor) -> "Queue":
+        if layout.context and layout.frames % 2 == 0:
+            logger.warning(
+                'compat="published" is not the published video here: with lookahead and %d latents per window the '
+                "published loop skips a slot in every other window, and this one does not",
+                layout.frames,
+            )
+        return super().from_clip_published(layout, levels, noise, clip_BCFHW)
 
     def step(self, layout: Layout) -> Step:
         now, c = super().step(layout), layout.context

@@ -93,7 +93,7 @@ def find_opensora(name: str | Path) -> Published | None:
 def load_opensora(
     published: Published,
     *,
-    torch_dtype: torch.dtype | None = None,
+    dtype: torch.dtype | None = None,
     text_encoder: Any = None,
     tokenizer: Any = None,
     hub: Mapping[str, Any] | None = None,
@@ -107,7 +107,7 @@ def load_opensora(
 
     Args:
         published: see `find_opensora`.
-        torch_dtype: type of the weights; None keeps that of the files.
+        dtype: type of the weights; None keeps that of the files.
         text_encoder: a loaded T5 encoder (then `tokenizer` too), or where one lies, a folder or a hub id. None: the
             folder `text_encoder` beside the versions where there is one, else DeepFloyd/t5-v1_1-xxl.
         hub: arguments for the hub (cache_dir, local_files_only, ...).
@@ -132,12 +132,12 @@ def load_opensora(
         ("vae", "vae", CausalVideoAutoencoder),
     ):
         if part not in parts:
-            parts[part] = _load_part(published, folder, kind, torch_dtype, hub, empty)
+            parts[part] = _load_part(published, folder, kind, dtype, hub, empty)
     if "scheduler" not in parts:
         parts["scheduler"] = DDPMScheduler(clip_sample=False, timestep_spacing="trailing")
     if text_encoder is None or isinstance(text_encoder, str | Path):
         width = parts["transformer"].config.caption_channels
-        tokenizer, text_encoder = _load_text(published, text_encoder, torch_dtype, hub, empty, width)
+        tokenizer, text_encoder = _load_text(published, text_encoder, dtype, hub, empty, width)
     return OpenSoraPlanPipeline(tokenizer, text_encoder, **parts)
 
 

@@ -217,11 +217,9 @@ def _check_weight_files(place: Path) -> int:
 def _read(kind: type, source: str, dtype: torch.dtype | None, options: dict[str, Any]) -> Any:
     if kind.__module__.partition(".")[0] == "transformers":
         options = {k: v for k, v in options.items() if k not in ("low_cpu_mem_usage", "disable_mmap")}
-        options |= {_transformers_dtype(): dtype, "ignore_mismatched_sizes": True}
-    else:
-        options["torch_dtype"] = dtype
+        options["ignore_mismatched_sizes"] = True
     try:
-        module, found = kind.from_pretrained(source, output_loading_info=True, **options)
+        module, found = kind.from_pretrained(source, dtype=dtype, output_loading_info=True, **options)
     except Exception as error:
         if out_of_memory(error):
             raise
@@ -274,10 +272,3 @@ def _begins(path: Path, start: bytes) -> bool:
 
 def _pointer(path: Path) -> str:
     return f"{path} only points to the file: fetch it with `git lfs pull`"
-
-
-def _transformers_dtype() -> str:
-    import transformers
-
-    version = tuple(map(int, re.findall(r"\d+", transformers.__version__)[:2]))
-    return "dtype" if version >= (4, 56) else "torch_dtype"

@@ -1,7 +1,6 @@
 """Which pipeline class belongs to which base-model family, and how to load one by name."""
 
 import inspect
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -274,17 +273,19 @@ def load_pipeline(name: str | Path, **kwargs: Any) -> Any:
 
     Args:
         name: what to load.
-        **kwargs: for the pipeline's `from_pretrained`, or for `load_checkpoint` or `load_opensora`.
+        **kwargs: for the pipeline's `from_pretrained`, or for `load_checkpoint` or `load_opensora`; `torch_dtype` is
+            an old name of `dtype`.
 
     Raises:
         ValueError, TypeError: as `find_pipeline`, `load_checkpoint` or `load_opensora`; or its parts cannot be loaded.
     """
+    if "torch_dtype" in kwargs:
+        kwargs["dtype"] = kwargs.pop("torch_dtype")
     published = find_opensora(name)
     checkpoint = None if published else find_checkpoint(name, **kwargs)
     if published is not None or checkpoint is not None:
-        hub, torch_dtype = hub_arguments(kwargs), kwargs.pop("dtype", kwargs.pop("torch_dtype", None))
-        others = {k: v for k, v in kwargs.items() if k not in hub and k != "torch_dtype"}
-        others |= {"torch_dtype": torch_dtype, "hub": hub}
+        hub = hub_arguments(kwargs)
+        others = {k: v for k, v in kwargs.items() if k not in hub} | {"hub": hub}
         if published is not None:
             return load_opensora(published, **others)
         if checkpoint.suffix in (".pt", ".pth", ".safetensors") and is_class_latte(tensors := read_weights(checkpoint)):
@@ -293,8 +294,7 @@ def load_pipeline(name: str | Path, **kwargs: Any) -> Any:
     source, family, index = find_pipeline(name, **kwargs)
     pipeline = _pipeline_class(family, index)
     kwargs = EMBEDDED.get(str(name), {}) | kwargs
-    dtype = kwargs.pop("torch_dtype", None)
-    dtype = kwargs.pop("dtype", dtype)
+    dtype = kwargs.pop("dtype", None)
     given = {k: v for k, v in kwargs.items() if k in inspect.signature(pipeline.__init__).parameters}
     options = {k: v for k, v in kwargs.items() if k in OPTIONS}
     for argument in sorted(kwargs.keys() - given.keys() - options.keys() - set(HUB)):
@@ -313,10 +313,7 @@ def load_pipeline(name: str | Path, **kwargs: Any) -> Any:
     if family.wide and isinstance(dtype, torch.dtype):
         dtype = {"default": dtype} | dict.fromkeys(family.wide, torch.float32)
     try:
-        with warnings.catch_warnings():
-            # diffusers renames the argument to `dtype`; the old name is the one that all supported versions know.
-            warnings.filterwarnings("ignore", message=".*torch_dtype.*", category=FutureWarning)
-            pipe = load_folder(folder, pipeline, index, _package(family), dtype=dtype, given=given, **options)
+        pipe = load_folder(folder, pipeline, index, _package(family), dtype=dtype, given=given, **options)
     except FolderError as error:
         raise ValueError(f"model {str(name)!r} cannot be loaded: {error}") from error
     pipe.register_to_config(_name_or_path=source)

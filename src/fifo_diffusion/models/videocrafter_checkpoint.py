@@ -53,18 +53,18 @@ LATENT_SIZE, LARGE_LATENT_SIZE = (40, 64), (72, 128)  # 320x512, and 576x1024 (V
 def load_checkpoint(
     path: str | Path,
     *,
-    torch_dtype: torch.dtype | None = None,
+    dtype: torch.dtype | None = None,
     fps_condition: float = FPS_CONDITION,
     hub: Mapping[str, Any] | None = None,
     **parts: Any,
 ) -> VideoCrafterPipeline:
     """The pipeline of an original VideoCrafter2 or VideoCrafter1 checkpoint (text to video).
 
-    Without `torch_dtype` the weights stay in the file, mapped into memory, until they are used.
+    Without `dtype` the weights stay in the file, mapped into memory, until they are used.
 
     Args:
         path: a PyTorch or safetensors file with the published names, every one of them.
-        torch_dtype: type of the weights; None keeps that of the file.
+        dtype: type of the weights; None keeps that of the file.
         fps_condition: the frame rate that the model is told where a call says nothing; for variants that take one.
         hub: arguments for the tokenizer's `from_pretrained` (cache_dir, local_files_only, ...).
         **parts: unet, vae, text_encoder, tokenizer or scheduler to use instead of the checkpoint's. `tokenizer` may
@@ -84,12 +84,12 @@ def load_checkpoint(
     try:
         _check_parts(found, parts)
         if "unet" not in parts:
-            parts["unet"] = load_unet(found["unet"], torch_dtype, _latent_size(found["unet"]))
+            parts["unet"] = load_unet(found["unet"], dtype, _latent_size(found["unet"]))
         refuse("VideoCrafter checkpoint", "unknown", rest.keys() - {*SCHEDULE, SIGNAL_SCALE})
         if "vae" not in parts:
-            parts["vae"] = load_autoencoder(found["vae"], torch_dtype)
+            parts["vae"] = load_autoencoder(found["vae"], dtype)
         if "text_encoder" not in parts:
-            parts["text_encoder"] = load_text_tower(found["text_encoder"], torch_dtype)
+            parts["text_encoder"] = load_text_tower(found["text_encoder"], dtype)
         if "scheduler" not in parts:
             parts["scheduler"] = load_scheduler(rest)
     except ValueError as error:

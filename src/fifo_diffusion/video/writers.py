@@ -237,9 +237,10 @@ def write_video(
     write_video("corgi.mp4", fifo.stream("a corgi surfing", num_frames=10_000), fps=8)
     ```
 
-    Without `fps` it is `frames.fps` where there is one, else 8. An existing file is replaced once a whole new frame is
-    written, not before; a file that the frames are made from never is. If the frames end in an error or Ctrl-C, the
-    file holds those before and plays, and the error goes on.
+    Without `fps` it is `frames.fps` where there is one, else 8; without `metadata` it is `frames.metadata`, which says
+    how a `FrameStream` makes its frames. An existing file is replaced once a whole new frame is written, not before; a
+    file that the frames are made from never is. If the frames end in an error or Ctrl-C, the file holds those before
+    and plays, and the error goes on.
     A thread encodes each frame while the next is made, unless `background` is False. The other arguments are those of
     `open_writer`.
 
@@ -248,6 +249,8 @@ def write_video(
     """
     if fps is None:
         fps = getattr(frames, "fps", None) or DEFAULT_FPS
+    if metadata is None:
+        metadata = getattr(frames, "metadata", None)
     options = {"metadata": metadata, "overwrite": overwrite, "scale": scale, "crf": crf, "background": background}
     with open_writer(path, fps=fps, **options) as writer:
         for frame in frames:
