@@ -65,10 +65,10 @@ class QueueState:
                 partial,
                 metadata={"format": FORMAT, "meta": json.dumps(meta)},
             )
-            with open(partial, "rb") as file:
-                os.fsync(file.fileno())
+            make_last(partial)
             os.replace(partial, path)
-            _sync_folder(path.absolute().parent)
+            with suppress(OSError):  # Windows opens no folders
+                make_last(path.absolute().parent, os.O_RDONLY)
         except SafetensorError as error:
             raise OSError(f"cannot write the state to {path}: {error}") from error
         finally:
@@ -89,7 +89,8 @@ class QueueState:
                 head = file.metadata() or {}
                 if head.get("format") != FORMAT:
                     raise ValueError(f"{path} is not a queue state of this version ({FORMAT!r})")
-                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+                # Copies: what is mapped into memory keeps the file open, and Windows replaces no open file.
+                tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
         except SafetensorError as error:
             raise ValueError(f"{path} is damaged or no queue state: {error}") from error
         try:
@@ -102,11 +103,11 @@ class QueueState:
         return cls(tensors, **parts)
 
 
-def _sync_folder(folder: Path) -> None:
-    """Make a renamed file last through a power cut, where the system can."""
-    with suppress(OSError):
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+def make_last(path: str | Path, flags: int = os.O_RDWR) -> None:
+    """Wait until a file is on the disk, so that it lasts through a power cut; with `os.O_RDONLY` a folder, where a
+    file was renamed. (Windows does it only for files that are open for writing.)"""
+    descriptor = os.open(path, flags)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

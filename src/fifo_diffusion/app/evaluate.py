@@ -253,6 +253,6 @@ def picture(results: Results, section: "Section", make: Callable[[], Any], name:
 
         section.pictures.append(figures.save(make(), results.folder / "figures", name))
     except ImportError:
-        line = 'figures need matplotlib: pip install "fifo-diffusion[eval]", then the same command again'
+        line = "figures need matplotlib: pip install matplotlib, then the same command again"
         if line not in results.errors:
             results.errors.append(line)

@@ -58,12 +58,10 @@ class StateKeeper:
 
     def _save(self, state: Any, output: str | None) -> None:
         if output is not None and os.path.isfile(output):
+            from fifo_diffusion.state import make_last
+
             with suppress(OSError):  # a power cut must not leave the state ahead of the output
-                descriptor = os.open(output, os.O_RDONLY)
-                try:
-                    os.fsync(descriptor)
-                finally:
-                    os.close(descriptor)
+                make_last(output)
         try:
             state.save(self.path)
         except OSError as error:

@@ -1,4 +1,4 @@
-"""Plots and contact sheets, each as PNG and SVG. Needs matplotlib (`pip install "fifo-diffusion[eval]"`)."""
+"""Plots and contact sheets, each as PNG and SVG. Needs matplotlib (`pip install matplotlib`)."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
