@@ -8,7 +8,6 @@ import torch
 
 import tiny
 from fifo_diffusion.method import Queue, QueueLayout, SeededNoise, complete_clip, diagonal_denoising, sample_clip
-from fifo_diffusion.method.levels import step
 from fifo_diffusion.model_calls import in_batches
 from fifo_diffusion.models.schedulers import read_levels
 
@@ -314,7 +313,10 @@ def test_a_completed_clip_by_hand(descents):
                     for past, t in zip((seen, unseen), times, strict=True)
                 )
                 prediction = untold + guidance * (told - untold)
-                latents = step(levels, latents, prediction, torch.full((3,), level), frames[2:], NOISE)
+                rows = torch.full((1, 3), level)
+                latents, direction = levels.split(latents, prediction, rows)
+                if level:
+                    latents = levels.renoise(latents, direction, rows - 1)
         return latents
 
     torch.testing.assert_close(found[:, :, 2:], expected(), rtol=1e-4, atol=1e-5)
