@@ -108,3 +108,5 @@ def test_a_state_has_a_file_of_its_own(capsys):
         Path(state).touch()
         assert main(["generate", *other, "--state", state]) == 2
         assert "give the state a file of its own" in capsys.readouterr().err
+    assert main(["generate", "x", "--state", "s\udcff"]) == 2
+    assert "s\\xff: its name is not UTF-8" in capsys.readouterr().err

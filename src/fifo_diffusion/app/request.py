@@ -205,6 +205,8 @@ class Request:
     def _check_state(self) -> None:
         """The state file takes the place of what has its name."""
         state = self.state_file
+        if state is not None and any(0xDC80 <= ord(c) <= 0xDCFF for c in str(state)):
+            raise usage(f"--state {state}: its name is not UTF-8, and it could not be read again: choose another")
         for name in ("output", "start", "schedule", "prompts"):
             other = self.given.get(name)
             if state is not None and other is not None and os.path.realpath(state) == os.path.realpath(other):
