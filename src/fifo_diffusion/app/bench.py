@@ -188,14 +188,15 @@ def load_named(device: str, dtype: str, name: str = "toybox") -> "FIFO":
 
 
 def _seconds(stream: "FrameStream") -> float:
-    """Of one frame, in the mean over those of one iteration: on a CPU those that the process was computing, with all
+    """Of one frame, in the mean over those that come at once: on a CPU those that the process was computing, with all
     its threads, so that a busy machine does not count."""
-    frames = stream._model.timing.further * stream.settings.layout.frames_per_level
+    frames, iteration = 0, stream._queue.iteration
     clock = time.process_time if stream._like.device.type == "cpu" else time.perf_counter
     _wait(stream._like.device)
     began = clock()
-    for _ in range(frames):
+    while stream._queue.iteration == iteration:  # frames that were there already, then the first of the next ones
         next(stream)
+        frames += 1
     _wait(stream._like.device)
     return (clock() - began) / frames
 
