@@ -85,6 +85,8 @@ def generate(
     overlap: options.Overlap = None,
     fps: options.Fps = None,
     fps_condition: options.FpsCondition = None,
+    scheduler: options.Scheduler = None,
+    flow_shift: options.FlowShift = None,
     dtype: options.Dtype = None,
     device: options.Device = None,
     offload_text_encoder: options.OffloadTextEncoder = False,

@@ -19,6 +19,7 @@ from fifo_diffusion.models import registry
 from fifo_diffusion.models.arguments import flag, passed_on, short, whole
 from fifo_diffusion.models.base import VideoModel
 from fifo_diffusion.models.offload import TextOffload, to_device_but_text
+from fifo_diffusion.models.publishers import fit_shift
 from fifo_diffusion.prompts import PromptTrack, parse_prompt
 from fifo_diffusion.settings import RunSettings, default_layout, described
 from fifo_diffusion.start import StartPlan, files_of, prepare_start
@@ -88,6 +89,8 @@ class FIFO:
         Args:
             name: what to load.
             **kwargs: for the pipeline's `from_pretrained`, or for `load_checkpoint`; `device` chooses another device.
+                `scheduler` may be a text, "euler:use_karras_sigmas=true" say (`models.scheduler_choice`); `flow_shift`
+                is the shift of a flow-matching model. Whatever is set on the pipeline later counts instead.
                 `offload_text_encoder` and `group` are those of `FIFO`; with a group each process takes the GPU that
                 torchrun means for it.
 
@@ -242,6 +245,7 @@ class FIFO:
                 pipeline_arguments=pipeline_arguments,
                 state=state,
             )
+            fit_shift(self.pipe, settings.height, settings.width)
             levels = self.model.levels(
                 settings.layout.levels,
                 eta=settings.eta,

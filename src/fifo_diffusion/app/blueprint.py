@@ -3,6 +3,7 @@
 import os
 import sys
 import warnings
+from typing import Any
 
 from fifo_diffusion.models.base import VideoModel
 
@@ -23,8 +24,11 @@ def quiet_libraries() -> None:
         huggingface_hub.utils.enable_progress_bars()
 
 
-def blueprint(name: str) -> VideoModel:
+def blueprint(name: str, **sampling: Any) -> VideoModel:
     """The `VideoModel` of a pipeline whose modules have shapes and no contents. Reads only its small files.
+
+    Args:
+        **sampling: `scheduler` and `flow_shift` as in `load_pipeline`.
 
     Raises:
         ValueError, TypeError: as `FIFO.from_pretrained`, for models that cannot be loaded.
@@ -35,9 +39,11 @@ def blueprint(name: str) -> VideoModel:
     from fifo_diffusion.models.parts import empty_part
 
     if registry.find_opensora(name) is not None:
-        return registry.wrap(registry.load_pipeline(name, empty=True))
+        return registry.wrap(registry.load_pipeline(name, empty=True, **sampling))
     if registry.find_checkpoint(name) is not None:
-        return registry.wrap(registry.load_pipeline(name))  # its weights stay in the file until they are used
+        return registry.wrap(
+            registry.load_pipeline(name, **sampling)
+        )  # its weights stay in the file until they are used
     source, family, index = registry.find_pipeline(name)
     modules = {}
     for part, kind in registry.parts_of(source, family, index).items():
@@ -46,7 +52,7 @@ def blueprint(name: str) -> VideoModel:
                 modules[part] = empty_part(kind, registry.part_file(source, part, "config.json").parent)
             except (OSError, ValueError) as error:
                 raise ValueError(f"model {name!r} cannot be loaded: {str(error).strip().splitlines()[0]}") from error
-    return registry.wrap(registry.load_pipeline(name, **modules))
+    return registry.wrap(registry.load_pipeline(name, **modules, **sampling))
 
 
 def parameters(model: VideoModel) -> int:

@@ -87,6 +87,7 @@ def _told(error: Exception) -> str:
 def in_shell_words(message: str) -> str:
     """A message of ours that names arguments as in Python, as one that names the options of the shell command. What
     stands in quotes is the user's, and stays."""
+    message = re.sub(r"set pipe\.scheduler to an? ", "give --scheduler ", message)
     return one_line(_PYTHON_WORDS.sub(_replaced, message))
 
 

@@ -12,7 +12,7 @@ from fifo_diffusion.app.errors import FAILURE, CliError, checking, explain
 from fifo_diffusion.app.interrupts import Interrupts, Stopped
 from fifo_diffusion.app.keeper import StateKeeper
 from fifo_diffusion.app.locks import locked
-from fifo_diffusion.app.plan import Plan, check_outputs, make_plan, stream_arguments
+from fifo_diffusion.app.plan import Plan, check_outputs, make_plan, sampling, stream_arguments
 from fifo_diffusion.app.progress import Progress, duration, say, tell
 from fifo_diffusion.app.ranks import joined, torchrun_rank
 from fifo_diffusion.app.request import DEFAULT_STATE_EVERY, DEFAULT_STATE_SECONDS, Request, Video
@@ -130,6 +130,7 @@ def _load(plan: Plan, ranks: "Ranks | None" = None) -> Any:
             dtype=getattr(torch, plan.dtype),
             offload_text_encoder="offload_text_encoder" in plan.request.given,
             group=ranks,
+            **sampling(plan.request, plan.state),
         )
         if "compile" in plan.request.given:
             fifo.model.compile()

@@ -1,6 +1,7 @@
 """`fifo-diffusion models`: what can be used as a base model."""
 
-from fifo_diffusion.models.registry import CHECKPOINTS, families
+from fifo_diffusion.models.checkpoints import CHECKPOINTS
+from fifo_diffusion.models.registry import families
 from fifo_diffusion.toybox import describe
 
 

@@ -329,6 +329,24 @@ FpsCondition = Annotated[
         help="The frame rate that the model is told, where it takes one.",
     ),
 ]
+Scheduler = Annotated[
+    str | None,
+    option(
+        metavar="NAME[:key=value,...]",
+        panel=MODEL,
+        help="Sample with another scheduler of diffusers, euler:use_karras_sigmas=true say. "
+        "[dim]Default: the model's.[/dim]",
+    ),
+]
+FlowShift = Annotated[
+    float | None,
+    option(
+        metavar="X",
+        check=_above(0, 1e4),
+        panel=MODEL,
+        help="Shift of the noise levels of a flow-matching model (Wan, SkyReels). [dim]Default: its publisher's.[/dim]",
+    ),
+]
 Dtype = Annotated[
     Precision | None,
     option(

@@ -15,7 +15,7 @@ from fifo_diffusion.app.memory import check_memory
 from fifo_diffusion.app.outputs import facts_of, frames_there, is_nobodys
 from fifo_diffusion.app.prompt_files import in_frames
 from fifo_diffusion.app.ranks import local_gpu
-from fifo_diffusion.app.request import DEFAULT_MODEL, STARTS, STREAM_OPTIONS, Prompt, Request, Video
+from fifo_diffusion.app.request import DEFAULT_MODEL, SAMPLING, STARTS, STREAM_OPTIONS, Prompt, Request, Video
 from fifo_diffusion.app.rivals import rival_settings
 from fifo_diffusion.app.start_file import frames_given
 from fifo_diffusion.app.text import shell_word
@@ -99,6 +99,7 @@ class Plan:
             "dtype": self.dtype,
             "fps": self.fps,
             "fps_condition": self.request.get("fps_condition"),
+            **{name: self.request.get(name) for name in SAMPLING},
             "scale": self.scale,
             "start": self.request.get("start", "clip"),
             "include_start": self.request.get("include_start", False),
@@ -118,6 +119,7 @@ class Plan:
         facts = {"software": f"fifo-diffusion {__version__}", "command": notes["command"], "prompt": notes["prompt"]}
         facts |= {"model": self.model_name, "seed": video.seed, "dtype": self.dtype} | settings
         facts |= {name: notes[name] for name in ("start", "include_start", "fps", "fps_condition", "scale")}
+        facts |= {name: notes[name] for name in SAMPLING if notes.get(name) is not None}
         return {k: v if isinstance(v, str) else json.dumps(v, ensure_ascii=False) for k, v in facts.items()}
 
     def command(self, video: Video) -> str:
@@ -183,7 +185,7 @@ def make_plan(request: Request) -> Plan:
     with checking():
         dtype = dtype or ("float32" if device.startswith("cpu") else half_precision(model_name))
         dtype = DTYPES[dtype]
-        model = blueprint(model_name)
+        model = blueprint(model_name, **sampling(request, state))
         if "fps_condition" in request.given and not hasattr(model, "fps_condition"):
             raise usage(f"{model_name} is not told a frame rate: leave --fps-condition out")
         fps = float(notes.get("fps") or request.get("fps") or model.defaults["fps"])
@@ -219,6 +221,12 @@ def _check_scale(settings: Any, scale: int) -> None:
 def stream_arguments(request: Request) -> dict[str, Any]:
     """The options that shape the video, as arguments of `FIFO.stream`."""
     return {name: request.given[name] for name in STREAM_OPTIONS if name in request.given}
+
+
+def sampling(request: Request, state: Any) -> dict[str, Any]:
+    """`scheduler` and `flow_shift`, as they were typed now or when the saved run began."""
+    said = request.given if state is None else state.notes
+    return {name: said[name] for name in SAMPLING if said.get(name) is not None}
 
 
 def model_id(name: str) -> str:
@@ -273,6 +281,8 @@ NOTES: dict[str, Check | Optional] = {
     "dtype": one_of(*DTYPES),
     "fps": number(1e-3, 1e4),
     "fps_condition": maybe(number(1e-3, 1e4)),
+    "scheduler": Optional(maybe(text)),
+    "flow_shift": Optional(maybe(number(1e-6, 1e6))),
     "scale": whole(1, 1000),
     "start": text,
     "include_start": flag,
@@ -306,12 +316,12 @@ def _load_state(request: Request) -> Any:
         raise usage(
             f"{request.continues} is damaged, or of another version of this program ({error}): start anew"
         ) from error
-    saved = state.settings | state.notes
+    saved = dict.fromkeys(SAMPLING) | state.settings | state.notes
     saved["seed"] = saved["seeds"][0]
     saved["num_inference_steps"] = saved["num_partitions"] * saved["window"] // saved["frames_per_level"]
     if saved["negative_prompt"] is not None:
         saved["negative_prompt"] = saved["negative_prompt"][0]
-    for name in (*STREAM_OPTIONS, "seed", "model", "dtype", "fps", "fps_condition", "scale"):
+    for name in (*STREAM_OPTIONS, "seed", "model", "dtype", "fps", "fps_condition", "scale", *SAMPLING):
         value = request.get(name)
         value = model_id(value) if name == "model" and value else DTYPES.get(value, value) if name == "dtype" else value
         if name in request.given and value != saved[name]:

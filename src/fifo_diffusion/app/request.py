@@ -23,6 +23,8 @@ DEFAULT_MODEL = "toybox"
 DEFAULT_FRAMES = 160
 DEFAULT_STATE_EVERY, DEFAULT_STATE_SECONDS = 50, 60
 STARTS = ("clip", "noise")
+SAMPLING = ("scheduler", "flow_shift")
+"""Options that say what the model is sampled by, as arguments of `FIFO.from_pretrained`."""
 
 STREAM_OPTIONS = (
     "num_partitions",

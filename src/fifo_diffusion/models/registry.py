@@ -2,15 +2,15 @@
 
 import inspect
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from fifo_diffusion import toybox
 from fifo_diffusion.models.animatediff import AnimateDiffModel, AnimateDiffXLModel
 from fifo_diffusion.models.base import VideoModel
+from fifo_diffusion.models.checkpoints import BY_CONTRACT, checkpoint_of
 from fifo_diffusion.models.class_latte import ClassLattePipeline, is_class_latte, load_class_latte
 from fifo_diffusion.models.class_latte_model import ClassLatteModel
 from fifo_diffusion.models.folders import INDEX, OPTIONS, Kinds, check_index, load_folder, part_kinds, place_of
@@ -18,6 +18,8 @@ from fifo_diffusion.models.latte import LatteModel
 from fifo_diffusion.models.opensora import OpenSoraPlanModel
 from fifo_diffusion.models.opensora_checkpoint import find_opensora, load_opensora
 from fifo_diffusion.models.parts import FolderError, read_json
+from fifo_diffusion.models.publishers import hint_shift, settle_shift
+from fifo_diffusion.models.scheduler_choice import choose_scheduler
 from fifo_diffusion.models.sources import EMBEDDED, HUB, fetch, find_checkpoint, hub_arguments, not_on_hub
 from fifo_diffusion.models.text_to_video import TextToVideoPipeline, VideoCrafterPipeline
 from fifo_diffusion.models.unet3d import UNet3DModel
@@ -50,47 +52,6 @@ class Family:
     verified: str = "not verified"
     half: str = "float16"
     wide: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class Checkpoint:
-    """What is known of one published checkpoint: f, its clip length in latent frames, and good defaults."""
-
-    frames: int
-    defaults: dict[str, Any] = field(default_factory=dict)
-    verified: str = "random weights, recorded numbers; quality not seen by us"
-
-
-_BY_CONTRACT = "contract tests on random weights; quality not seen by us"
-_WAN = {"guidance_scale": 5.0, "height": 480, "width": 832, "fps": 16}
-_540P = {"guidance_scale": 6.0, "height": 544, "width": 960, "fps": 24}
-
-
-_TOYBOX = Checkpoint(
-    toybox.NUM_FRAMES, {"guidance_scale": toybox.GUIDANCE_SCALE, "fps": toybox.FPS}, "its videos seen by us"
-)
-
-CHECKPOINTS = {
-    **dict.fromkeys(EMBEDDED, _TOYBOX),
-    "cerspense/zeroscope_v2_576w": Checkpoint(24, {"height": 320, "width": 576, "fps": 8}),
-    "damo-vilab/text-to-video-ms-1.7b": Checkpoint(16, {"fps": 8}),
-    "ali-vilab/text-to-video-ms-1.7b": Checkpoint(16, {"fps": 8}),
-    "maxin-cn/Latte-1": Checkpoint(16, {"height": 512, "width": 512, "fps": 8}),
-    "LanguageBind/Open-Sora-Plan-v1.1.0/65x512x512": Checkpoint(17, {"height": 512, "width": 512, "fps": 24}),
-    "LanguageBind/Open-Sora-Plan-v1.1.0/221x512x512": Checkpoint(56, {"height": 512, "width": 512, "fps": 24}),
-    "Wan-AI/Wan2.1-T2V-1.3B-Diffusers": Checkpoint(21, _WAN, _BY_CONTRACT),
-    "Wan-AI/Wan2.1-T2V-14B-Diffusers": Checkpoint(21, _WAN, _BY_CONTRACT),
-    "Wan-AI/Wan2.2-T2V-A14B-Diffusers": Checkpoint(
-        21, _WAN | {"guidance_scale": 4.0, "height": 720, "width": 1280}, _BY_CONTRACT
-    ),
-    "Wan-AI/Wan2.2-TI2V-5B-Diffusers": Checkpoint(31, _WAN | {"height": 704, "width": 1280, "fps": 24}, _BY_CONTRACT),
-    "Skywork/SkyReels-V2-DF-1.3B-540P-Diffusers": Checkpoint(25, _540P, _BY_CONTRACT),
-    "Skywork/SkyReels-V2-DF-14B-540P-Diffusers": Checkpoint(25, _540P, _BY_CONTRACT),
-    "Skywork/SkyReels-V2-DF-14B-720P-Diffusers": Checkpoint(31, _540P | {"height": 720, "width": 1280}, _BY_CONTRACT),
-    "VideoCrafter/VideoCrafter2": Checkpoint(16, {"height": 320, "width": 512}),
-    "VideoCrafter/Text2Video-512": Checkpoint(16, {"height": 320, "width": 512}),
-    "VideoCrafter/Text2Video-1024": Checkpoint(16, {"height": 576, "width": 1024}),
-}
 
 
 def _unet3d(pipe: Any, **known: Any) -> VideoModel:
@@ -126,19 +87,19 @@ _FAMILIES: list[Family] = [
         "AnimateDiff (Stable Diffusion 1.5 with a motion adapter)",
         ("AnimateDiffPipeline",),
         AnimateDiffModel,
-        verified=_BY_CONTRACT,
+        verified=BY_CONTRACT,
     ),
     Family(
         "AnimateDiff XL (Stable Diffusion XL with a motion adapter)",
         ("AnimateDiffSDXLPipeline",),
         AnimateDiffXLModel,
-        verified=_BY_CONTRACT,
+        verified=BY_CONTRACT,
     ),
     Family(
         "Wan 2.1 and 2.2, text to video",
         ("WanPipeline",),
         WanModel,
-        verified=_BY_CONTRACT,
+        verified=BY_CONTRACT,
         half="bfloat16",
         wide=("vae",),
     ),
@@ -146,7 +107,7 @@ _FAMILIES: list[Family] = [
         "SkyReels-V2 diffusion forcing, text to video",
         ("SkyReelsV2DiffusionForcingPipeline",),
         SkyReelsForcingModel,
-        verified=_BY_CONTRACT,
+        verified=BY_CONTRACT,
         half="bfloat16",
         wide=("vae",),
     ),
@@ -199,8 +160,11 @@ def wrap(pipe: Any) -> VideoModel:
     family = _family_of([base.__name__ for base in type(pipe).__mro__])
     if family is None:
         raise TypeError(_unsupported(type(pipe).__name__))
-    known = _checkpoint_of(str(getattr(pipe, "config", {}).get("_name_or_path", "")))
+    name = str(getattr(pipe, "config", {}).get("_name_or_path", ""))
+    known = checkpoint_of(name)
     try:
+        if known and known.flow_shift and not getattr(pipe, _LOADED, False):
+            hint_shift(pipe, Path(name).name, known.flow_shift)
         return family.model(pipe, **({"frames": known.frames, "defaults": known.defaults} if known else {}))
     except AttributeError as error:
         from diffusers import DiffusionPipeline
@@ -268,17 +232,37 @@ def half_precision(name: str | Path, **kwargs: Any) -> str:
     return "float16" if find_checkpoint(name, **kwargs) else find_pipeline(name, **kwargs)[1].half
 
 
-def load_pipeline(name: str | Path, **kwargs: Any) -> Any:
-    """A pipeline by hub id, folder, original checkpoint or "toybox".
+_LOADED = "_fifo_loaded"
+
+
+def load_pipeline(name: str | Path, *, flow_shift: float | None = None, **kwargs: Any) -> Any:
+    """A pipeline by hub id, folder, original checkpoint or "toybox", with the flow shift that its publisher samples
+    with where nothing else is said.
 
     Args:
         name: what to load.
+        flow_shift: of a flow-matching scheduler.
         **kwargs: for the pipeline's `from_pretrained`, or for `load_checkpoint` or `load_opensora`; `torch_dtype` is
-            an old name of `dtype`.
+            an old name of `dtype`. `scheduler` may be a text as in `choose_scheduler`.
 
     Raises:
         ValueError, TypeError: as `find_pipeline`, `load_checkpoint` or `load_opensora`; or its parts cannot be loaded.
     """
+    choice = kwargs.pop("scheduler") if isinstance(kwargs.get("scheduler"), str) else None
+    pipe = _load(name, **kwargs)
+    setattr(pipe, _LOADED, True)
+    if choice is not None or flow_shift is not None:
+        pipe.scheduler = choose_scheduler(pipe.scheduler, choice, flow_shift)
+    known = checkpoint_of(str(name))
+    said = flow_shift is not None or "scheduler" in kwargs or "shift=" in (choice or "")
+    if known and known.flow_shift and not said:
+        both = [known.defaults.get(key) for key in ("guidance_scale", "guidance_scale_2")]
+        guidance = None if both[1] is None else (both[0], both[1])
+        settle_shift(pipe, Path(name).name, known.flow_shift, known.large_shift, guidance)
+    return pipe
+
+
+def _load(name: str | Path, **kwargs: Any) -> Any:
     if "torch_dtype" in kwargs:
         kwargs["dtype"] = kwargs.pop("torch_dtype")
     published = find_opensora(name)
@@ -350,16 +334,6 @@ def _package(family: Family) -> str:
 
 def _family_of(class_names: list[str]) -> Family | None:
     return next((f for n in class_names for f in _FAMILIES if n in f.pipelines), None)
-
-
-def _checkpoint_of(name_or_path: str) -> Checkpoint | None:
-    if Path(name_or_path) == PIPELINE_FOLDER:
-        return _TOYBOX
-    if name_or_path in CHECKPOINTS:
-        return CHECKPOINTS[name_or_path]
-    # A local copy usually keeps the name of its repository.
-    owned = ((name.split("/"), checkpoint) for name, checkpoint in CHECKPOINTS.items())
-    return next((c for parts, c in owned if len(parts) == 2 and Path(name_or_path).name == parts[1]), None)
 
 
 def _no_pipeline(given: Any) -> str:

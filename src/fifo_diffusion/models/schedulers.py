@@ -151,15 +151,16 @@ def read_levels(
 
 def _check(scheduler: Any, rule: Rule | None, count: int, eta: float, flow: bool | None) -> None:
     """Raises ValueError where this scheduler cannot be used for this model, or with these options."""
-    name, config = type(scheduler).__name__, scheduler.config
-    its_flow = is_flow(scheduler, rule)
+    name = type(scheduler).__name__
     if rule is not None and rule.refused:
         raise ValueError(f"the scheduler {name} cannot be stepped frame by frame: {rule.refused}; {advice(flow)}")
     if rule is None and not hasattr(scheduler, "alphas_cumprod"):
         raise ValueError(f"the scheduler {name} cannot be stepped frame by frame: {advice(flow)}")
+    config, its_flow = scheduler.config, is_flow(scheduler, rule)
+    for_flow_only = not hasattr(scheduler, "scale_model_input") or (rule is not None and rule.space == "flow")
     if flow and not its_flow:
         raise ValueError(f"{name} is set up for diffusion, and this model was trained by flow matching: {advice(flow)}")
-    if flow is False and not hasattr(scheduler, "scale_model_input"):
+    if flow is False and for_flow_only:
         raise ValueError(f"{name} is for flow matching, and this model was trained by diffusion: {advice(flow)}")
     if config.get("prediction_type") == "flow_prediction" and not config.get("use_flow_sigmas", True):
         raise ValueError(f"{name} predicts flow without flow sigmas: set use_flow_sigmas=True in its config")
@@ -199,12 +200,12 @@ def advice(flow: bool | None) -> str:
     """What to type instead of a scheduler that does not do."""
     usual = "set pipe.scheduler to a DDIMScheduler, EulerDiscreteScheduler or DPMSolverMultistepScheduler"
     for_flow = (
-        'FlowMatchEulerDiscreteScheduler(shift=...) or UniPCMultistepScheduler(prediction_type="flow_prediction", '
-        "use_flow_sigmas=True, flow_shift=...)"
+        "set pipe.scheduler to a FlowMatchEulerDiscreteScheduler, or to a UniPCMultistepScheduler with "
+        'use_flow_sigmas=True and prediction_type="flow_prediction"'
     )
     if flow is None:
         return f"{usual}, for flow matching to a FlowMatchEulerDiscreteScheduler"
-    return f"set pipe.scheduler to {for_flow}" if flow else usual
+    return for_flow if flow else usual
 
 
 # ------------------------------------------------------------------ steps that are written out
