@@ -69,9 +69,11 @@ def find_opensora(name: str | Path) -> Published | None:
             and the only version there is in a folder.
 
     Raises:
-        ValueError: a folder with several versions, none of which is named.
+        ValueError: a folder with several versions, none of which is named, or another release of Open-Sora Plan.
     """
     path = Path(name)
+    if not (path / "model_index.json").exists():
+        _check_release(path)
     if not str(name):  # which would be the folder that one is in
         return None
     if VERSION.fullmatch(path.name):
@@ -88,6 +90,17 @@ def find_opensora(name: str | Path) -> Published | None:
     if str(name).count("/") == 1 and path.name.lower().startswith("open-sora-plan-v1.1") and not path.exists():
         return Published(None, str(name), DEFAULT_VERSION)
     return None
+
+
+def _check_release(path: Path) -> None:
+    """Raises ValueError where a name is that of another release: their folders look alike, or their models differ."""
+    for part in path.parts[-2:]:
+        release = re.match(r"open-sora-plan-(v\d+(\.\d+)*)", part.lower())
+        if release and not release[1].startswith("v1.1"):
+            raise ValueError(
+                f"{path} is Open-Sora Plan {release[1]}, which is another model: of Open-Sora Plan v1.1.0 is read, "
+                f"LanguageBind/Open-Sora-Plan-v1.1.0/{DEFAULT_VERSION} say"
+            )
 
 
 def load_opensora(

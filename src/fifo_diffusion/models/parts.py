@@ -218,6 +218,8 @@ def _read(kind: type, source: str, dtype: torch.dtype | None, options: dict[str,
     if kind.__module__.partition(".")[0] == "transformers":
         options = {k: v for k, v in options.items() if k not in ("low_cpu_mem_usage", "disable_mmap")}
         options["ignore_mismatched_sizes"] = True
+    elif not any(Path(source).glob("*.safetensors")):  # else diffusers looks for them first, and calls it an error
+        options = {"use_safetensors": False} | options
     try:
         module, found = kind.from_pretrained(source, dtype=dtype, output_loading_info=True, **options)
     except Exception as error:

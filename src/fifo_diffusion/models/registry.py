@@ -2,11 +2,13 @@
 
 import inspect
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from huggingface_hub.errors import EntryNotFoundError
 
 from fifo_diffusion.models.animatediff import AnimateDiffModel, AnimateDiffXLModel
 from fifo_diffusion.models.base import VideoModel
@@ -20,7 +22,15 @@ from fifo_diffusion.models.opensora_checkpoint import find_opensora, load_openso
 from fifo_diffusion.models.parts import FolderError, read_json
 from fifo_diffusion.models.publishers import hint_shift, settle_shift
 from fifo_diffusion.models.scheduler_choice import choose_scheduler
-from fifo_diffusion.models.sources import EMBEDDED, HUB, fetch, find_checkpoint, hub_arguments, not_on_hub
+from fifo_diffusion.models.sources import (
+    EMBEDDED,
+    HUB,
+    fetch,
+    find_checkpoint,
+    hub_arguments,
+    not_on_hub,
+    refuse_adapter,
+)
 from fifo_diffusion.models.text_to_video import TextToVideoPipeline, VideoCrafterPipeline
 from fifo_diffusion.models.unet3d import UNet3DModel
 from fifo_diffusion.models.videocrafter import VideoCrafterModel
@@ -200,12 +210,17 @@ def find_pipeline(name: str | Path, **kwargs: Any) -> tuple[str, Family, dict[st
     if path.is_file():
         raise ValueError(f"{name} is a file, not a diffusers folder")
     if path.is_dir() and not (path / INDEX).is_file():
+        refuse_adapter(name, path / "config.json")
         raise ValueError(f"{name} is no diffusers pipeline: the folder has no {INDEX}")
     if not path.exists() and (path.is_absolute() or str(name).startswith(".") or str(name).count("/") != 1):
         raise ValueError(f"unknown model {str(name)!r}: give 'toybox', a folder, or a hub id such as owner/name")
     try:
         place = path / INDEX if path.exists() else fetch(str(name), INDEX, kwargs)
     except (OSError, ValueError) as error:
+        with suppress(OSError, EntryNotFoundError):
+            refuse_adapter(
+                name, fetch(str(name), "config.json", kwargs) if isinstance(error, EntryNotFoundError) else None
+            )
         raise not_on_hub(name) from error
     family, index = _read_index(place)
     return str(path), family, index

@@ -70,3 +70,14 @@ def not_on_hub(name: str | Path) -> ValueError:
         f"model {str(name)!r} cannot be loaded: it is no folder here, and the Hugging Face hub did not give it (check "
         "the spelling, your connection and, for private models, `hf auth login`)"
     )
+
+
+def refuse_adapter(name: str | Path, config: Path) -> None:
+    """Raises ValueError where the configuration of what is no pipeline is that of a motion adapter (AnimateDiff)."""
+    if not config.is_file() or '"MotionAdapter"' not in config.read_text(errors="replace"):
+        return
+    raise ValueError(
+        f"{name} is a motion adapter, not a pipeline: join it with a Stable Diffusion model once, "
+        f"AnimateDiffPipeline.from_pretrained(BASE, motion_adapter=MotionAdapter.from_pretrained({str(name)!r}))"
+        ".save_pretrained(FOLDER), and give FOLDER"
+    )
