@@ -1,14 +1,19 @@
 """Text encoders in host memory: there while they encode, away otherwise, back at the end."""
 
+import sys
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
 
+import test_wan
 import tiny
+import tiny_wan
 from fifo_diffusion import FIFO
 from fifo_diffusion.cli import main
 from fifo_diffusion.models.offload import TextOffload
-from streams import SMALL, frames
+from streams import SMALL, frames, same
 
 
 class Places:
@@ -75,6 +80,77 @@ def test_twice_or_without_a_text_encoder_is_refused(pipe):
     pipe.text_encoder = None
     with pytest.raises(ValueError, match="has no text encoder to offload"):
         FIFO(pipe, offload_text_encoder=True)
+
+
+class PretendedGPU:
+    """`enable_model_cpu_offload` by accelerate's own hooks, with places that are kept in a table: everything works on
+    the CPU, where it is.
+
+    Attributes:
+        moves: the names of the modules that came to the GPU.
+        most: how many were there at once.
+    """
+
+    def __init__(self, pipe, monkeypatch):
+        import accelerate.hooks
+
+        self.moves, self.most, self._places, self._names = [], 0, {}, {}
+        monkeypatch.setattr(accelerate.hooks, "send_to_device", lambda value, *_, **__: value)
+        monkeypatch.setattr(type(pipe), "_execution_device", torch.device("cpu"))
+        own = sys.modules[type(pipe).__module__]
+        monkeypatch.setattr(own, "get_module_execution_device", lambda _: torch.device("cpu"), raising=False)
+        pipe._all_hooks, hook = [], None
+        for name in pipe.model_cpu_offload_seq.split("->"):
+            module = getattr(pipe, name, None)
+            if module is not None:
+                self._pretend(name, module)
+                _, hook = accelerate.cpu_offload_with_hook(module, torch.device("cuda", 0), prev_module_hook=hook)
+                pipe._all_hooks.append(hook)
+
+    def _pretend(self, name, module):
+        dtype, self._places[name] = next(module.parameters()).dtype, torch.device("cpu")
+
+        def to(device):
+            if torch.device(device).type == "cuda" and self._places[name].type == "cpu":
+                self.moves.append(name)
+            self._places[name] = torch.device(device)
+            self.most = max(self.most, len(self.there))
+            return module
+
+        module.to = to
+        weight = {"dtype": dtype, "is_floating_point": lambda: True}
+        module.parameters = lambda recurse=True: iter([SimpleNamespace(device=self._places[name], **weight)])
+
+    @property
+    def there(self):
+        """The modules on the GPU."""
+        return [name for name, place in self._places.items() if place.type == "cuda"]
+
+
+@pytest.mark.parametrize("build", [lambda: tiny.pipeline(**tiny.LIGHT), test_wan.two_transformers], ids=["unet", "wan"])
+def test_model_offload_brings_every_module_once_an_iteration_and_one_at_a_time(build, monkeypatch, caplog):
+    of_wan = build is test_wan.two_transformers
+    call = tiny_wan.SIZE | {"window": 4} if of_wan else SMALL
+    call = call | {"num_partitions": 2, "seed": 1}
+    opening, count, further = (13, 9, 4) if of_wan else (4, 4, 1)
+    expected = frames(FIFO(build()).stream("a cat", **call), opening + count)
+    pipe = build()
+    gpu = PretendedGPU(pipe, monkeypatch)
+    with FIFO(pipe) as fifo, fifo.stream("a cat", **call) as stream:
+        assert "for every latent frame" in caplog.text
+        assert gpu.moves == ["text_encoder"]  # the denoiser is not needed for the text
+        found = [frames(stream, opening + 1)]
+        gpu.moves.clear()
+        found.append(frames(stream, count - 1))
+        iterations = (count - 1) // further
+        for name in set(gpu.moves):
+            assert gpu.moves.count(name) <= iterations
+        assert "vae" in gpu.moves
+        assert {"transformer", "transformer_2"} <= set(gpu.moves) if of_wan else "unet" in gpu.moves
+    assert gpu.most == 1
+    assert not gpu.there
+    assert same(np.concatenate(found), expected)
+    assert caplog.text.count("for every latent frame") == 1
 
 
 def test_by_the_command(tmp_path):

@@ -63,24 +63,40 @@ class ModelCalls:
         fit, self._passes_apart = fits.get(self._size, (usual, False))
         self.windows = windows or min(fit, usual)
 
+    @property
+    def at_once(self) -> int:
+        """How many windows are asked for together: all, where the model works in stages."""
+        return len(self._layout.windows) if self._model.stages() else self.windows
+
     def predict(
-        self, latents_BCFHW: Tensor, timestep_BF: Tensor, windows: Sequence[Sequence[int]], *, usual: int
+        self,
+        latents_BCFHW: Tensor,
+        timestep_BF: Tensor,
+        windows: Sequence[Sequence[int]],
+        *,
+        usual: int,
+        stage: int | None = None,
     ) -> Tensor:
         """The model after guidance.
 
         Args:
             latents_BCFHW, timestep_BF, windows: as in `Predict`.
             usual: how many windows come at once when the queue is full.
+            stage: of `VideoModel.stages`, to be done alone; None: all, one after the other.
 
         Raises:
             ValueError: the scheduler, by which the queue has its levels, was replaced; or as `VideoModel.follow`.
         """
         if self._model.schedule_state() != self._schedule:
             raise ValueError("pipe.scheduler was replaced while a video runs: put it back, or make a new stream")
+        parts = latents_BCFHW, timestep_BF, windows, usual
+        if stage is None and (stages := self._model.stages()):
+            return torch.stack([self._in_parts(self.windows, *parts, each) for each in stages]).sum(0)
         if 1 < len(windows) < usual and self._model.compiled:
             # One by one: two shapes are compiled in all, and not each that occurs while the queue fills.
-            return self._in_parts(1, latents_BCFHW, timestep_BF, windows, usual)
+            return self._in_parts(1, *parts, stage)
         condition = self._condition(windows)
+        condition = condition if stage is None else self._model.of_stage(condition, stage)
         banding = self._banding(len(windows[0]))
         at_once = self.windows if banding else len(windows)
         together = self._together if banding else None
@@ -95,15 +111,21 @@ class ModelCalls:
             if together is not None or not is_out_of_memory(error) or not self._take_less(at_once, condition):
                 raise
         size = len(windows) if banding or at_once == 1 else self.windows
-        return self._in_parts(size, latents_BCFHW, timestep_BF, windows, usual)
+        return self._in_parts(size, *parts, stage)
 
     def _in_parts(
-        self, size: int, latents_BCFHW: Tensor, timestep_BF: Tensor, windows: Sequence[Sequence[int]], usual: int
+        self,
+        size: int,
+        latents_BCFHW: Tensor,
+        timestep_BF: Tensor,
+        windows: Sequence[Sequence[int]],
+        usual: int,
+        stage: int | None,
     ) -> Tensor:
         """As `predict`, so many windows at a time."""
         rows = [x.split(size * self._videos) for x in (latents_BCFHW, timestep_BF)]
         some = [windows[start : start + size] for start in range(0, len(windows), size)]
-        return torch.cat([self.predict(*part, usual=usual) for part in zip(*rows, some, strict=True)])
+        return torch.cat([self.predict(*part, usual=usual, stage=stage) for part in zip(*rows, some, strict=True)])
 
     def _take_less(self, windows: int, condition: Any) -> bool:
         """Too much at once: from here on half as many windows, at last the passes of guidance one by one. False where

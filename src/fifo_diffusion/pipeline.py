@@ -342,6 +342,7 @@ class FIFO:
                 self.model.text_offload.remove()
                 self.model.text_offload = None
             self.model.close()
+            self.model.free()
 
     def __enter__(self) -> "FIFO":
         return self

@@ -152,6 +152,8 @@ class FrameStream(Iterator[np.ndarray]):
 
     def close(self) -> None:
         """End the stream and free its memory."""
+        if not self._closed:
+            self._model.free()
         self._closed = True
         end_reading(self)
         self._queue = self._loop = self._shown = None
@@ -395,7 +397,7 @@ class FrameStream(Iterator[np.ndarray]):
         assert queue is not None
         if self._loop is None:
             self._share = self._shared(queue)
-            run = in_batches(lambda: self._calls.windows)
+            run = in_batches(lambda: self._calls.at_once)
             run = run if self._share is None else self._share.run(queue, self._layout, run)
             self._loop = diagonal_denoising(queue, self._layout, self._levels, self._predict_share, self._noise, run)
         try:

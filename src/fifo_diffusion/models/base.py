@@ -159,6 +159,18 @@ class VideoModel(ABC):
         otherwise."""
         return [condition]
 
+    def stages(self) -> Sequence[int]:
+        """Parts of a prediction each of which is better done for all windows before the next one: where modules take
+        turns on the device. Their predictions add up. None, unless a family says otherwise."""
+        return ()
+
+    def of_stage(self, condition: Any, stage: int) -> Any:
+        """The condition for one of the `stages`."""
+        return condition
+
+    def free(self) -> None:  # noqa: B027
+        """Called where a stream ends: nothing needs to stay on the device."""
+
     def guided(self, outputs: Sequence[Tensor], timestep_BF: Tensor, condition: Any) -> Tensor:
         """The prediction after guidance, from those of the `passes` of a condition."""
         return outputs[0]

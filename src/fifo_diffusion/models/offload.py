@@ -74,9 +74,14 @@ def make_room(pipe: Any, *keep: Any) -> None:
     for hook in getattr(pipe, "_all_hooks", ()):
         if any(hook.model is module for module in keep):
             continue
-        weight = next(hook.model.parameters(), None)
-        if weight is not None and weight.device.type != "cpu":
+        if on_gpu(hook.model):
             hook.offload()
+
+
+def on_gpu(module: nn.Module) -> bool:
+    """Whether its weights are anywhere but in host memory."""
+    weight = next(module.parameters(), None)
+    return weight is not None and weight.device.type != "cpu"
 
 
 def offloads(*modules: Any) -> bool:
@@ -90,10 +95,12 @@ def rehook(pipe: Any) -> None:
         pipe.maybe_free_model_hooks()
 
 
-def tell_of_offloading(pipe: Any) -> None:
-    """Say once what model offload costs here."""
-    if getattr(pipe, "_all_hooks", ()):
+def tell_of_offloading(pipe: Any) -> bool:
+    """Say what model offload costs here, if it is on. Whether it is."""
+    is_on = bool(getattr(pipe, "_all_hooks", ()))
+    if is_on:
         logger.warning(
             "enable_model_cpu_offload brings the denoiser to the GPU and back for every latent frame: where memory "
             "allows it, FIFO(pipe, offload_text_encoder=True), or else pipe.enable_group_offload(...), is faster"
         )
+    return is_on

@@ -16,7 +16,7 @@ from fifo_diffusion.models.band_table import Together
 from fifo_diffusion.models.base import VideoModel
 from fifo_diffusion.models.capture import capture
 from fifo_diffusion.models.hooks import DenoiserHooks, lock_of
-from fifo_diffusion.models.offload import make_room, rehook
+from fifo_diffusion.models.offload import make_room, rehook, tell_of_offloading
 from fifo_diffusion.models.per_frame import is_compiled, reset_if_compiled
 from fifo_diffusion.models.replaced import refuse_state, text_state, weak
 from fifo_diffusion.models.schedulers import read_levels
@@ -61,6 +61,7 @@ class PipelineModel(VideoModel):
     flow: bool | None = None
     """Whether the model was trained by flow matching; None: not known. Says which schedulers go with it."""
     hooks: Any = None
+    _told_of_offloading = False
     text_width: str | None = None
     """What the denoiser's configuration calls the width of the text that it takes."""
     outputs_per_input: tuple[int, ...] = (1,)
@@ -92,6 +93,7 @@ class PipelineModel(VideoModel):
         self._known = weak(self.denoisers.values())
         self.trace_anew()
         self.check_autoencoder()
+        self._told_of_offloading = tell_of_offloading(self.pipe)
 
     def follow(self) -> None:
         """Look at the pipeline as it stands now: what is replaced there is used from here on, hooks move along.
@@ -187,6 +189,7 @@ class PipelineModel(VideoModel):
             self.follow()
             self.check_fits(latents_BCFHW, condition, banded=bands is not None)
             make_room(self.pipe, *self.denoisers.values())
+            self._told_of_offloading = self._told_of_offloading or tell_of_offloading(self.pipe)
             how = {} if bands is None else {"bands": bands, "pieces": pieces, "together": together}
             return self.prediction(latents_BCFHW, timestep_BF, condition, **how)
 
@@ -221,6 +224,11 @@ class PipelineModel(VideoModel):
 
     def about_to_decode(self) -> None:
         make_room(self.pipe, self.pipe.vae)
+
+    def free(self) -> None:
+        """With `enable_model_cpu_offload`: all modules to host memory, as at the end of the pipeline's own call."""
+        with self.lock:
+            make_room(self.pipe)
 
     def trace_anew(self) -> None:
         """Hooks that come or go after compiling would not be noticed."""

@@ -12,8 +12,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from fifo_diffusion.method import to_device
 from fifo_diffusion.models.hooks import DenoiserHooks, Place
-from fifo_diffusion.models.offload import make_room
+from fifo_diffusion.models.offload import make_room, offloads, on_gpu
 from fifo_diffusion.models.pipeline_model import TextCondition
 from fifo_diffusion.models.transformer import TransformerModel
 from fifo_diffusion.video.timing import LatentTiming
@@ -26,9 +27,13 @@ class WanCondition(TextCondition):
 
     Attributes:
         guidance_scale_2: weight of guidance for the second transformer; None: as the first.
+        expert: which of two transformers works.
+        only: frames of this one are computed, all others are zero; None: all frames are.
     """
 
     guidance_scale_2: float | None = None
+    expert: int = 0
+    only: int | None = None
 
 
 class WanModel(TransformerModel):
@@ -94,21 +99,34 @@ class WanModel(TransformerModel):
         first, second = condition.guidance_scale, condition.guidance_scale_2
         return torch.where(timestep_RF < self._boundary, second, first)[:, None, :, None, None]
 
-    def denoise(self, latents_RCFHW: Tensor, timestep_RF: Tensor, text: Tensor, condition: TextCondition) -> Tensor:
+    def stages(self) -> Sequence[int]:
+        transformers = list(self.denoisers.values())
+        if len(transformers) == 1 or not offloads(*transformers):
+            return ()
+        return (1, 0) if on_gpu(transformers[1]) else (0, 1)  # first the one that is there
+
+    def of_stage(self, condition: "WanCondition", stage: int) -> "WanCondition":
+        return replace(condition, only=stage)
+
+    def prediction(self, latents_BCFHW: Tensor, timestep_BF: Tensor, condition: "WanCondition") -> Tensor:
         if self._boundary is None:
-            return self._pass(self.pipe.transformer, latents_RCFHW, timestep_RF, text, condition)
-        output, low_RF = torch.empty_like(latents_RCFHW), timestep_RF < self._boundary
-        for transformer, its_RF in ((self.pipe.transformer, ~low_RF), (self.pipe.transformer_2, low_RF)):
-            rows = its_RF.any(1)
-            if rows.any():
-                found = self._pass(transformer, latents_RCFHW[rows], timestep_RF[rows], text[rows], condition)
-                found = self.checked(found, latents_RCFHW[rows])
-                output[rows] = torch.where(its_RF[rows][:, None, :, None, None], found, output[rows])
+            return super().prediction(latents_BCFHW, timestep_BF, condition)
+        low_BF = timestep_BF.cpu() < self._boundary  # on the host, or a GPU would have to be waited for
+        output = torch.zeros_like(latents_BCFHW, dtype=torch.float32)
+        windows = len(latents_BCFHW) // condition.text.shape[1]
+        text = condition.text.repeat(1, windows, *[1] * (condition.text.dim() - 2))
+        for number, its_BF in enumerate((~low_BF, low_BF)):
+            rows = its_BF.any(1).nonzero()[:, 0]
+            if condition.only not in (None, number) or not len(rows):
+                continue
+            index, mask = (to_device(x, output.device) for x in (rows, its_BF[rows][:, None, :, None, None]))
+            part = replace(condition, text=text.index_select(1, index), expert=number)
+            found = super().prediction(latents_BCFHW.index_select(0, index), timestep_BF[rows], part)
+            output.index_copy_(0, index, torch.where(mask, found, output.index_select(0, index)))
         return output
 
-    def _pass(
-        self, transformer: Any, latents_RCFHW: Tensor, timestep_RF: Tensor, text: Tensor, condition: TextCondition
-    ) -> Tensor:
+    def denoise(self, latents_RCFHW: Tensor, timestep_RF: Tensor, text: Tensor, condition: "WanCondition") -> Tensor:
+        transformer = self.pipe.transformer_2 if condition.expert else self.pipe.transformer
         make_room(self.pipe, transformer)
         text = text.flatten(0, 1) if condition.per_frame else text
         with self.hooks.active(timestep_RF.shape[1], condition.per_frame):
