@@ -286,13 +286,15 @@ NOTES: dict[str, Check | Optional] = {
     "scale": whole(1, 1000),
     "start": text,
     "include_start": flag,
-    "start_every_frame": flag,
-    "start_fit": one_of("crop", "pad"),
+    "start_every_frame": Optional(flag),
+    "start_fit": Optional(one_of("crop", "pad")),
     "given": whole(),
     "num_frames": maybe(whole(1)),
     "command": text,
 }
 """What a state file of this command holds beside the stream's own state."""
+OLDER_NOTES = {"start_every_frame": True, "start_fit": "crop"}
+"""What files without these notes were made with."""
 
 
 def _is_schedule(value: Any) -> bool:
@@ -316,7 +318,8 @@ def _load_state(request: Request) -> Any:
         raise usage(
             f"{request.continues} is damaged, or of another version of this program ({error}): start anew"
         ) from error
-    saved = dict.fromkeys(SAMPLING) | state.settings | state.notes
+    state.notes = dict.fromkeys(SAMPLING) | OLDER_NOTES | state.notes
+    saved = state.settings | state.notes
     saved["seed"] = saved["seeds"][0]
     saved["num_inference_steps"] = saved["num_partitions"] * saved["window"] // saved["frames_per_level"]
     if saved["negative_prompt"] is not None:
