@@ -17,8 +17,8 @@ def test_a_run_of_the_first_release_goes_on(tmp_path, monkeypatch):
     shutil.copytree(DATA, tmp_path / "run")
     monkeypatch.chdir(tmp_path / "run")
     assert main(["generate", "--state", "ball.state", "-n", "12", "-q"]) == 0
-    options = "--num-partitions 1 --window 4 --guidance-scale 1 --seed 3 -n 12 -q -o whole/".split()
-    assert main(["generate", "a red ball moving right on a navy background", *options]) == 0
+    options = ["--num-partitions", "1", "--window", "4", "--guidance-scale", "1", "--seed", "3", "-n", "12", "-q"]
+    assert main(["generate", "a red ball moving right on a navy background", *options, "-o", "whole/"]) == 0
     found, expected = (read_frames(folder).astype(np.int16) for folder in ("ball", "whole"))
     assert len(found) == len(expected) == 12
     assert np.abs(found - expected).max() <= 2
