@@ -7,8 +7,8 @@ from pathlib import Path
 from fifo_diffusion.app.errors import CliError, checking, usage
 from fifo_diffusion.app.interrupts import Interrupts, Stopped
 from fifo_diffusion.app.locks import locked
-from fifo_diffusion.app.plan import DTYPES
 from fifo_diffusion.app.progress import say
+from fifo_diffusion.app.request import DTYPES
 
 
 def convert(checkpoint: str, folder: Path, dtype: str | None = None) -> int:

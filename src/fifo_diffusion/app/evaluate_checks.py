@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from fifo_diffusion.app.evaluate_config import OWN, TABLES
-from fifo_diffusion.app.plan import DTYPES
+from fifo_diffusion.app.request import DTYPES
 from fifo_diffusion.app.rivals import METHODS
 
 NAME = re.compile(r"\w[\w.-]{0,99}")

@@ -23,8 +23,8 @@ from typing import Any
 from fifo_diffusion.app.errors import one_line
 from fifo_diffusion.app.evaluate_config import OWN
 from fifo_diffusion.app.keeper import StateKeeper
-from fifo_diffusion.app.plan import DTYPES
 from fifo_diffusion.app.ranks import local_gpu, torchrun_rank
+from fifo_diffusion.app.request import DTYPES
 from fifo_diffusion.memory import is_out_of_memory
 
 STATE_EVERY = 100

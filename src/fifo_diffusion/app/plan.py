@@ -2,7 +2,6 @@
 
 import json
 import os
-import re
 import sys
 from dataclasses import dataclass, replace
 from inspect import signature
@@ -10,25 +9,29 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fifo_diffusion import __version__
-from fifo_diffusion.app.errors import LOOKAHEAD_OPTIONS, CliError, as_option, checking, usage
+from fifo_diffusion.app.continuing import check_size, continued_video, load_state
+from fifo_diffusion.app.errors import CliError, as_option, checking, usage
 from fifo_diffusion.app.memory import check_memory
-from fifo_diffusion.app.outputs import facts_of, frames_there, is_nobodys
 from fifo_diffusion.app.prompt_files import in_frames
 from fifo_diffusion.app.ranks import local_gpu
-from fifo_diffusion.app.request import DEFAULT_MODEL, SAMPLING, STARTS, STREAM_OPTIONS, Prompt, Request, Video
+from fifo_diffusion.app.request import (
+    DEFAULT_MODEL,
+    DTYPES,
+    SAMPLING,
+    STARTS,
+    STREAM_OPTIONS,
+    Request,
+    Video,
+    model_id,
+)
 from fifo_diffusion.app.rivals import rival_settings
 from fifo_diffusion.app.start_file import frames_given
-from fifo_diffusion.app.text import shell_word
 from fifo_diffusion.models.arguments import LARGEST
-from fifo_diffusion.state_checks import Check, Optional, check_values, flag, maybe, number, one_of, text, whole
 from fifo_diffusion.video import open_writer
 from fifo_diffusion.video.in_use import clash
 
 if TYPE_CHECKING:
     from fifo_diffusion.given import Given
-
-DTYPES = {"float32": "float32", "float16": "float16", "bfloat16": "bfloat16"}
-DTYPES |= {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}
 
 
 @dataclass
@@ -175,7 +178,7 @@ def _check_inputs(request: Request, output: str) -> None:
 
 def make_plan(request: Request) -> Plan:
     """Check a request completely, but for what only the weights can tell."""
-    state = _load_state(request) if request.continues else None
+    state = load_state(request) if request.continues else None
     notes = state.notes if state is not None else {}
     model_name = notes.get("model") or request.get("model", DEFAULT_MODEL)
     device, dtype = usable_device(request.get("device")), notes.get("dtype") or request.get("dtype")
@@ -195,12 +198,12 @@ def make_plan(request: Request) -> Plan:
             settings = _settings(model, request, state, given)
             steps, published = settings.layout.levels, settings.compat == "published"
             if state is not None:
-                _check_size(request, state, model, settings)
+                check_size(request, state, model, settings)
         else:
             settings = rival_settings(model, request, num_frames)
             steps, published = settings.num_inference_steps, False
         levels = model.levels(steps, eta=settings.eta, scheduler_exact=settings.scheduler_exact, published=published)
-    videos = request.videos if state is None else [_continued_video(request, state, num_frames)]
+    videos = request.videos if state is None else [continued_video(request, state, num_frames)]
     videos = [v if isinstance(v.prompt, str) else replace(v, prompt=in_frames(v.prompt, fps)) for v in videos]
     scale = int(notes.get("scale") or request.get("scale", 1))
     count = notes["given"] if notes else 0 if given is None else given.count
@@ -227,11 +230,6 @@ def sampling(request: Request, state: Any) -> dict[str, Any]:
     """`scheduler` and `flow_shift`, as they were typed now or when the saved run began."""
     said = request.given if state is None else state.notes
     return {name: said[name] for name in SAMPLING if said.get(name) is not None}
-
-
-def model_id(name: str) -> str:
-    """A model's name that means the same in another folder."""
-    return str(Path(name).resolve()) if Path(name).exists() else name
 
 
 def usable_device(name: str | None) -> str:
@@ -269,144 +267,3 @@ def _settings(model: Any, request: Request, state: Any, start: "Given | None") -
     return RunSettings.collect(
         model, videos=1, batch=False, generator=None, pipeline_arguments={}, state=state, **given
     )
-
-
-# ---------------------------------------------------------------------- continuing
-
-
-NOTES: dict[str, Check | Optional] = {
-    "output": lambda value: text(value) and value not in ("", "-"),
-    "prompt": lambda value: text(value) or _is_schedule(value),
-    "model": text,
-    "dtype": one_of(*DTYPES),
-    "fps": number(1e-3, 1e4),
-    "fps_condition": maybe(number(1e-3, 1e4)),
-    "scheduler": Optional(maybe(text)),
-    "flow_shift": Optional(maybe(number(1e-6, 1e6))),
-    "scale": whole(1, 1000),
-    "start": text,
-    "include_start": flag,
-    "start_every_frame": Optional(flag),
-    "start_fit": Optional(one_of("crop", "pad")),
-    "given": whole(),
-    "num_frames": maybe(whole(1)),
-    "command": text,
-}
-"""What a state file of this command holds beside the stream's own state."""
-OLDER_NOTES = {"start_every_frame": True, "start_fit": "crop"}
-"""What files without these notes were made with."""
-
-
-def _is_schedule(value: Any) -> bool:
-    return isinstance(value, dict) and "0" in value and all(re.fullmatch(r"\d{1,15}", k) for k in value)
-
-
-def _load_state(request: Request) -> Any:
-    from fifo_diffusion.state import QueueState
-
-    assert request.continues is not None
-    with checking():
-        state = QueueState.load(request.continues)
-    if not state.notes:
-        raise usage(
-            f"{request.continues} was not saved by this command and names no output: continue it in Python with "
-            f"fifo.stream(start={str(request.continues)!r})"
-        )
-    try:
-        check_values("notes", state.notes, NOTES)
-    except ValueError as error:
-        raise usage(
-            f"{request.continues} is damaged, or of another version of this program ({error}): start anew"
-        ) from error
-    state.notes = dict.fromkeys(SAMPLING) | OLDER_NOTES | state.notes
-    saved = state.settings | state.notes
-    saved["seed"] = saved["seeds"][0]
-    saved["num_inference_steps"] = saved["num_partitions"] * saved["window"] // saved["frames_per_level"]
-    if saved["negative_prompt"] is not None:
-        saved["negative_prompt"] = saved["negative_prompt"][0]
-    for name in (*STREAM_OPTIONS, "seed", "model", "dtype", "fps", "fps_condition", "scale", *SAMPLING):
-        value = request.get(name)
-        value = model_id(value) if name == "model" and value else DTYPES.get(value, value) if name == "dtype" else value
-        if name in request.given and value != saved[name]:
-            typed, before = as_typed(name, value), as_typed(name, saved[name])
-            raise _other(request, f"was saved {before}, not {typed}: leave {typed.removeprefix('with ')} out")
-    prompt, before = request.prompt, _prompt_of(state)
-    if isinstance(prompt, dict):
-        prompt = in_frames(prompt, float(state.notes["fps"]))
-    if prompt is not None and prompt != before:
-        raise _other(request, f"was saved with another prompt ({_short(before)}): leave the prompt out")
-    return state
-
-
-def _check_size(request: Request, state: Any, model: Any, settings: Any) -> None:
-    channels, *size = model.latent_shape(settings.height, settings.width)
-    queue = state.tensors["queue"].shape
-    if list(queue[3:]) != size or queue[1] % channels:
-        raise usage(f"{request.continues} is damaged, or of another model (its queue is {tuple(queue)}): start anew")
-
-
-def _continued_video(request: Request, state: Any, num_frames: int | None) -> Video:
-    assert request.continues is not None
-    folder = request.continues.absolute().parent
-    output = os.path.normpath(folder / state.notes["output"])
-    shown = os.path.relpath(output) + "/" * state.notes["output"].endswith("/")
-    if "output" in request.given:
-        if os.path.abspath(request.given["output"]) != output:
-            raise _other(request, f"belongs to {shown}, not to {request.given['output']}: leave -o out")
-    elif not Path(output).is_relative_to(folder):  # anybody can write any name into a file
-        raise usage(
-            f"{request.continues} continues {shown}, which is in another folder: if that is right, add "
-            f"-o {shell_word(shown)}"
-        )
-    done = state.frame_index
-    if num_frames is not None and num_frames < done:
-        raise usage(
-            f"{shown} has {done} frames already, and --num-frames counts the whole video: give more than {done}"
-        )
-    if done and not os.path.exists(shown):
-        raise CliError(f"{shown}, which {request.continues} continues, is gone: put it back, or start anew")
-    if os.path.lexists(shown):
-        _check_ours(shown, request, state)
-    return Video(_prompt_of(state), shown, state.settings["seeds"][0])
-
-
-def _check_ours(output: str, request: Request, state: Any) -> None:
-    """The output that is there must be the one that the state was saved with: it is cut, and written to."""
-    done, notes = state.frame_index, state.notes
-    if not done and is_nobodys(output):
-        return
-    there, facts = frames_there(output), facts_of(output)
-    own = {"command": notes["command"], "seed": str(state.settings["seeds"][0])}
-    if any(facts.get(name) != value for name, value in own.items()):
-        raise CliError(
-            f"{output} was not made by the run that {request.continues} continues: move it away, or name another "
-            "--state FILE for a new video"
-        )
-    if there < done:
-        raise CliError(f"{output} has {there} frames but {request.continues} goes on from frame {done}: start anew")
-    if not os.access(output, os.W_OK):
-        advice = f"choose another place, or make it writable (chmod u+w {shell_word(output)})"
-        raise CliError(f"cannot write {output}: {advice}")
-
-
-def _prompt_of(state: Any) -> Prompt:
-    prompt = state.notes["prompt"]
-    return prompt if isinstance(prompt, str) else {int(frame): text for frame, text in prompt.items()}
-
-
-def _other(request: Request, what: str) -> CliError:
-    return usage(f"{request.continues} {what} to continue, or name another --state FILE for a new video")
-
-
-def as_typed(name: str, value: Any) -> str:
-    """with --seed 3, with --no-lookahead, without --compat"""
-    if name == "lookahead":
-        return f"with {LOOKAHEAD_OPTIONS[value]}"
-    if value is None or value is False:
-        return f"without {as_option(name)}"
-    return f"with {as_option(name)}" + ("" if value is True else f" {value}")
-
-
-def _short(prompt: Prompt) -> str:
-    text = prompt if isinstance(prompt, str) else f"a schedule that begins with {prompt[0]}"
-    return text if len(text) <= 60 else text[:57] + "..."

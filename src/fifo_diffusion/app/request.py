@@ -23,6 +23,8 @@ DEFAULT_MODEL = "toybox"
 DEFAULT_FRAMES = 160
 DEFAULT_STATE_EVERY, DEFAULT_STATE_SECONDS = 50, 60
 STARTS = ("clip", "noise")
+DTYPES = {"float32": "float32", "float16": "float16", "bfloat16": "bfloat16"}
+DTYPES |= {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}
 SAMPLING = ("scheduler", "flow_shift")
 """Options that say what the model is sampled by, as arguments of `FIFO.from_pretrained`."""
 
@@ -273,3 +275,8 @@ def numbered(output: str, index: int, prompt: str) -> str:
     if output.endswith("/") or not path.suffix:
         return str(path / f"{index:03d}-{slug(prompt)}.mp4")
     return str(path.with_name(f"{path.stem}_{index:03d}{path.suffix}"))
+
+
+def model_id(name: str) -> str:
+    """A model's name that means the same in another folder."""
+    return str(Path(name).resolve()) if Path(name).exists() else name
