@@ -56,7 +56,7 @@ class Counted:
             self.next()
         while self.stream._queue.iteration < self.layout.levels:  # to the first new frames: the queue is full
             self.next()
-        while self.stream._latents:
+        while self.stream._outlet.latents:
             self.next()
         self.seconds: list[float] = []
         self.counted: list[int] = []

@@ -180,7 +180,8 @@ class FIFO:
             compat: "published" does what the published code of this model family does.
             scheduler_exact: step to where the scheduler's own `step` goes.
             noise: other noise than the seeded one; see `Noise`.
-            callback_on_frame: called with (frame number, frame) for every frame handed out.
+            callback_on_frame: called with (frame number, frame) for every frame handed out; where it fails, the frame
+                comes with the next call.
             **pipeline_arguments: whatever else the pipeline's own call takes and has an effect here (clip_skip, say).
 
         Numbers may be those of NumPy, or tensors without axes.

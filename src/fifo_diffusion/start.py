@@ -39,6 +39,23 @@ class Shown:
         """uint8 (H, W, 3), from frame `index` on."""
         return self.given.frames_from(index, self.size)
 
+    def save(self, tensors: dict[str, Tensor], counters: dict[str, Any]) -> None:
+        """Into those of a state."""
+        counters["shown_count"] = self.count
+        if isinstance(self.given.source, str):
+            counters |= {"shown": self.given.source, "shown_fps": self.given.fps, "shown_fit": self.given.how}
+        else:
+            tensors["shown"] = torch.from_numpy(np.stack([*self.frames_from(0)]))
+
+    @classmethod
+    def saved(cls, tensors: dict[str, Tensor], counters: dict[str, Any], size: tuple[int, int]) -> "Shown | None":
+        """What `save` put into a state, if it was called."""
+        source = [*tensors["shown"].numpy()] if "shown" in tensors else counters["shown"]
+        if source is None:
+            return None
+        how, fps = counters.get("shown_fit", "crop"), counters.get("shown_fps")
+        return cls(Given(source, counters["shown_count"], size, fps, how), size)
+
 
 @dataclass(frozen=True)
 class StartPlan:

@@ -8,6 +8,27 @@ from torch import Tensor
 from fifo_diffusion.distributed import Parcels, Ranks, digest
 from fifo_diffusion.method import Layout, Queue, Run, Window
 from fifo_diffusion.method.layout import index_of
+from fifo_diffusion.models.base import VideoModel
+
+
+def share_windows(
+    ranks: Ranks, queue: Queue, layout: Layout, describe: Callable[[], Any], passes: Callable[[], int]
+) -> "WindowShare | None":
+    """This rank's part in the windows, and from here on the same queue on all ranks: rank 0's. None where there is one
+    pass, which is shared inside the model.
+
+    Args:
+        describe: as for `WindowShare`.
+        passes: tells how many passes a prediction takes; only asked where there are ranks for each of them.
+    """
+    queue.latents_BCFHW = ranks.replicate(queue.latents_BCFHW, "queue")
+    queue.known_BCFHW = ranks.replicate(queue.known_BCFHW, "known frames")
+    if layout.banded:
+        return None
+    # Passes go apart in all iterations or in none: on fewer ranks frames are the same to the last bit.
+    count = passes() if ranks.size >= 2 * layout.most_windows else 1
+    ranks.expect(queue.latents_BCFHW)
+    return WindowShare(ranks, describe, count)
 
 
 class WindowShare:
@@ -67,6 +88,13 @@ class WindowShare:
     def part(self, windows: Sequence[Any]) -> Sequence[Any]:
         """Those of so many windows that would be computed here."""
         return windows[self.of(self.ranks.rank, len(windows))]
+
+    def predict(self, model: VideoModel, condition: Any, latents_BCFHW: Tensor, timestep_BF: Tensor) -> Tensor:
+        """The prediction of one window, of which one pass is computed here and the other on another rank."""
+        assert self.half is not None
+        mine = model.passes(condition)[self.half]
+        output = model.predict(latents_BCFHW, timestep_BF, mine).to(latents_BCFHW.device)
+        return model.guided(self.swap(output), timestep_BF, condition)
 
     def swap(self, output_BCFHW: Tensor) -> list[Tensor]:
         """The outputs of both passes of this rank's window, in order, given the one that was computed here (`half`).

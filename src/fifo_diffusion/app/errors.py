@@ -65,7 +65,7 @@ def explain(error: Exception) -> CliError:
         return CliError(f"the Python package {error.name} is missing: fifo-diffusion doctor says what to install")
     if isinstance(error, OSError) and error.strerror:
         return CliError(error.strerror + (f": {error.filename}" if error.filename else ""))
-    if isinstance(error, VideoFileError | OSError) or kind == "RankError":
+    if isinstance(error, VideoFileError | OSError | FloatingPointError) or kind == "RankError":
         return CliError(text or kind)
     return CliError(f"unexpected {kind}: {text}" if text else f"unexpected {kind}", unexpected=True)
 

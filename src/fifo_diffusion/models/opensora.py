@@ -11,6 +11,7 @@ from torch import Tensor
 from fifo_diffusion.method import Layout, Noise, NoiseLevels, Queue, Step, Window
 from fifo_diffusion.models.latte import LatteModel
 from fifo_diffusion.models.schedulers import read_levels
+from fifo_diffusion.video.decoder import to_unit_range
 from fifo_diffusion.video.pieces import STEADY_LATENCY, PieceDecoder
 from fifo_diffusion.video.timing import LatentTiming
 
@@ -95,7 +96,7 @@ class OpenSoraPlanModel(LatteModel):
         vae = self.pipe.vae
         clips = (latents_BCFHW / LATENT_SCALE).to(vae.dtype).split(1)
         frames = torch.cat([vae.decode(clip) for clip in clips]).transpose(1, 2)
-        return (frames / 2 + 0.5).clamp(0, 1)
+        return to_unit_range(frames)
 
     @torch.no_grad()
     def encode(self, frames_FHWC: np.ndarray) -> Tensor:

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from fifo_diffusion.video.decoder import to_unit_range
 from fifo_diffusion.video.timing import LatentTiming
 
 
@@ -51,7 +52,7 @@ class CausalDecoder(ABC):
         try:
             for group in self._groups(latents_BCFHW):
                 video, self._caches = self.decode(group, self._caches)
-                frames.append((video.float().transpose(1, 2) / 2 + 0.5).clamp(0, 1))
+                frames.append(to_unit_range(video.float().transpose(1, 2)))
                 self._past.append(group)
         except BaseException:  # out of memory, say: these latents may be given again
             self._past.clear()

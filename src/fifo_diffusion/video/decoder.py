@@ -57,7 +57,7 @@ class FrameDecoder:
     def push(self, latents_BCFHW: Tensor) -> Tensor:
         z = (latents_BCFHW / self.vae.config.scaling_factor).to(self.vae.dtype)
         frames = [self.vae.decode(frame, return_dict=False)[0].float() for frame in z.unbind(2)]
-        return (torch.stack(frames, 1) / 2 + 0.5).clamp(0, 1)
+        return to_unit_range(torch.stack(frames, 1))
 
     def skip(self, latents_BCFHW: Tensor) -> int:
         return latents_BCFHW.shape[2]
@@ -88,6 +88,19 @@ def decoded(decoder: StreamingDecoder, latents_BCFHW: Tensor) -> Tensor:
     """All frames of a whole clip, (B, F', 3, H, W), by a fresh decoder."""
     frames = [decoder.push(latents_BCFHW), decoder.flush()]
     return torch.cat([part for part in frames if part.numel()] or frames[:1], 1)
+
+
+def to_unit_range(frames: Tensor) -> Tensor:
+    """From [-1, 1] to [0, 1]. What lies outside is cut off, but inf becomes NaN: a white frame would hide it."""
+    return (frames / 2 + 0.5).clamp(0, 1) + (frames - frames)
+
+
+def to_pictures(frames_BCHW: Tensor) -> tuple[np.ndarray, np.ndarray]:
+    """One frame of each video as `to_uint8` gives it, and whether it is finite, (B,): in one transfer to the host."""
+    pixels = (frames_BCHW * 255).round().to(torch.uint8).movedim(-3, -1)
+    finite = frames_BCHW.isfinite().flatten(1).all(1, keepdim=True).to(torch.uint8)
+    both = torch.cat([pixels.flatten(1), finite], 1).cpu().numpy()
+    return both[:, :-1].reshape(pixels.shape), both[:, -1].astype(bool)
 
 
 def to_uint8(frames: Tensor) -> np.ndarray:

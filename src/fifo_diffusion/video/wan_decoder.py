@@ -37,7 +37,7 @@ class WanDecoder(CausalDecoder):
             from diffusers.models.autoencoders.autoencoder_kl_wan import unpatchify
 
             frames = unpatchify(frames, patch_size=vae.config.patch_size)
-        return frames.clamp(-1, 1), caches
+        return frames.clamp(-1, 1) + (frames - frames), caches  # inf becomes NaN, which is noticed
 
 
 def reach_of(decoder: torch.nn.Module) -> int:
