@@ -145,7 +145,7 @@ def _toybox(loads: bool) -> Finding:
         _use_toybox()
     except Exception as error:
         what = one_line(f"{type(error).__name__}: {error}")
-        fix = f'{sys.executable} -m pip install -U --force-reinstall "transformers>=5.0" "diffusers>=0.40,<1"'
+        fix = f'{sys.executable} -m pip install -U --force-reinstall "transformers>=5.0" "diffusers>=0.41,<1"'
         return Finding("toybox", f"{embedded}, but it does not work ({what})", fix)
     return Finding("toybox", f"{embedded}, works")
 
