@@ -3,6 +3,7 @@
 Tensor names end in their axes: R rows (windows x videos), F latent frames, S tokens of all frames, N of one.
 """
 
+import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -19,6 +20,8 @@ from fifo_diffusion.models.pipeline_model import TextCondition
 from fifo_diffusion.models.transformer import TransformerModel
 from fifo_diffusion.video.timing import LatentTiming
 from fifo_diffusion.video.wan_decoder import WanDecoder, encode_causal
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -138,6 +141,9 @@ class WanModel(TransformerModel):
         return config.get("z_dim"), factors, config.get("patch_size")
 
     def decoder(self) -> WanDecoder:
+        for way in ("tiling", "slicing"):
+            if getattr(self.pipe.vae, f"use_{way}", False):
+                logger.warning("the autoencoder's %s is not used: FIFO decodes one latent frame at a time, whole", way)
         return WanDecoder(self.pipe.vae)
 
     def encode(self, frames_FHWC: np.ndarray) -> Tensor:
