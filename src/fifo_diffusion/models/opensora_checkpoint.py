@@ -20,7 +20,7 @@ from accelerate import init_empty_weights
 from torch import nn
 
 from fifo_diffusion.models.key_map import assign, rename
-from fifo_diffusion.models.parts import check_config, empty_part, first_line, load_from, read_json
+from fifo_diffusion.models.parts import check_config, empty_part, first_line, load_from, out_of_memory, read_json
 from fifo_diffusion.models.videocrafter_checkpoint import read_weights
 
 VERSION = re.compile(r"\d+x\d+x\d+")
@@ -229,7 +229,9 @@ def _load_text(
             with torch.device("meta"):
                 return tokenizer, T5EncoderModel(config)
         return tokenizer, load_from(T5EncoderModel, source, dtype, hub).eval()
-    except (OSError, ValueError, ImportError) as error:
+    except Exception as error:  # whatever its files lead to
+        if out_of_memory(error):
+            raise
         reason = first_line(error)
         target = f" --local-dir {beside}" if beside else ""
         raise ValueError(

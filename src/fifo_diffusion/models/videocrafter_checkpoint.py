@@ -117,6 +117,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     Raises:
         ValueError: the file is damaged, is none, or holds more than tensors and plain values.
     """
+    start = b""
     try:
         with open(path, "rb") as file:
             start = file.read(64)
@@ -131,6 +132,8 @@ def read_weights(path: Path) -> dict[str, Tensor]:
         content = torch.load(path, map_location="cpu", weights_only=True, mmap=zipped)
     except (pickle.UnpicklingError, EOFError) as error:
         raise ValueError(_unsafe(path, str(error))) from error
+    except FileNotFoundError as error:
+        raise CheckpointError(f"there is no file {path}") from error
     except CheckpointError:
         raise
     except Exception as error:  # whatever its bytes lead to
