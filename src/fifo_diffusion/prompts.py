@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 
-from fifo_diffusion.models.arguments import LARGEST, plain, short, whole
+from fifo_diffusion.models.arguments import LARGEST, check_text, plain, short, whole
 from fifo_diffusion.models.base import VideoModel
 
 PROMPT_CHANGES = ("tail", "queue", "blend")
@@ -115,9 +115,16 @@ def parse_prompt(prompt: str | Sequence[str] | Mapping[int, str]) -> tuple[dict[
     """A prompt argument as {frame: prompts of all videos}, and whether it is a batch of videos.
 
     Raises:
-        ValueError: an empty list or schedule, a schedule without key 0 or with negative keys.
+        ValueError: an empty list or schedule, a schedule without key 0 or with negative keys, bytes that are no text.
         TypeError: anything else than a text, a list of texts or a {frame: text} schedule.
     """
+    keys, batch = _parsed(prompt)
+    for text in {text for prompts in keys.values() for text in prompts}:
+        check_text("prompt", text)
+    return keys, batch
+
+
+def _parsed(prompt: str | Sequence[str] | Mapping[int, str]) -> tuple[dict[int, Prompts], bool]:
     if isinstance(prompt, str):
         return {0: (prompt,)}, False
     if isinstance(prompt, Mapping):

@@ -14,6 +14,7 @@ from fifo_diffusion.method import Lookahead, QueueLayout
 from fifo_diffusion.models.arguments import (
     MOST_SLOTS,
     STRONGEST,
+    check_text,
     flag,
     number,
     plain,
@@ -197,6 +198,8 @@ def negative_prompts(given: str | Sequence[str] | None, videos: int) -> tuple[st
     found = [given] * videos if isinstance(given, str) else given
     if not isinstance(found, list | tuple) or not all(isinstance(text, str) for text in found):
         raise TypeError(f"negative_prompt must be a text, or a list with one for each video, not {short(given)}")
+    for text in found:
+        check_text("negative_prompt", text)
     if len(found) != videos:
         raise ValueError(f"{len(found)} negative prompts for {videos} videos: give one, or one for each")
     return tuple(found)

@@ -28,6 +28,8 @@ DTYPES |= {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}
 SAMPLING = ("scheduler", "flow_shift")
 """Options that say what the model is sampled by, as arguments of `FIFO.from_pretrained`."""
 
+STANDARD_OUTPUT = ("/dev/stdout", "/dev/fd/1", "/proc/self/fd/1")
+
 STREAM_OPTIONS = (
     "num_partitions",
     "lookahead",
@@ -177,6 +179,12 @@ class Request:
             check_prompt(self.given.get(name) or "", "the prompt" if name == "prompt" else "--negative-prompt")
         if "prompts" in self.given and "forever" in self.given:
             raise usage("--forever never comes to the second video of --prompts: use --num-frames")
+        if self.given.get("output") in STANDARD_OUTPUT:
+            self.given["output"] = "-"
+        if self.given.get("output", "-").startswith("--"):
+            raise usage(
+                f"-o {self.given['output']}: an option where a name should be; for such a name type ./ before it"
+            )
         if self.given.get("output") == "-":
             for name in ("prompts", "state"):
                 if name in self.given:

@@ -162,3 +162,13 @@ def passed_on(
             raise ValueError(f"{name} must be a finite number, not {value}")
         found[name] = value
     return found
+
+
+def check_text(name: str, text: str) -> None:
+    """No text encoder takes half a character, as which bytes that are not UTF-8 come from files and the shell."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise ValueError(
+            f"{name} is no text at character {error.start} ({text[error.start]!a}): write it anew"
+        ) from None

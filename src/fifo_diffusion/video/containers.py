@@ -24,6 +24,7 @@ from av.bitstream import BitStreamFilterContext
 from av.video.reformatter import VideoReformatter
 
 from .errors import VideoFileError
+from .forks import never_freed_in_children
 from .metadata import read_metadata, to_comment
 from .moving import opened_container, whole_packets
 from .output_file import OutputFile
@@ -178,6 +179,7 @@ class ContainerSink:
         codec.colorspace = codec.color_primaries = codec.color_trc = BT709
         codec.color_range = LIMITED_RANGE
         self.size = (height, width)
+        never_freed_in_children(self, self._container, self._stream, self._reformatter)
 
     def _encode(self, frame: np.ndarray) -> None:
         picture = self._reformatter.reformat(

@@ -14,6 +14,7 @@ import numpy as np
 from av.video.reformatter import VideoReformatter
 
 from .errors import VideoFileError
+from .forks import never_freed_in_children
 
 
 class Y4mSink:
@@ -31,6 +32,7 @@ class Y4mSink:
         self._out = sys.stdout.buffer
         self._index = 0
         self._reformatter = VideoReformatter()
+        never_freed_in_children(self, self._reformatter)
 
     def write(self, frame: np.ndarray) -> None:
         height, width = frame.shape[:2]
