@@ -201,7 +201,7 @@ def measure(name: str, layout: QueueLayout, latent: tuple[int, int], build: Call
         denoiser, run, text, vae, decode = build()
     for module in (denoiser, text, vae):
         module.half().eval()
-    windows = layout.frame_forwards // layout.frames
+    windows = len(layout.windows)
     found = {
         "model": name,
         "frames": layout.frames,
