@@ -4,7 +4,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
-from fifo_diffusion.app.options import FILES, LENGTH, MODEL, OTHERS, at_least, option
+from fifo_diffusion.app.option_kinds import FILES, LENGTH, MODEL, OTHERS, at_least, option
 
 
 class Table(StrEnum):

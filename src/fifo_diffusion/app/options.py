@@ -1,90 +1,28 @@
 """The options of `fifo-diffusion generate`: types, checks and help."""
 
-from collections.abc import Callable
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from typer.models import OptionInfo
 
-from fifo_diffusion.app.text import shortened
-
-
-class Method(StrEnum):
-    fifo = "fifo"
-    freenoise = "freenoise"
-    genl = "genl"
-    chunked = "chunked"
-    plain = "plain"
-
-
-class Change(StrEnum):
-    tail = "tail"
-    queue = "queue"
-    blend = "blend"
-
-
-class Fit(StrEnum):
-    crop = "crop"
-    pad = "pad"
-
-
-class Profile(StrEnum):
-    published = "published"
-
-
-class Precision(StrEnum):
-    float32 = "float32"
-    float16 = "float16"
-    bfloat16 = "bfloat16"
-    fp32 = "fp32"
-    fp16 = "fp16"
-    bf16 = "bf16"
-
-
-LENGTH, MODEL, METHOD = "How long", "Model", "Method (FIFO-Diffusion)"
-OTHERS = "Other methods, to compare with"
-LOOK, FILES, TALK = "Look", "Files", "What is said"
-
-
-def option(
-    *names: str, help: str, panel: str, check: Callable[[float], str] | None = None, metavar: str = "", **more: object
-) -> OptionInfo:
-    """An option in its panel; `check` says what a number must be, where it is not."""
-
-    def checked(value: float | None) -> float | None:
-        if check is not None and value is not None and (wanted := check(value)):
-            raise typer.BadParameter(f"must be {wanted}, not {shortened(value, 30)}")
-        return value
-
-    return typer.Option(
-        *names,
-        help=help,
-        rich_help_panel=panel,
-        show_default=False,
-        metavar=metavar or None,
-        callback=checked if check is not None else None,
-        **more,  # type: ignore[arg-type]
-    )
-
-
-def at_least(least: int, most: int = 10**9) -> Callable[[float], str]:
-    return lambda value: f"at least {least}" if value < least else "" if value <= most else f"at most {most}"
-
-
-def _above(bound: float, most: float) -> Callable[[float], str]:
-    def wanted(value: float) -> str:
-        if value > most:
-            return f"at most {most:g}"
-        return "" if value > bound else f"a number above {bound:g}"
-
-    return wanted
-
-
-def _between(least: float, most: float) -> Callable[[float], str]:
-    return lambda value: "" if least <= value <= most else f"from {least:g} to {most:g}"
-
+from fifo_diffusion.app.option_kinds import (
+    FILES,
+    LENGTH,
+    LOOK,
+    METHOD,
+    MODEL,
+    OTHERS,
+    TALK,
+    Change,
+    Fit,
+    Method,
+    Precision,
+    Profile,
+    above,
+    at_least,
+    between,
+    option,
+)
 
 Prompt = Annotated[
     str | None, typer.Argument(metavar="[PROMPT]", help="What should be seen, in quotes.", show_default=False)
@@ -125,7 +63,7 @@ NumFrames = Annotated[
 ]
 Seconds = Annotated[
     float | None,
-    option(check=_above(0, 10**9), metavar="X", panel=LENGTH, help="Instead of frames: seconds of video, at --fps."),
+    option(check=above(0, 10**9), metavar="X", panel=LENGTH, help="Instead of frames: seconds of video, at --fps."),
 ]
 Forever = Annotated[bool, option("--forever", panel=LENGTH, help="Go on until Ctrl-C.")]
 Seed = Annotated[
@@ -142,7 +80,7 @@ NegativePrompt = Annotated[str | None, option(metavar="TEXT", panel=LOOK, help="
 GuidanceScale = Annotated[
     float | None,
     option(
-        check=_between(-1000, 1000),
+        check=between(-1000, 1000),
         metavar="X",
         panel=LOOK,
         help="How closely the prompt is followed; 1 is off and twice as fast. [dim]Default: the model's.[/dim]",
@@ -235,7 +173,7 @@ NumInferenceSteps = Annotated[
 Eta = Annotated[
     float | None,
     option(
-        check=_between(0, 1),
+        check=between(0, 1),
         metavar="X",
         panel=METHOD,
         help="Fresh noise per step, 0 to 1. [dim]Default: the model's.[/dim]",
@@ -315,7 +253,7 @@ Fps = Annotated[
     float | None,
     option(
         metavar="X",
-        check=_above(0, 1000),
+        check=above(0, 1000),
         panel=FILES,
         help="Frames per second at which it plays. [dim]Default: the model's.[/dim]",
     ),
@@ -324,7 +262,7 @@ FpsCondition = Annotated[
     float | None,
     option(
         metavar="X",
-        check=_above(0, 1000),
+        check=above(0, 1000),
         panel=MODEL,
         help="The frame rate that the model is told, where it takes one.",
     ),
@@ -342,7 +280,7 @@ FlowShift = Annotated[
     float | None,
     option(
         metavar="X",
-        check=_above(0, 1e4),
+        check=above(0, 1e4),
         panel=MODEL,
         help="Shift of the noise levels of a flow-matching model (Wan, SkyReels). [dim]Default: its publisher's.[/dim]",
     ),
