@@ -20,7 +20,9 @@ from fifo_diffusion.models.arguments import flag, passed_on, short, whole
 from fifo_diffusion.models.base import VideoModel
 from fifo_diffusion.models.offload import TextOffload, to_device_but_text
 from fifo_diffusion.models.publishers import fit_shift
-from fifo_diffusion.prompts import PromptTrack, parse_prompt
+from fifo_diffusion.models.texts import Embeds
+from fifo_diffusion.prompt_notes import check_all
+from fifo_diffusion.prompts import PromptTrack, is_schedule, parse_assigned, parse_prompt, take_embeds
 from fifo_diffusion.settings import RunSettings, default_layout, described
 from fifo_diffusion.start import StartPlan, files_of, prepare_start
 from fifo_diffusion.state import QueueState
@@ -33,7 +35,7 @@ if TYPE_CHECKING:
 
     from fifo_diffusion.distributed import Ranks
 
-Prompt = str | Sequence[str] | Mapping[int, str]
+Prompt = str | Sequence[Any] | Mapping[Any, Any]
 Start = Any
 FrameCallback = Callable[[int, np.ndarray], None]
 
@@ -149,6 +151,10 @@ class FIFO:
         Args:
             prompt: a text; a list of texts for a batch of videos; or {frame: text} with key 0, a schedule in frames
                 that the viewer sees. With a `QueueState` as start it may be left out, or is the prompt from here on.
+                In place of a text, wherever one stands, a text that is encoded already: a dictionary with
+                `prompt_embeds` (videos, tokens, D) and whatever else of that kind the pipeline's own call takes
+                (`negative_prompt_embeds`, `pooled_prompt_embeds`, `negative_pooled_prompt_embeds`). For one prompt
+                throughout, these may be arguments too.
             num_frames: frames to hand out; None: without end. The first N frames do not depend on it.
             seed: one for the first video of a batch (the others count up), or one for each.
             generator: draws the seed; or a list of generators, one for each video. Not together with `seed`. With
@@ -201,6 +207,7 @@ class FIFO:
         self._check_open()
         with self._refusals_shared():
             own = [*signature(FIFO.stream).parameters][1:-1]
+            prompt, negative_prompt = take_embeds(prompt, negative_prompt, pipeline_arguments)
             pipeline_arguments = passed_on(pipeline_arguments, self.model.call_arguments(), own)
             num_frames = None if num_frames is None else whole("num_frames", num_frames)
             if windows_per_batch is not None:
@@ -215,11 +222,14 @@ class FIFO:
                     raise ValueError("prompt is missing: give a text, a list of texts or a {frame: text} schedule")
                 keys, batch = parse_prompt(prompt)
             else:
-                keys, batch = PromptTrack.keys_from_json(state.settings["prompts"]), state.settings["batch"]
-                if isinstance(prompt, Mapping):
+                keys = PromptTrack.keys_from_json(state.settings["prompts"], state.embeds)
+                batch = state.settings["batch"]
+                if is_schedule(prompt):
                     raise ValueError(
                         "a continued run has its schedule already: leave prompt out, or give a text for new frames"
                     )
+                if prompt is not None:
+                    prompt = parse_assigned(prompt, len(state.settings["seeds"]))
             given = None
             if state is None:
                 given = take_given(self.model, start, start_every_frame=start_every_frame, start_fit=start_fit)
@@ -255,6 +265,7 @@ class FIFO:
             )
             plan = prepare_start(self.model, settings, start if state is None else state, given, include_start)
             if state is None:  # from frames of the video to latents
+                check_all(self.model, keys, settings, num_frames, aloud=self.ranks is None or not self.ranks.rank)
                 keys = {plan.latent_of(frame): prompts for frame, prompts in sorted(keys.items())}
         random_seed = seed is None and generator is None and state is None
         settings = self._agreed(settings, random_seed, keys, plan, num_frames)
@@ -270,12 +281,14 @@ class FIFO:
             callback_on_frame=callback_on_frame,
         )
         begin_reading(stream, *files_of(start), *files_of(state))
-        if state is not None and prompt is not None and prompt != stream.prompt:
-            stream.prompt = prompt
+        if state is not None and prompt is not None:
+            now = stream.prompt if settings.batch else [stream.prompt]
+            if list(prompt) != now:
+                stream.prompt = list(prompt) if settings.batch else prompt[0]
         stream.metadata = described(
             settings,
             software=f"fifo-diffusion {__version__}",
-            prompt=_told(stream.prompt if prompt is None else prompt),
+            prompt=_told(stream.prompt if prompt is None or state is not None else prompt),
             model=self.name,
             seed=list(settings.seeds) if settings.batch else stream.seed,
             start=str(start) if isinstance(start, str | Path) else type(start).__name__,
@@ -376,8 +389,10 @@ def _call_or_none(name: str, value: Any) -> None:
         raise TypeError(f"{name} must be a function, not {short(value)}")
 
 
-def _told(prompt: Prompt) -> str | list[str] | dict[str, str]:
+def _told(prompt: Any) -> Any:
     """As a file holds it."""
-    if isinstance(prompt, Mapping):
-        return {str(frame): text for frame, text in prompt.items()}
-    return prompt if isinstance(prompt, str) else list(prompt)
+    if is_schedule(prompt):
+        return {str(frame): _told(text) for frame, text in prompt.items()}
+    if isinstance(prompt, Mapping | Embeds):
+        return "<embeddings>"
+    return prompt if isinstance(prompt, str) else [_told(text) for text in prompt]

@@ -1,19 +1,26 @@
 """Which text each frame is denoised under: one prompt, a schedule, or prompts assigned while running."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
+from torch import Tensor
 
-from fifo_diffusion.models.arguments import LARGEST, check_text, plain, short, whole
+from fifo_diffusion.models.arguments import EMBEDS, LARGEST, NEGATIVE_EMBEDS, check_text, plain, short, whole
 from fifo_diffusion.models.base import VideoModel
+from fifo_diffusion.models.texts import Embeds, Prompt, embeds_of, prompt_from_json, prompt_to_json
 
 PROMPT_CHANGES = ("tail", "queue", "blend")
 
-Prompts = tuple[str, ...]
+Prompts = tuple[Prompt, ...]
 """One text per video."""
 Mixture = dict[Prompts, float]
 """Weights that sum to one."""
+
+NEGLIGIBLE = 1e-4
+"""A text of less weight is left out of a mixture."""
+MOST_MIXED = 64
+"""Texts of a mixture; beyond them the lightest are left out."""
 
 
 class PromptTrack:
@@ -46,14 +53,20 @@ class PromptTrack:
         mixture = self._keys[self._key(frame) if following is None else following]
         return max(mixture, key=mixture.__getitem__)
 
-    def assign(self, prompts: Sequence[str], frame: int, blend_frames: int) -> None:
-        """From `frame` on these prompts; with "blend" they are reached `blend_frames` later, from what is there now."""
-        current = self._mixture(frame)
+    def assign(self, prompts: Sequence[Prompt], frame: int, blend_frames: int) -> None:
+        """From `frame` on these prompts; with "blend" they are reached `blend_frames` later, from what is there now.
+
+        Raises:
+            ValueError: the model cannot take them. Then nothing has changed.
+        """
+        prompts = tuple(prompts)
+        self._encoded(prompts)
+        current = _trimmed(self._mixture(frame))
         self._keys = {k: v for k, v in self._keys.items() if k < frame}
         if self.change == "blend":
             self._keys[frame] = current
             frame += blend_frames
-        self._keys[frame] = {tuple(prompts): 1.0}
+        self._keys[frame] = {prompts: 1.0}
 
     def forget_before(self, frame: int) -> None:
         """Drop what no frame from this one on can need, so that endless runs with many prompts do not grow."""
@@ -76,12 +89,24 @@ class PromptTrack:
 
     def to_json(self) -> list[Any]:
         """The keys as plain lists, for a saved state."""
-        return [[k, [[list(p), weight] for p, weight in mixture.items()]] for k, mixture in self._keys.items()]
+        return [
+            [k, [[[prompt_to_json(text) for text in p], weight] for p, weight in mixture.items()]]
+            for k, mixture in self._keys.items()
+        ]
+
+    @property
+    def embeds(self) -> list[Embeds]:
+        """The encoded texts among the prompts, whose tensors a saved state needs beside `to_json`."""
+        texts = (text for mixture in self._keys.values() for prompts in mixture for text in prompts)
+        return [text for text in dict.fromkeys(texts) if isinstance(text, Embeds)]
 
     @staticmethod
-    def keys_from_json(saved: list[Any]) -> dict[int, Mixture]:
+    def keys_from_json(saved: list[Any], tensors: Mapping[str, Tensor]) -> dict[int, Mixture]:
         """What `to_json` gave."""
-        return {frame: {tuple(p): weight for p, weight in mixture} for frame, mixture in saved}
+        return {
+            frame: {tuple(prompt_from_json(text, tensors) for text in p): weight for p, weight in mixture}
+            for frame, mixture in saved
+        }
 
     def _encoded(self, prompts: Prompts) -> Any:
         with self._model.lock:
@@ -111,39 +136,126 @@ class PromptTrack:
         return mixture
 
 
-def parse_prompt(prompt: str | Sequence[str] | Mapping[int, str]) -> tuple[dict[int, Prompts], bool]:
+def parse_prompt(prompt: Any) -> tuple[dict[int, Prompts], bool]:
     """A prompt argument as {frame: prompts of all videos}, and whether it is a batch of videos.
 
+    A text may be encoded already: `Embeds`, or a dictionary for `embeds_of`, then perhaps of several videos.
+
     Raises:
-        ValueError: an empty list or schedule, a schedule without key 0 or with negative keys, bytes that are no text.
+        ValueError: an empty list or schedule, a schedule without key 0 or with negative keys, bytes that are no text,
+            encoded texts that do not fit.
         TypeError: anything else than a text, a list of texts or a {frame: text} schedule.
     """
-    keys, batch = _parsed(prompt)
-    for text in {text for prompts in keys.values() for text in prompts}:
-        check_text("prompt", text)
-    return keys, batch
-
-
-def _parsed(prompt: str | Sequence[str] | Mapping[int, str]) -> tuple[dict[int, Prompts], bool]:
-    if isinstance(prompt, str):
-        return {0: (prompt,)}, False
-    if isinstance(prompt, Mapping):
+    if is_schedule(prompt):
         prompt = {plain(frame): text for frame, text in prompt.items()}
         if not prompt or 0 not in prompt:
             raise ValueError(f"a prompt schedule needs key 0 (the first frame); it has {sorted(prompt) or 'no keys'}")
+        keys = {}
         for frame, text in prompt.items():
-            if not isinstance(frame, int) or isinstance(frame, bool) or frame < 0 or not isinstance(text, str):
+            right = isinstance(frame, int) and not isinstance(frame, bool) and frame >= 0
+            if not right or not (isinstance(text, str | Embeds) or _is_embeds(text)):
                 raise ValueError(
                     f"a prompt schedule maps frame numbers from 0 on to texts, not {short(frame)} to {short(text)}"
                 )
             whole("a key of the prompt schedule", frame, least=0, most=LARGEST["num_frames"])
-        return {frame: (text,) for frame, text in sorted(prompt.items())}, False
+            keys[frame], batch = _texts(text)
+            if batch:
+                raise ValueError(
+                    f"a schedule is for one video: prompt_embeds of frame {frame} are for {len(keys[frame])}"
+                )
+        return dict(sorted(keys.items())), False
+    prompts, batch = _texts(prompt)
+    return {0: prompts}, batch
+
+
+def take_embeds(prompt: Any, negative_prompt: Any, arguments: dict[str, Any]) -> tuple[Any, Any]:
+    """Prompt and negative prompt, which may stand as encoded texts among the other arguments (and are taken out).
+
+    Raises:
+        ValueError: both are given.
+    """
+    found = []
+    for name, given, embeds in (("", prompt, EMBEDS), ("negative_", negative_prompt, NEGATIVE_EMBEDS)):
+        encoded = {key: arguments.pop(key) for key in embeds if arguments.get(key) is not None}
+        if encoded and given is not None:
+            raise ValueError(f"give either {name}prompt or {name}prompt_embeds, not both")
+        found.append(encoded or given)
+    return found[0], found[1]
+
+
+def parse_assigned(prompt: Any, videos: int) -> Prompts:
+    """A prompt that is assigned while so many videos run.
+
+    Raises:
+        ValueError: another number of texts, or a schedule.
+        TypeError: no text, nor a list of texts.
+    """
+    if is_schedule(prompt):
+        raise ValueError(
+            "a schedule belongs to the start of a video: assign one text, or a list with one for each video"
+        )
+    prompts, batch = _texts(prompt)
+    prompts = prompts * videos if not batch else prompts
+    if len(prompts) != videos:
+        raise ValueError(f"{len(prompts)} prompts for {videos} videos: give one, or one for each")
+    return prompts
+
+
+def check_prompts(model: VideoModel, prompts: Iterable[Prompts], call: Mapping[str, Any]) -> None:
+    """Whether a model takes these prompts, all of them in one video.
+
+    Raises:
+        ValueError: it does not, or encoded texts differ in their number of tokens.
+    """
+    shapes: dict[str, tuple[int, ...]] = {}
+    for text in dict.fromkeys(text for each in prompts for text in each):
+        model.check_prompt(text, call)
+        for name, shape in (text.shapes() if isinstance(text, Embeds) else {}).items():
+            if shapes.setdefault(name, shape) != shape:
+                raise ValueError(
+                    f"{name} of one video must all have one shape, and there are {shapes[name]} and {shape}: encode "
+                    "them with the same number of tokens"
+                )
+
+
+def is_schedule(prompt: Any) -> bool:
+    """Whether a prompt is a {frame: text} schedule, not encoded texts."""
+    return isinstance(prompt, Mapping) and not _is_embeds(prompt)
+
+
+def _is_embeds(value: Any) -> bool:
+    """Whether a dictionary holds encoded texts: its keys are words, those of a schedule numbers."""
+    return isinstance(value, Mapping) and len(value) > 0 and all(isinstance(key, str) for key in value)
+
+
+def _texts(prompt: Any) -> tuple[Prompts, bool]:
+    """One text or several, and whether it is a list of them."""
+    if isinstance(prompt, str):
+        check_text("prompt", prompt)
+    if isinstance(prompt, str | Embeds):
+        return (prompt,), False
+    if isinstance(prompt, Mapping):
+        found = tuple(embeds_of(prompt))
+        return found, len(found) > 1
     if isinstance(prompt, Sequence) and not isinstance(prompt, bytes | bytearray):
         if not prompt:
             raise ValueError("prompt is an empty list: give one text per video")
-        if not all(isinstance(text, str) for text in prompt):
-            raise TypeError(f"a list of prompts holds one text per video, not {list(prompt)!r}")
-        return {0: tuple(prompt)}, True
+        if not all(isinstance(text, str | Embeds) or _is_embeds(text) for text in prompt):
+            raise TypeError(f"a list of prompts holds one text per video, not {short(list(prompt))}")
+        found = tuple(text for each in prompt for text in _texts(each)[0])
+        if len({isinstance(text, str) for text in found}) > 1:
+            raise ValueError("a batch holds texts or encoded texts, not both: encode all of them")
+        return found, True
     raise TypeError(
         f"prompt must be a text, a list of texts or a {{frame: text}} schedule, not {type(prompt).__name__}"
     )
+
+
+def _trimmed(mixture: Mixture) -> Mixture:
+    """Without the texts whose weight is negligible, so that a mixture does not grow with every change."""
+    kept = sorted(mixture, key=mixture.__getitem__, reverse=True)[:MOST_MIXED]
+    kept = [prompts for prompts in kept if mixture[prompts] >= NEGLIGIBLE]
+    if len(kept) == len(mixture):
+        return mixture
+    total = sum(mixture[prompts] for prompts in kept)
+    return {prompts: mixture[prompts] / total for prompts in kept}

@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any
 
@@ -23,6 +23,7 @@ from fifo_diffusion.models.arguments import (
 )
 from fifo_diffusion.models.base import VideoModel
 from fifo_diffusion.models.fingerprint import content_hash
+from fifo_diffusion.models.texts import Embeds, Prompt, negative_embeds_of, prompt_from_json, prompt_to_json
 from fifo_diffusion.state import QueueState
 
 _NOT_PLAIN = re.compile(r"<\w+( [0-9a-f]{16})?>")
@@ -42,7 +43,7 @@ class RunSettings:
     height: int
     width: int
     guidance_scale: float
-    negative_prompt: tuple[str, ...] | None
+    negative_prompt: tuple[Prompt, ...] | None
     prompt_change: str
     compat: str | None
     scheduler_exact: bool
@@ -60,9 +61,16 @@ class RunSettings:
             call["negative_prompt"] = list(self.negative_prompt)
         return call | self.pipeline_arguments
 
+    @property
+    def negative_embeds(self) -> list[Embeds]:
+        """The encoded ones among the negative prompts, whose tensors a saved state needs beside `to_json`."""
+        return [text for text in dict.fromkeys(self.negative_prompt or ()) if isinstance(text, Embeds)]
+
     def to_json(self) -> dict[str, Any]:
         """Plain values; arguments that are no plain values are named by their type and a hash of what they hold."""
         values = {each.name: getattr(self, each.name) for each in fields(self)}
+        if self.negative_prompt is not None:
+            values["negative_prompt"] = [prompt_to_json(text) for text in self.negative_prompt]
         return values | {"pipeline_arguments": {k: _as_saved(v) for k, v in self.pipeline_arguments.items()}}
 
     @classmethod
@@ -74,7 +82,7 @@ class RunSettings:
         state: QueueState | None,
         seed: int | Sequence[int] | None,
         generator: torch.Generator | Sequence[torch.Generator] | None,
-        negative_prompt: str | Sequence[str] | None,
+        negative_prompt: Any,
         num_inference_steps: int | None,
         window: int | None,
         pipeline_arguments: dict[str, Any],
@@ -127,6 +135,8 @@ class RunSettings:
     def _from_state(cls, state: QueueState, given: dict[str, Any], pipeline_arguments: dict[str, Any]) -> "RunSettings":
         saved = dict(state.settings)
         saved.pop("prompts")
+        if saved["negative_prompt"] is not None:
+            saved["negative_prompt"] = [prompt_from_json(text, state.embeds) for text in saved["negative_prompt"]]
         usual = {"num_partitions": 4, "lookahead": True, "frames_per_level": 1, "prompt_change": "tail"}
         usual |= {"batch": saved["batch"], "scheduler_exact": False}
         for name, value in given.items():
@@ -186,8 +196,8 @@ def check_slots(window: int, num_partitions: int) -> None:
         )
 
 
-def negative_prompts(given: str | Sequence[str] | None, videos: int) -> tuple[str, ...] | None:
-    """One for each video, or None.
+def negative_prompts(given: Any, videos: int) -> tuple[Prompt, ...] | None:
+    """One for each video, or None. A dictionary holds encoded texts, see `negative_embeds_of`.
 
     Raises:
         ValueError: another number of them.
@@ -195,8 +205,11 @@ def negative_prompts(given: str | Sequence[str] | None, videos: int) -> tuple[st
     """
     if given is None:
         return None
-    found = [given] * videos if isinstance(given, str) else given
-    if not isinstance(found, list | tuple) or not all(isinstance(text, str) for text in found):
+    found = [given] if isinstance(given, str | Embeds) else given
+    found = negative_embeds_of(found) if isinstance(found, Mapping) else found
+    kinds = {type(text) for text in found} if isinstance(found, list | tuple) else {type(found)}
+    found = found * videos if found != given and len(found) == 1 else found
+    if kinds not in ({str}, {Embeds}, set()):
         raise TypeError(f"negative_prompt must be a text, or a list with one for each video, not {short(given)}")
     for text in found:
         check_text("negative_prompt", text)

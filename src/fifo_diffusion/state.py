@@ -14,6 +14,7 @@ from torch import Tensor
 from fifo_diffusion.state_checks import check_state
 
 FORMAT = "fifo-diffusion queue state 1"
+EMBEDS_PREFIX = "embeds."  # of the names of tensors that are encoded texts
 
 
 @dataclass
@@ -37,6 +38,12 @@ class QueueState:
     def frame_index(self) -> int:
         """Frames handed out so far."""
         return self.counters["frame_index"]
+
+    @property
+    def embeds(self) -> dict[str, Tensor]:
+        """The encoded texts of prompts, by names of which `Embeds.from_saved` knows."""
+        prefix = EMBEDS_PREFIX
+        return {name[len(prefix) :]: value for name, value in self.tensors.items() if name.startswith(prefix)}
 
     @staticmethod
     def is_state(path: str | Path) -> bool:

@@ -45,13 +45,18 @@ def flag(value: Any) -> bool:
     return isinstance(value, bool)
 
 
+def prompt(value: Any) -> bool:
+    """A text, or what stands for one that is encoded."""
+    return text(value) or (isinstance(value, dict) and set(value) == {"embeds"} and text(value["embeds"]))
+
+
 def _plain_arguments(value: Any) -> bool:
     plain = str | int | float | bool | None
     return isinstance(value, dict) and all(isinstance(v, plain) for v in value.values())
 
 
 def _mixture(value: Any) -> bool:
-    return list_of(lambda pair: _pair(pair, list_of(text), number(0, 1)))(value) and bool(value)
+    return list_of(lambda pair: _pair(pair, list_of(prompt), number(0, 1)))(value) and bool(value)
 
 
 def _pair(value: Any, first: Check, second: Check) -> bool:
@@ -76,7 +81,7 @@ SETTINGS: dict[str, Check | Optional] = {
     "height": whole(1, 2**16),
     "width": whole(1, 2**16),
     "guidance_scale": number(),
-    "negative_prompt": maybe(list_of(text)),
+    "negative_prompt": maybe(list_of(prompt)),
     "prompt_change": one_of("tail", "queue", "blend"),
     "compat": maybe(one_of("published")),
     "scheduler_exact": flag,

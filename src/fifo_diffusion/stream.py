@@ -1,7 +1,7 @@
 """`FrameStream`: one running video."""
 
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -13,12 +13,14 @@ from torch import Tensor
 from fifo_diffusion.method import Noise, NoiseLevels, Queue, SeededNoise, diagonal_denoising
 from fifo_diffusion.model_calls import ModelCalls, in_batches
 from fifo_diffusion.models.following_decoder import FollowingDecoder
+from fifo_diffusion.models.texts import Prompt
 from fifo_diffusion.opening import completes_clip, open_video
 from fifo_diffusion.outlet import Outlet, finite_draws, not_finite, picture
-from fifo_diffusion.prompts import PromptTrack, parse_prompt
+from fifo_diffusion.prompt_notes import assigned
+from fifo_diffusion.prompts import PromptTrack
 from fifo_diffusion.settings import RunSettings
 from fifo_diffusion.start import Shown, StartPlan
-from fifo_diffusion.state import QueueState
+from fifo_diffusion.state import EMBEDS_PREFIX, QueueState
 from fifo_diffusion.video.in_use import end_reading
 
 if TYPE_CHECKING:
@@ -192,19 +194,15 @@ class FrameStream(Iterator[np.ndarray]):
     # ------------------------------------------------------------------ prompts
 
     @property
-    def prompt(self) -> str | list[str]:
-        """The prompt under which new frames enter; assign another one at any time (see `prompt_change`)."""
+    def prompt(self) -> Prompt | list[Prompt]:
+        """The prompt under which new frames enter; assign another one at any time (see `prompt_change`): a text, one
+        for each video, or encoded texts as a dictionary (`prompt_embeds`, ...)."""
         prompts = self._prompts.entering_at(self._change_frame())
         return list(prompts) if self.settings.batch else prompts[0]
 
     @prompt.setter
-    def prompt(self, value: str | Sequence[str]) -> None:
-        if isinstance(value, Mapping):
-            raise TypeError("a running stream takes no schedule: assign a text when its frame comes")
-        keys, _ = parse_prompt(value)
-        prompts = keys[0] * (len(self.settings.seeds) if isinstance(value, str) else 1)
-        if len(prompts) != len(self.settings.seeds):
-            raise ValueError(f"{len(prompts)} prompts for {len(self.settings.seeds)} videos: give one, or one for each")
+    def prompt(self, value: Any) -> None:
+        prompts = assigned(self._model, value, self.settings, aloud=self._ranks is None or not self._ranks.rank)
         self._prompts.assign(prompts, self._change_frame(), self._layout.slots)
 
     def _change_frame(self) -> int:
@@ -227,6 +225,8 @@ class FrameStream(Iterator[np.ndarray]):
             queue = self._queue
             assert queue is not None
             tensors = {"queue": queue.latents_BCFHW, "known": queue.known_BCFHW} | self._outlet.state()
+            for text in (*self._prompts.embeds, *self.settings.negative_embeds):
+                tensors |= {f"{EMBEDS_PREFIX}{name}": value for name, value in text.saved().items()}
         settings = self.settings.to_json() | {"prompts": self._prompts.to_json()}
         counters = {
             **{name: getattr(queue, name) for name in _QUEUE_COUNTERS},

@@ -152,6 +152,8 @@ def passed_on(
         number_or_text = isinstance(value, bool | int | float) or (isinstance(value, str) and name not in REFUSED)
         if value is None or (number_or_text and value == usual):
             continue
+        if name in (*EMBEDS, *NEGATIVE_EMBEDS):
+            raise ValueError(f'{name} is a prompt: give prompt={{"prompt_embeds": ...}}')
         if name in REFUSED:
             raise ValueError(f"{name} cannot be passed on to the pipeline's own call: {REFUSED[name]}")
         if accepted is not None and name not in accepted:

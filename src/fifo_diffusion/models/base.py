@@ -13,6 +13,7 @@ from fifo_diffusion.method import Bands, NoiseLevels, Queue
 from fifo_diffusion.models.band_table import Together
 from fifo_diffusion.models.fingerprint import fingerprint
 from fifo_diffusion.models.offload import TextOffload
+from fifo_diffusion.models.texts import Prompt
 from fifo_diffusion.video.timing import ONE_TO_ONE, LatentTiming
 
 
@@ -147,6 +148,22 @@ class VideoModel(ABC):
         Raises:
             RuntimeError: the denoiser returned another shape than it was given.
         """
+
+    def check_prompt(self, prompt: Prompt, call: Mapping[str, Any]) -> None:
+        """Whether the model takes a text, as far as that can be told without encoding it.
+
+        Args:
+            call: the other arguments that `condition` gets.
+
+        Raises:
+            ValueError: it does not.
+        """
+        if not isinstance(prompt, str):
+            raise ValueError(f"{self.family} models take texts only: leave prompt_embeds out")
+
+    def unseen_words(self, text: str, call: Mapping[str, Any]) -> str:
+        """The words at the end of a text for which the text encoder has no room; empty where it sees all."""
+        return ""
 
     def call_arguments(self) -> Mapping[str, Any] | None:
         """The named arguments of the pipeline's own call, with their defaults. None: not known; then `condition` gets

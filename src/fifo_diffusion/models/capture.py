@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from fifo_diffusion.models.hooks import bare
+from fifo_diffusion.models.texts import pipeline_texts
 
 STEPS = 4
 """Of the schedule that is never run: as many as every scheduler takes."""
@@ -38,6 +39,8 @@ def capture(pipe: Any, *denoisers: torch.nn.Module, **call: Any) -> Capture:
         pipe: its class's `__call__` runs.
         denoisers: modules of the pipeline, the first of which is called at the first step.
 
+    Prompts may be encoded (`Embeds`): the pipeline gets them as its own arguments for that.
+
     Raises:
         RuntimeError: the pipeline never called its denoiser or never stepped its scheduler.
     """
@@ -50,7 +53,7 @@ def capture(pipe: Any, *denoisers: torch.nn.Module, **call: Any) -> Capture:
     vars(shadow)["_progress_bar_config"] = {"disable": True}
     try:
         with torch.no_grad():
-            shadow(**{"num_inference_steps": STEPS, **call})
+            shadow(**{"num_inference_steps": STEPS, **pipeline_texts(call, pipe._execution_device)})
     except _Captured:
         pass
     if not calls:

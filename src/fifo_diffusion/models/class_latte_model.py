@@ -1,6 +1,6 @@
 """The model of class-conditional Latte pipelines: a class for a prompt, one timestep per frame by itself."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -10,6 +10,7 @@ from fifo_diffusion.models.latte import LatteModel
 from fifo_diffusion.models.offload import make_room
 from fifo_diffusion.models.pipeline_model import TextCondition, mixed, rows_of
 from fifo_diffusion.models.replaced import modules_state
+from fifo_diffusion.models.texts import Prompt
 
 
 class ClassLatteModel(LatteModel):
@@ -47,6 +48,14 @@ class ClassLatteModel(LatteModel):
         if (height, width) != (side, side):
             raise ValueError(f"height {height} and width {width}: this model makes {side} and {side} only")
         return config.in_channels, config.input_size, config.input_size
+
+    def check_prompt(self, prompt: Prompt, call: Mapping[str, Any]) -> None:
+        if not isinstance(prompt, str):
+            raise ValueError(f"prompts of {self.family} models are numbers of classes: leave prompt_embeds out")
+        self.pipe.embed([prompt], False)
+
+    def unseen_words(self, text: str, call: Mapping[str, Any]) -> str:
+        return ""
 
     def condition(self, prompts: Sequence[str], **call: Any) -> TextCondition:
         scale = call.pop("guidance_scale", self.defaults["guidance_scale"])

@@ -15,6 +15,7 @@ from torch.nn.functional import pad
 
 from fifo_diffusion.models.latte_hooks import LatteHooks
 from fifo_diffusion.models.pipeline_model import PipelineModel, TextCondition, call_arguments, latent_size, rows_of
+from fifo_diffusion.models.texts import Embeds
 from fifo_diffusion.video.decoder import FrameDecoder, StreamingDecoder, encode_frames
 
 
@@ -50,6 +51,7 @@ class LatteModel(PipelineModel):
     flow = False
     text_width = "caption_channels"
     outputs_per_input = (1, 2)
+    text_tokens = 120
 
     def __init__(self, pipe: Any, *, frames: int | None = None, defaults: dict[str, Any] | None = None) -> None:
         self.pipe = pipe
@@ -107,6 +109,8 @@ class LatteModel(PipelineModel):
     def _record(self, prompt: str, **call: Any) -> dict[str, Any]:
         """What the pipeline tells its transformer, text (G, L, D) included. A clip of one frame will do: the text does
         not depend on it."""
+        if isinstance(prompt, Embeds):
+            call["mask_feature"] = False  # nobody knows what of it is padding
         call |= {"video_length": 1, "output_type": "latent"}
         record = self.captured(prompt=[prompt], **call)[0]
         for name in ("hidden_states", "timestep"):

@@ -18,6 +18,7 @@ from fifo_diffusion.video.timing import LatentTiming
 logger = logging.getLogger(__name__)
 
 LATENT_SCALE = 0.18215
+TEXT_TOKENS = 300
 
 
 class LateQueue(Queue):
@@ -59,6 +60,7 @@ class OpenSoraPlanModel(LatteModel):
     """
 
     family = "Open-Sora Plan v1.1.0"
+    text_tokens = TEXT_TOKENS
     published_queue = LateQueue
     late = STEADY_LATENCY
 

@@ -8,11 +8,9 @@ from diffusers.video_processor import VideoProcessor
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase, T5EncoderModel
 
-from fifo_diffusion.models.opensora import LATENT_SCALE
+from fifo_diffusion.models.opensora import LATENT_SCALE, TEXT_TOKENS
 from fifo_diffusion.models.opensora_transformer import OpenSoraPlanTransformer
 from fifo_diffusion.models.opensora_vae import CausalVideoAutoencoder
-
-TEXT_TOKENS = 300
 
 
 class OpenSoraPlanPipeline(LattePipeline):

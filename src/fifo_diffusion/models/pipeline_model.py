@@ -16,10 +16,11 @@ from fifo_diffusion.models.band_table import Together
 from fifo_diffusion.models.base import VideoModel
 from fifo_diffusion.models.capture import capture
 from fifo_diffusion.models.hooks import DenoiserHooks, lock_of
-from fifo_diffusion.models.offload import make_room, rehook, tell_of_offloading
+from fifo_diffusion.models.offload import make_room, rehook, tell_of_offloading, text_encoders
 from fifo_diffusion.models.per_frame import is_compiled, reset_if_compiled
 from fifo_diffusion.models.replaced import refuse_state, text_state, weak
 from fifo_diffusion.models.schedulers import read_levels
+from fifo_diffusion.models.texts import Prompt, unseen
 
 
 @dataclass(frozen=True)
@@ -253,6 +254,41 @@ class PipelineModel(VideoModel):
     @property
     def device(self) -> torch.device:
         return torch.device(self.pipe._execution_device)
+
+    def check_prompt(self, prompt: Prompt, call: Mapping[str, Any]) -> None:
+        names, encoders = self.call_arguments() or {}, text_encoders(self.pipe)
+        guided = call.get("guidance_scale", 0) > 1
+        if isinstance(prompt, str):
+            if not encoders:
+                raise ValueError("this pipeline has no text encoder: give prompt_embeds= instead of a text")
+            return
+        if "prompt_embeds" not in names:
+            super().check_prompt(prompt, call)
+        for name in prompt.shapes():
+            if name not in names:
+                raise ValueError(f"this pipeline's call does not take {name}: leave it out")
+        pooled = "pooled_prompt_embeds"
+        if pooled in names and pooled not in prompt.tensors:
+            raise ValueError(f"{pooled} belongs to prompt_embeds with this pipeline: give it too")
+        negatives = call.get("negative_prompt") or [""]
+        if guided and not encoders and prompt.negative is None and isinstance(negatives[0], str):
+            raise ValueError("this pipeline has no text encoder: give negative_prompt_embeds= too, or guidance_scale=1")
+
+    text_tokens: int | None = None
+    """How many tokens of a text the pipeline looks at; None: as its call says, or its tokenizers."""
+
+    def unseen_words(self, text: str, call: Mapping[str, Any]) -> str:
+        name, found = "max_sequence_length", ""
+        of_call = call.get(name) or (self.call_arguments() or {}).get(name)
+        for part in ("", "_2", "_3"):
+            tokenizer = getattr(self.pipe, f"tokenizer{part}", None)
+            if tokenizer is None or getattr(self.pipe, f"text_encoder{part}", None) is None:
+                continue
+            convert = getattr(self.pipe, "maybe_convert_prompt", None)  # a word may stand for several tokens
+            whole = text if convert is None else convert(text, tokenizer)
+            most = self.text_tokens or of_call or tokenizer.model_max_length
+            found = max(found, unseen(tokenizer, whole, most), key=len)
+        return found
 
     def call_arguments(self) -> Mapping[str, Any] | None:
         return call_arguments(self.pipe)
