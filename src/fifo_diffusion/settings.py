@@ -211,7 +211,7 @@ def negative_prompts(given: Any, videos: int) -> tuple[Prompt, ...] | None:
     found = found * videos if found != given and len(found) == 1 else found
     if kinds not in ({str}, {Embeds}, set()):
         raise TypeError(f"negative_prompt must be a text, or a list with one for each video, not {short(given)}")
-    for text in found:
+    for text in found if kinds == {str} else ():
         check_text("negative_prompt", text)
     if len(found) != videos:
         raise ValueError(f"{len(found)} negative prompts for {videos} videos: give one, or one for each")
