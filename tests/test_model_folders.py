@@ -374,3 +374,71 @@ def test_shards(folder):
         refused(folder, match)
     index.write_text("{}")
     refused(folder, "has no weight_map")
+
+
+# ------------------------------------------------------------------------------------- what is asked for
+
+
+@pytest.fixture
+def both(folder):
+    """With the weights a second time, as the variant fp16."""
+    tiny.pipeline(**tiny.LIGHT).to(torch.float16).save_pretrained(folder, variant="fp16")
+    return folder
+
+
+def as_pointers(folder, pattern):
+    for path in folder.rglob(pattern):
+        path.write_text(POINTER)
+
+
+def test_only_the_weights_that_are_read_have_to_be_there(both):
+    """Of a repository with several formats and variants, one is fetched."""
+    whole = load_file(both / "unet" / "diffusion_pytorch_model.fp16.safetensors")
+    for part, name in (("unet", "diffusion_pytorch_model"), ("text_encoder", "pytorch_model")):
+        (both / part / f"{name}.bin").write_text(POINTER)
+        (both / part / "optimizer.pt").touch()
+    registry.load_pipeline(both)
+    as_pointers(both, "*model.safetensors")
+    index = both / "text_encoder" / "model.safetensors.index.json"
+    index.write_text(json.dumps({"weight_map": {"a": "model-00001-of-00002.safetensors"}}))
+    pipe = registry.load_pipeline(both, variant="fp16", dtype=torch.float16)
+    assert all(torch.equal(value, whole[name]) for name, value in pipe.unet.state_dict().items())
+    refused(both, "is missing|only points to the file")
+    as_pointers(both, "*.fp16.safetensors")
+    with pytest.raises(ValueError, match=r"model\.fp16\.safetensors only points to the file"):
+        registry.load_pipeline(both, variant="fp16")
+
+
+def test_a_variant_that_is_not_there(both):
+    for variant in ("bf16", "fp1"):
+        with pytest.raises(ValueError, match=f"has no weights of the variant '{variant}'"):
+            registry.load_pipeline(both, variant=variant)
+    for path in both.rglob("*model.safetensors"):
+        path.unlink()
+    refused(both, "has weights of the variant fp16 only: in Python, variant='fp16' loads it")
+
+
+def test_a_dtype_is_that_of_all_parts(folder):
+    """Also by its name, which transformers would read and diffusers would not."""
+    for dtype in ("float16", torch.float16):
+        pipe = registry.load_pipeline(folder, dtype=dtype)
+        assert {pipe.unet.dtype, pipe.vae.dtype, pipe.text_encoder.dtype} == {torch.float16}
+    pipe = registry.load_pipeline(folder, dtype={"unet": "bfloat16"})
+    assert (pipe.unet.dtype, pipe.vae.dtype) == (torch.bfloat16, torch.float32)
+    for dtype in ("auto", "fp16", torch.int8, 16, {"unet": "auto"}):
+        with pytest.raises(TypeError, match=r"give torch\.float32, torch\.float16 or"):
+            registry.load_pipeline(folder, dtype=dtype)
+    with pytest.raises(ValueError, match="it has no part 'transformer' to give a dtype"):
+        registry.load_pipeline(folder, dtype={"transformer": torch.float16})
+    with pytest.raises(TypeError, match="give dtype alone"):
+        registry.load_pipeline(folder, dtype=torch.float16, torch_dtype=torch.float32)
+
+
+@pytest.mark.parametrize("device_map", ["balanced", "auto", {"unet": 0}])
+def test_a_pipeline_is_not_spread_over_devices(folder, device_map):
+    with pytest.raises(TypeError, match=r"device_map=.* is no device, .* FIFO\(pipe\)"):
+        FIFO.from_pretrained(folder, device_map=device_map)
+
+
+def test_a_device_map_of_one_device_is_the_device(folder):
+    assert FIFO.from_pretrained(folder, device_map="cpu").pipe.device == torch.device("cpu")

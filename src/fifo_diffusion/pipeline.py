@@ -18,6 +18,7 @@ from fifo_diffusion.model_calls import Fits
 from fifo_diffusion.models import registry
 from fifo_diffusion.models.arguments import flag, passed_on, short, whole
 from fifo_diffusion.models.base import VideoModel
+from fifo_diffusion.models.folders import one_device
 from fifo_diffusion.models.offload import TextOffload, to_device_but_text
 from fifo_diffusion.models.publishers import fit_shift
 from fifo_diffusion.models.texts import Embeds
@@ -104,7 +105,7 @@ class FIFO:
         group = kwargs.pop("group", None)
         if group is not None and gpu == "cuda":
             gpu = f"cuda:{os.environ.get('LOCAL_RANK', 0)}"
-        device = torch.device(kwargs.pop("device", None) or gpu)
+        device = torch.device(kwargs.pop("device", None) or one_device(kwargs.get("device_map")) or gpu)
         offload = kwargs.pop("offload_text_encoder", False)
         if not kwargs.keys() & {"dtype", "torch_dtype"}:
             half = "float32" if device.type == "cpu" else registry.half_precision(name, **kwargs)

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from fifo_diffusion.models.parts import FolderError, first_line, load_part, out_of_memory
+from fifo_diffusion.models.parts import FolderError, first_line, has_variant, load_part, out_of_memory
 
 INDEX = "model_index.json"
 LIBRARIES = ("diffusers", "transformers")
@@ -96,7 +96,7 @@ def load_folder(
     Args:
         folder, pipeline, index, package: see `part_kinds`.
         dtype: of all weights, or by part and "default".
-        variant: of weight files, for the parts that have it.
+        variant: of weight files, for the parts that have it; one at least must.
         quantization_config: a `PipelineQuantizationConfig` of diffusers.
         given: parts and settings of the pipeline that are there already.
         **options: for the `from_pretrained` of modules; see `OPTIONS`.
@@ -105,19 +105,20 @@ def load_folder(
         FolderError: as `load_part` and `part_kinds`, or the parts make no such pipeline.
     """
     kinds = part_kinds(index, folder / INDEX, pipeline, package)
+    places = {part: place_of(folder, part) for part in kinds if part not in given}
+    if variant and not any(has_variant(place, variant) for place in places.values()):
+        raise FolderError(f"{folder} has no weights of the variant {variant!r}")
+    if isinstance(dtype, Mapping) and (unknown := sorted(dtype.keys() - kinds.keys() - given.keys() - {"default"})):
+        raise FolderError(f"it has no part {unknown[0]!r} to give a dtype: its parts are {', '.join(kinds)}")
     parts = {}
-    for part, kind in kinds.items():
-        if part in given:
-            continue
-        own = dict(options)
+    for part, place in places.items():
+        kind, own = kinds[part], dict(options)
         if issubclass(kind, nn.Module) and quantization_config is not None:
             is_diffusers = kind.__module__.startswith("diffusers")
             resolved = quantization_config._resolve_quant_config(is_diffusers=is_diffusers, module_name=part)
             own |= {"quantization_config": resolved} if resolved is not None else {}
         wanted = dtype.get(part, dtype.get("default", torch.float32)) if isinstance(dtype, Mapping) else dtype
-        parts[part] = load_part(kind, place_of(folder, part), wanted, variant, **own)
-    if variant and not any((folder / part).glob(f"*.{variant}*") for part in kinds):
-        raise FolderError(f"{folder} has no weights of the variant {variant!r}")
+        parts[part] = load_part(kind, place, wanted, variant, **own)
     parts |= given
     _fit_text(folder, parts)
     wanted = inspect.signature(pipeline.__init__).parameters
@@ -144,6 +145,37 @@ def place_of(folder: Path, part: str) -> Path:
     if (folder / "config.json").is_file():
         return folder
     raise FolderError(f"{folder} has no folder {part}/: it is not whole")
+
+
+def one_device(device_map: Any) -> torch.device | None:
+    """The device of a `device_map` that names one; None where nothing is given.
+
+    Raises:
+        TypeError: it spreads the pipeline.
+    """
+    if device_map is None:
+        return None
+    try:
+        return torch.device(device_map)
+    except (RuntimeError, TypeError):
+        raise TypeError(
+            f"device_map={device_map!r} is no device, as 'cuda' is: to spread a pipeline over several, load it with "
+            "diffusers and give it to FIFO(pipe)"
+        ) from None
+
+
+def read_dtype(given: Any) -> Any:
+    """A dtype, or one by part, from its name too: transformers takes names, diffusers does not.
+
+    Raises:
+        TypeError: it is none of floating point.
+    """
+    if isinstance(given, Mapping):
+        return {part: read_dtype(one) for part, one in given.items()}
+    dtype = getattr(torch, given, None) if isinstance(given, str) else given
+    if not isinstance(dtype, torch.dtype) or not dtype.is_floating_point:
+        raise TypeError(f"dtype is {given!r}: give torch.float32, torch.float16 or torch.bfloat16, or leave it out")
+    return dtype
 
 
 # -- inside ------------------------------------------------------------------------------------------------------------

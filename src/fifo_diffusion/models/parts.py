@@ -21,10 +21,12 @@ LARGEST_COUNT = 1000  # of layers, and of entries in a list
 LARGEST_OF = {
     r"layers|blocks|depth": LARGEST_COUNT,
     r"sample_(size|frames|height|width)$|video_length|size_(height|width)$": 2048,  # sides of tables that are made
-    r"seq_len|position_embeddings|train_timesteps": 100_000,
+    r"seq_len|train_timesteps": 100_000,
 }
 """By what is in a number's name."""
 POINTER = b"version https://git-lfs"
+_FORMATS = ("safetensors", "bin", "pt", "pth")
+_SHARD = re.compile(r"-\d+-of-\d+$")
 
 
 class FolderError(ValueError):
@@ -118,9 +120,9 @@ def load_part(
     """
     if not issubclass(kind, nn.Module):
         return _load_small(kind, place)
-    variant = variant if variant and any(place.glob(f"*.{variant}*")) else None
+    variant = variant if variant and has_variant(place, variant) else None
     empty = empty_part(kind, place)
-    size = _check_weight_files(place)
+    size = _check_weight_files(place, variant, options.get("use_safetensors"))
     count = sum(p.numel() for p in empty.parameters())
     if count > max(LARGEST_NUMBER, 100 * size):  # else the names of what is missing tell more
         raise FolderError(
@@ -129,6 +131,11 @@ def load_part(
         )
     del empty
     return _read(kind, str(place), dtype, options | ({"variant": variant} if variant else {}))
+
+
+def has_variant(place: Path, variant: str) -> bool:
+    """Whether a part has weights of a variant."""
+    return any(_variant_of(path) == variant for path in _weight_files(place))
 
 
 def load_from(kind: type, source: str, dtype: torch.dtype | None, hub: Mapping[str, Any]) -> Any:
@@ -180,14 +187,35 @@ def _load_small(kind: type, place: Path) -> Any:
         raise FolderError(f"{place} makes no {kind.__name__}: {first_line(error)}") from error
 
 
-def _check_weight_files(place: Path) -> int:
-    """Bytes of the weights of a part.
+def _variant_of(path: Path) -> str:
+    """ "fp16" of model.fp16.safetensors, model.fp16-00001-of-00002.safetensors or model.safetensors.index.fp16.json."""
+    words = [_SHARD.sub("", word) for word in path.name.split(".")[1:]]
+    return ".".join(word for word in words if word not in (*_FORMATS, "index", "json"))
+
+
+def _weight_files(place: Path) -> list[Path]:
+    """Weights and indices of their shards, by the names under which the libraries look for them."""
+    names = "(diffusion_)?(pytorch_)?model"
+    return [
+        path
+        for path in sorted(place.iterdir())
+        if re.fullmatch(names, _SHARD.sub("", path.name.split(".")[0]))
+        and (path.suffix[1:] in _FORMATS or (".index." in path.name and path.suffix == ".json"))
+    ]
+
+
+def _check_weight_files(place: Path, variant: str | None, safetensors: bool | None) -> int:
+    """Bytes of the weights of a part that are read. What lies there in another variant or format may only point to
+    the real files, or name shards that nobody fetched.
 
     Raises:
         FolderError: there are none, or one is missing, empty, cut off, or only points to the real one.
     """
-    files = [path for path in sorted(place.iterdir()) if path.suffix in (".safetensors", ".bin", ".pt", ".pth")]
-    for index in place.glob("*.index*.json"):
+    there = _weight_files(place)
+    read = [path for path in there if _variant_of(path) == (variant or "")]
+    safe = [path for path in read if ".safetensors" in path.name]
+    read = safe if safe and safetensors is not False else [path for path in read if path not in safe]
+    for index in (path for path in read if path.suffix == ".json"):
         shards = read_json(index).get("weight_map")
         if not isinstance(shards, dict):
             raise FolderError(f"{index} is damaged: it has no weight_map")
@@ -196,6 +224,11 @@ def _check_weight_files(place: Path) -> int:
                 raise FolderError(f"{index} names a file elsewhere: {shard[:60]}")
             if not (place / shard).is_file():
                 raise FolderError(f"{place / shard} is missing: the model is not whole")
+    files = [path for path in read if path.suffix != ".json"]
+    if not files and (others := sorted({_variant_of(path) for path in there} - {variant or ""})):
+        raise FolderError(
+            f"{place} has weights of the variant {others[0]} only: in Python, variant={others[0]!r} loads it"
+        )
     if not files:
         raise FolderError(f"{place} has no weights (*.safetensors): the model is not whole")
     for path in files:

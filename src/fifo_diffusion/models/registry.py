@@ -15,7 +15,17 @@ from fifo_diffusion.models.base import VideoModel
 from fifo_diffusion.models.checkpoints import BY_CONTRACT, checkpoint_of
 from fifo_diffusion.models.class_latte import ClassLattePipeline, is_class_latte, load_class_latte
 from fifo_diffusion.models.class_latte_model import ClassLatteModel
-from fifo_diffusion.models.folders import INDEX, OPTIONS, Kinds, check_index, load_folder, part_kinds, place_of
+from fifo_diffusion.models.folders import (
+    INDEX,
+    OPTIONS,
+    Kinds,
+    check_index,
+    load_folder,
+    one_device,
+    part_kinds,
+    place_of,
+    read_dtype,
+)
 from fifo_diffusion.models.latte import LatteModel
 from fifo_diffusion.models.opensora import OpenSoraPlanModel
 from fifo_diffusion.models.opensora_checkpoint import find_opensora, load_opensora
@@ -283,7 +293,12 @@ def load_pipeline(name: str | Path, *, flow_shift: float | None = None, **kwargs
 
 def _load(name: str | Path, **kwargs: Any) -> Any:
     if "torch_dtype" in kwargs:
+        if kwargs.get("dtype") is not None:
+            raise TypeError("torch_dtype is an old name of dtype: give dtype alone")
         kwargs["dtype"] = kwargs.pop("torch_dtype")
+    if kwargs.get("dtype") is not None:
+        kwargs["dtype"] = read_dtype(kwargs["dtype"])
+    one_device(kwargs.get("device_map"))
     published = find_opensora(name)
     checkpoint = None if published else find_checkpoint(name, **kwargs)
     if published is not None or checkpoint is not None:
