@@ -113,7 +113,7 @@ class TestOpenSoraPlan(LatteContract):
     frames = 5
     height = width = 32
     exact = False
-    replaces = False  # as Latte, of which it is a version; its frames come in pieces of 17 latents
+    replaces = False  # in the slow set: its frames come in pieces of 17 latents
 
     def make_pipe(self):
         self.transformer = (pipe := pipeline(tiny.scheduler())).transformer
@@ -125,3 +125,11 @@ class TestOpenSoraPlan(LatteContract):
     def test_it_is_ours(self, model):
         assert type(model) is OpenSoraPlanModel
         assert (model.frames, model.defaults["height"], model.defaults["fps"]) == (5, 32, 24)
+
+
+@pytest.mark.slow
+class TestOpenSoraPlanReplaced(TestOpenSoraPlan):
+    """With other denoisers in mid-stream."""
+
+    replaces = True
+    further = 64  # until a further piece is decoded
