@@ -16,7 +16,7 @@ from fifo_diffusion.given import size_for, take_given
 from fifo_diffusion.method import Lookahead, Noise, QueueLayout
 from fifo_diffusion.model_calls import Fits
 from fifo_diffusion.models import registry
-from fifo_diffusion.models.arguments import flag, passed_on, short, whole
+from fifo_diffusion.models.arguments import check_function, flag, passed_on, whole
 from fifo_diffusion.models.base import VideoModel
 from fifo_diffusion.models.folders import one_device
 from fifo_diffusion.models.offload import TextOffload, to_device_but_text
@@ -216,7 +216,7 @@ class FIFO:
             include_start = flag("include_start", include_start)
             start_every_frame = flag("start_every_frame", start_every_frame)
             for name, value in (("noise", noise), ("callback_on_frame", callback_on_frame)):
-                _call_or_none(name, value)
+                check_function(name, value)
             state = _state_of(start)
             if state is None:
                 if prompt is None:
@@ -383,11 +383,6 @@ def _state_of(start: Start) -> QueueState | None:
     if isinstance(start, str | Path) and (str(start).endswith(".safetensors") or QueueState.is_state(start)):
         return QueueState.load(start)
     return None
-
-
-def _call_or_none(name: str, value: Any) -> None:
-    if value is not None and not callable(value):
-        raise TypeError(f"{name} must be a function, not {short(value)}")
 
 
 def _told(prompt: Any) -> Any:

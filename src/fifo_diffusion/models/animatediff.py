@@ -92,6 +92,13 @@ class AnimateDiffModel(UNet3DModel):
         super().follow()
 
     def condition(self, prompts: Sequence[str], **call: Any) -> MotionCondition:
+        pictures = ("ip_adapter_image", "ip_adapter_image_embeds")
+        adapted = self.pipe.unet.config.encoder_hid_dim_type == "ip_image_proj"
+        if adapted and not any(call.get(name) is not None for name in pictures):
+            raise ValueError(
+                "an IP-adapter is loaded and there is no picture for it: give ip_adapter_image=, or call "
+                "pipe.unload_ip_adapter()"
+            )
         for name in self.no_effect:
             if call.get(name):
                 raise ValueError(f"{name} would have no effect here: leave it out")

@@ -109,6 +109,12 @@ def flag(name: str, value: Any) -> bool:
     return value
 
 
+def check_function(name: str, value: Any) -> None:
+    """Raises TypeError where a value is neither None nor something to call."""
+    if value is not None and not callable(value):
+        raise TypeError(f"{name} must be a function, not {short(value)}")
+
+
 def short(value: Any) -> str:
     """A value as it is quoted in a message."""
     if isinstance(value, int) and abs(value) >= 10**30:
@@ -125,15 +131,19 @@ def refuse_unknown(function: str, given: Iterable[str], known: Collection[str]) 
     """
     for name in given:
         if name not in known:
-            near = difflib.get_close_matches(name, sorted(known), 1)
-            advice = f"did you mean {near[0]}?" if near else "check its spelling"
-            raise TypeError(f"{function} has no argument {name}: {advice}")
+            raise TypeError(f"{function} has no argument {name}" + (nearest(name, known) or ": check its spelling"))
+
+
+def nearest(name: str, known: Collection[str]) -> str:
+    """ ": did you mean ...?", where a known name is like this one; else nothing."""
+    near = difflib.get_close_matches(name, sorted(known), 1)
+    return f": did you mean {near[0]}?" if near else ""
 
 
 def passed_on(
     given: Mapping[str, Any], accepted: Mapping[str, Any] | None, own: Collection[str], function: str = "stream()"
 ) -> dict[str, Any]:
-    """The arguments for the pipeline's own call, checked; those that are None or as by default are left out.
+    """The arguments for the pipeline's own call, checked; those that are None are left out.
 
     Args:
         given: what is not the function's own.
@@ -148,9 +158,8 @@ def passed_on(
         refuse_unknown(function, given, {*accepted, *REFUSED, *own})
     found = {}
     for name, value in ((name, plain(value)) for name, value in given.items()):
-        usual = (accepted or {}).get(name)
-        number_or_text = isinstance(value, bool | int | float) or (isinstance(value, str) and name not in REFUSED)
-        if value is None or (number_or_text and value == usual):
+        as_usual = isinstance(value, bool | int | float) and value == (accepted or {}).get(name)
+        if value is None or (name in REFUSED and as_usual):
             continue
         if name in (*EMBEDS, *NEGATIVE_EMBEDS):
             raise ValueError(f'{name} is a prompt: give prompt={{"prompt_embeds": ...}}')

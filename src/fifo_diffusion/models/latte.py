@@ -6,6 +6,7 @@ N = R F, L tokens of text, P prompts, W windows.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
@@ -35,7 +36,7 @@ class LatteCondition(TextCondition):
 
 
 class LatteModel(PipelineModel):
-    """`LattePipeline`, text to video.
+    """`LattePipeline`, text to video. Captions are not cleaned unless `clean_caption=True` is passed on.
 
     Args:
         pipe: loaded pipeline with `transformer`, `vae`, `text_encoder`, `tokenizer`, `scheduler`; used as it is, and
@@ -95,6 +96,7 @@ class LatteModel(PipelineModel):
         scale = call.get("guidance_scale", self.defaults["guidance_scale"])
         negatives = call.pop("negative_prompt", "")
         negatives = [negatives] * len(prompts) if isinstance(negatives, str) else negatives
+        call["clean_caption"] = _cleaned(call.get("clean_caption"))
         records = [
             self._record(prompt, **{"guidance_scale": scale, **call, "negative_prompt": negative})
             for prompt, negative in zip(prompts, negatives, strict=True)
@@ -157,6 +159,19 @@ class LatteModel(PipelineModel):
 
     def encode(self, frames_FHWC: np.ndarray) -> Tensor:
         return encode_frames(self.pipe.vae, frames_FHWC, self.device)
+
+
+def _cleaned(wanted: bool | None) -> bool:
+    """Whether captions are cleaned. The pipeline does so by default, and without a word does not where a package is
+    missing: the same prompt would be another text on another machine.
+
+    Raises:
+        ValueError: it is wanted, and a package is missing.
+    """
+    for package, name in (("bs4", "beautifulsoup4"), ("ftfy", "ftfy")) if wanted else ():
+        if find_spec(package) is None:
+            raise ValueError(f"clean_caption=True needs the package {name}: pip install {name}, or leave it out")
+    return bool(wanted)
 
 
 def _padded(text: Tensor, length: int) -> Tensor:

@@ -19,7 +19,7 @@ def way_round(class_name: str, supported: Collection[str]) -> str | None:
     if class_name in _PICTURES:
         video = _PICTURES[class_name]
         return (
-            f"{class_name} makes pictures; with a motion adapter it makes videos: give "
+            f"{class_name} is not a supported pipeline: it makes pictures. With a motion adapter it makes videos: give "
             f"FIFO({video}.from_pretrained(NAME, motion_adapter=ADAPTER))"
         )
     plain = class_name.replace("Modular", "")

@@ -11,6 +11,7 @@ import torch
 from huggingface_hub.errors import EntryNotFoundError
 
 from fifo_diffusion.models.animatediff import AnimateDiffModel, AnimateDiffXLModel
+from fifo_diffusion.models.arguments import nearest
 from fifo_diffusion.models.base import VideoModel
 from fifo_diffusion.models.checkpoints import BY_CONTRACT, checkpoint_of
 from fifo_diffusion.models.class_latte import ClassLattePipeline, is_class_latte, load_class_latte
@@ -27,6 +28,7 @@ from fifo_diffusion.models.folders import (
     read_dtype,
 )
 from fifo_diffusion.models.latte import LatteModel
+from fifo_diffusion.models.near_pipelines import MODULAR_INDEX, way_round
 from fifo_diffusion.models.opensora import OpenSoraPlanModel
 from fifo_diffusion.models.opensora_checkpoint import find_opensora, load_opensora
 from fifo_diffusion.models.parts import FolderError, read_json
@@ -221,17 +223,21 @@ def find_pipeline(name: str | Path, **kwargs: Any) -> tuple[str, Family, dict[st
         raise ValueError(f"{name} is a file, not a diffusers folder")
     if path.is_dir() and not (path / INDEX).is_file():
         refuse_adapter(name, path / "config.json")
+        if (path / MODULAR_INDEX).is_file():
+            raise ValueError(
+                f"{name} is a folder of a modular pipeline: load it with ModularPipeline.from_pretrained and make a "
+                "pipeline of a supported class of its parts (FIFO(pipe) says how)"
+            )
         raise ValueError(f"{name} is no diffusers pipeline: the folder has no {INDEX}")
     if not path.exists() and (path.is_absolute() or str(name).startswith(".") or str(name).count("/") != 1):
         raise ValueError(f"unknown model {str(name)!r}: give 'toybox', a folder, or a hub id such as owner/name")
     try:
         place = path / INDEX if path.exists() else fetch(str(name), INDEX, kwargs)
     except (OSError, ValueError) as error:
-        with suppress(OSError, EntryNotFoundError):
-            refuse_adapter(
-                name, fetch(str(name), "config.json", kwargs) if isinstance(error, EntryNotFoundError) else None
-            )
-        raise not_on_hub(name) from error
+        if isinstance(error, EntryNotFoundError):
+            with suppress(OSError, EntryNotFoundError):
+                refuse_adapter(name, fetch(str(name), "config.json", kwargs))
+        raise not_on_hub(name, error, kwargs) from error
     family, index = _read_index(place)
     return str(path), family, index
 
@@ -261,6 +267,8 @@ def half_precision(name: str | Path, **kwargs: Any) -> str:
     return "float16" if find_checkpoint(name, **kwargs) else find_pipeline(name, **kwargs)[1].half
 
 
+OWN = ("device", "dtype", "flow_shift", "group", "offload_text_encoder", "torch_dtype")
+"""Arguments of `FIFO.from_pretrained` that concern no part."""
 _LOADED = "_fifo_loaded"
 
 
@@ -318,6 +326,7 @@ def _load(name: str | Path, **kwargs: Any) -> Any:
     for argument in sorted(kwargs.keys() - given.keys() - options.keys() - set(HUB)):
         raise TypeError(
             f"a model is not loaded with an argument {argument!r}"
+            + nearest(argument, {*inspect.signature(pipeline.__init__).parameters, *OPTIONS, *HUB, *OWN})
             + (": none of its code is run" if argument in ("custom_pipeline", "trust_remote_code") else "")
             + "; load the pipeline yourself and give it to FIFO(pipe)"
         )
@@ -326,7 +335,7 @@ def _load(name: str | Path, **kwargs: Any) -> Any:
         try:
             folder = Path(pipeline.download(source, **kwargs))
         except (OSError, ValueError) as error:
-            raise not_on_hub(name) from error
+            raise not_on_hub(name, error, kwargs) from error
         family, index = _read_index(folder / INDEX)
     if family.wide and isinstance(dtype, torch.dtype):
         dtype = {"default": dtype} | dict.fromkeys(family.wide, torch.float32)
@@ -379,7 +388,7 @@ def _no_pipeline(given: Any) -> str:
 
 
 def _unsupported(class_name: str) -> str:
-    return (
+    return way_round(class_name, supported_pipelines()) or (
         f"{class_name} is not a supported pipeline; supported: {', '.join(supported_pipelines())} "
         "(add one with fifo_diffusion.register_family, see docs/adding-a-model.md)"
     )

@@ -64,12 +64,56 @@ def fetch(repository: str, file: str, kwargs: Mapping[str, Any]) -> Path:
     return Path(hf_hub_download(repository, file, **{k: v for k, v in kwargs.items() if k in FILE_ARGUMENTS}))
 
 
-def not_on_hub(name: str | Path) -> ValueError:
-    """The error for a name that is no folder, and that the hub did not give."""
-    return ValueError(
-        f"model {str(name)!r} cannot be loaded: it is no folder here, and the Hugging Face hub did not give it (check "
-        "the spelling, your connection and, for private models, `hf auth login`)"
-    )
+def not_on_hub(name: str | Path, error: Exception, kwargs: Mapping[str, Any]) -> ValueError:
+    """The error for a name that is no folder, and that the hub did not give, for the reason that `error` tells.
+
+    Args:
+        kwargs: those of `from_pretrained`.
+    """
+    return ValueError(f"model {str(name)!r} cannot be loaded: it is no folder here, and {_reason(name, error, kwargs)}")
+
+
+def _reason(name: str | Path, error: Exception, kwargs: Mapping[str, Any]) -> str:
+    from huggingface_hub import errors
+
+    if isinstance(error, errors.LocalEntryNotFoundError | errors.OfflineModeIsEnabled):
+        if kwargs.get("local_files_only") or _offline() or isinstance(error, errors.OfflineModeIsEnabled):
+            cache = kwargs.get("cache_dir")
+            where = f"the cache {cache}" if cache else "the cache of the Hugging Face hub"
+            return f"not in {where}, beyond which HF_HUB_OFFLINE or local_files_only does not look"
+        return f"there is no connection to the Hugging Face hub: bring it by `hf download {name}` where there is one"
+    if isinstance(error, errors.GatedRepoError):
+        return (
+            f"the Hugging Face hub gives it only after https://huggingface.co/{name} was agreed to and `hf auth login`"
+        )
+    if isinstance(error, errors.RepositoryNotFoundError):
+        return "the Hugging Face hub has no such repository (check the spelling; if it is private, `hf auth login`)"
+    if isinstance(error, errors.RevisionNotFoundError):
+        return f"its repository on the Hugging Face hub has no revision {kwargs.get('revision')!r}"
+    if isinstance(error, errors.EntryNotFoundError):
+        return f"its repository on the Hugging Face hub has no {_missing(error)}: it is no diffusers pipeline"
+    status = getattr(getattr(error, "response", None), "status_code", None)
+    if status in (401, 403):
+        return "the Hugging Face hub does not give it to you: `hf auth login` with a token that may read it"
+    if status is not None:
+        return f"the Hugging Face hub answered with status {status}: try again later"
+    if isinstance(error, errors.HFValidationError):
+        return "it is no name that the Hugging Face hub can have: give owner/name"
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return f"the Hugging Face hub did not give it ({lines[0]}): check your connection"
+
+
+def _offline() -> bool:
+    """Whether the environment keeps the hub's library from the network."""
+    from huggingface_hub import constants
+
+    return bool(constants.HF_HUB_OFFLINE)
+
+
+def _missing(error: Exception) -> str:
+    """The file that the hub did not find."""
+    url = str(getattr(getattr(error, "response", None), "url", "") or "")
+    return url.rpartition("/")[2] or "model_index.json"
 
 
 def refuse_adapter(name: str | Path, config: Path) -> None:

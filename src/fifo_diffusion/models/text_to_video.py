@@ -105,7 +105,7 @@ class TextToVideoPipeline(DiffusionPipeline, TextualInversionLoaderMixin, Stable
         Raises:
             ValueError: no prompt, a size that is not a multiple of 8, or a frame rate for a model that takes none.
         """
-        size = self.unet.config.sample_size
+        size = self.unet.config.sample_size or 32
         own_height, own_width = (size, size) if isinstance(size, int) else size
         height, width = height or own_height * self.vae_scale_factor, width or own_width * self.vae_scale_factor
         if height % 8 or width % 8:
