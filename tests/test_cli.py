@@ -253,7 +253,12 @@ def test_core_messages_in_words_of_the_shell():
 
 
 def test_out_of_memory_comes_with_advice():
-    for error in (torch.OutOfMemoryError("CUDA out of memory. Tried to"), RuntimeError("MPS backend out of memory")):
+    cpu = RuntimeError("[enforce fail at alloc_cpu.cpp:127] . DefaultCPUAllocator: can't allocate memory")
+    for error in (
+        torch.OutOfMemoryError("CUDA out of memory. Tried to"),
+        RuntimeError("MPS backend out of memory"),
+        cpu,
+    ):
         told = explain(error)
         assert "--windows-per-batch 1" in str(told)
         assert told.code == 1

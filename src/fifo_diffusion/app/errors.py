@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from fifo_diffusion.app.text import one_line
+from fifo_diffusion.memory import is_out_of_memory
 
 FAILURE, USAGE = 1, 2
 
@@ -12,9 +13,6 @@ OUT_OF_MEMORY = (
     "the device is out of memory: add --windows-per-batch 1 or --offload-text-encoder, or use fewer --num-partitions, "
     "a smaller --height and --width, --dtype float16 or --device cpu"
 )
-
-NO_MEMORY = ("out of memory", "not enough memory", "can't allocate memory", "cannot allocate memory", "bad_alloc")
-"""What the libraries below say where a device has no memory left."""
 
 LOOKAHEAD_OPTIONS = {True: "--lookahead", False: "--no-lookahead", "banded": "--banded-lookahead"}
 
@@ -53,10 +51,10 @@ def explain(error: Exception) -> CliError:
     from fifo_diffusion.video import VideoFileError
 
     text, kind = _told(error), type(error).__name__
-    if kind == "OutOfMemoryError" or any(words in text.lower() for words in NO_MEMORY):
-        return CliError(OUT_OF_MEMORY)
     if isinstance(error, MemoryError):
         return CliError("this machine is out of memory: use fewer --num-partitions, or a smaller --height and --width")
+    if is_out_of_memory(error):
+        return CliError(OUT_OF_MEMORY)
     if "can't start new thread" in text:
         return CliError("this machine gives no further thread: end other programs, or raise the limit (ulimit -u)")
     if "InvalidCxxCompiler" in text:

@@ -239,7 +239,7 @@ class Request:
             assert output is not None
             if seed + len(prompts) > 2**64:
                 raise usage(f"--seed {seed} counts up for {len(prompts)} videos: give at most {2**64 - len(prompts)}")
-            return [Video(p, numbered(output, k, p), seed + k) for k, p in enumerate(prompts)]
+            return [Video(p, numbered(output, k, p), (seed + k) % 2**64) for k, p in enumerate(prompts)]
         prompt = self.prompt
         assert prompt is not None
         text = prompt if isinstance(prompt, str) else first_prompt(prompt)
