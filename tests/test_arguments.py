@@ -150,6 +150,12 @@ def test_seeds_of_a_batch(fifo):
         ({"num_partitions": np.True_}, "^num_partitions must be a whole number"),
         ({"num_frames": np.float64(3)}, "^num_frames must be a whole number"),
         ({"seed": [True]}, "^seed must be a whole number"),
+        ({"seed": b"a"}, "^seed must be a whole number"),
+        ({"num_partitions": None}, "^num_partitions must be a whole number"),
+        ({"lookahead": np.array([True, False])}, "^lookahead must be True, False or"),
+        ({"start": ""}, "^start is an empty text: "),
+        ({"clip_skip": "1"}, "^clip_skip must be a whole number of at least 0, not '1'"),
+        ({"clip_skip": -1}, "^clip_skip must be a whole number of at least 0, not -1"),
         ({"seed": np.array([0.5])}, "^seed must be a whole number"),
         ({"guidance_scale": float("nan")}, "^guidance_scale must lie between -1000 and 1000, not nan"),
         ({"guidance_scale": float("inf")}, "^guidance_scale must lie between"),
@@ -173,7 +179,11 @@ def test_numbers_that_do_not_fit(fifo, arguments, message):
 
 @pytest.mark.parametrize(
     "arguments",
-    [{"callback_on_frame": 5}, {"noise": 3}, {"negative_prompt": 5}, {"negative_prompt": [5]}, {"prompt": b"a"}],
+    [
+        *({"callback_on_frame": 5}, {"noise": 3}, {"negative_prompt": 5}, {"negative_prompt": [5]}, {"prompt": b"a"}),
+        *({"generator": 42}, {"generator": [1]}, {"generator": np.random.default_rng(0)}),
+        {"cross_attention_kwargs": 5},
+    ],
     ids=str,
 )
 def test_values_of_a_wrong_type(fifo, arguments):

@@ -155,6 +155,20 @@ def test_what_is_set_beside_weights_and_configuration_counts(model):
     assert fingerprint({"scheduler": scheduler}) != before
 
 
+def test_schedulers_that_step_otherwise_count_where_no_configuration_tells():
+    class Mine(diffusers.DDIMScheduler):
+        pass
+
+    for one, other in (
+        (diffusers.LCMScheduler, diffusers.TCDScheduler),
+        (diffusers.KDPM2DiscreteScheduler, diffusers.KDPM2AncestralDiscreteScheduler),
+        (diffusers.FlowMatchHeunDiscreteScheduler, diffusers.FlowMapEulerDiscreteScheduler),
+        (diffusers.DDIMScheduler, Mine),
+    ):
+        first = one()
+        assert fingerprint({"scheduler": first}) != fingerprint({"scheduler": other.from_config(first.config)})
+
+
 def test_offloaded_or_compiled_weights_are_the_same_weights(model):
     """Layer by layer, as sequential offloading does it: the modules hold no numbers between calls."""
     from accelerate import cpu_offload

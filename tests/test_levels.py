@@ -212,6 +212,20 @@ def test_what_cannot_be_stepped_is_refused_with_a_way_out():
     refuse("set pipe.scheduler to a DDIMScheduler", diffusers.EDMEulerScheduler())
     refuse("zero terminal SNR", tiny.scheduler(rescale_betas_zero_snr=True))
     refuse("variance_type 'learned'", diffusers.DDPMScheduler(variance_type="learned"))
+    refuse("no usable noise levels", tiny.scheduler(beta_start=float("nan")))
+    refuse("cannot be stepped as it is set up: index", tiny.scheduler(trained_betas=[0.1, 0.2]))
+    refuse("cannot be stepped as it is set up: .*iterable", diffusers.UniPCMultistepScheduler(disable_corrector=0))
+    refuse("the flow shift must be a number above 0, not -3", flow(shift=-3.0))
+    refuse("does not give 9 distinct timesteps", flow(shift_terminal=2.0), 9)
+    refuse("dynamic shifting", diffusers.UniPCMultistepScheduler(**FLOW, use_dynamic_shifting=True))
+
+
+def test_what_a_model_was_trained_for_must_agree():
+    refuse("this model was trained by diffusion", diffusers.UniPCMultistepScheduler(**FLOW), flow=False)
+    refuse("this model was trained by diffusion", tiny.scheduler(prediction_type="flow_prediction"), flow=False)
+    refuse("predicts flow without flow sigmas", tiny.scheduler(prediction_type="flow_prediction"))
+    without = diffusers.UniPCMultistepScheduler(use_flow_sigmas=True)
+    refuse("a model that predicts epsilon, this one predicts flow", without, flow=True)
 
 
 def test_fresh_noise_must_be_given_where_it_is_needed():

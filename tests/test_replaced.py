@@ -80,6 +80,24 @@ def test_another_text_encoder_is_used(pipe, monkeypatch):
     goes_on_as(stream, pipe, 2, monkeypatch)
 
 
+@pytest.mark.parametrize("part", ["text_encoder", "unet", "vae"])
+def test_other_weights_in_the_same_modules_are_used(pipe, part, monkeypatch):
+    stream, old = FIFO(pipe).stream("a cat", **SHORT), FIFO(tiny.pipeline(**tiny.LIGHT)).stream("a cat", **SHORT)
+    assert (frames(stream, 4) == frames(old, 4)).all()
+    getattr(pipe, part).load_state_dict(tiny.components(seed=5, **tiny.LIGHT)[part].state_dict())
+    assert (goes_on_as(stream, pipe, 2, monkeypatch) != frames(old, 2)).any()
+
+
+def test_a_causal_autoencoder_with_other_weights_or_numbers_goes_on_with_the_past(monkeypatch):
+    pipe = tiny_wan.pipeline()
+    stream = FIFO(pipe).stream("a cat", **WAN)
+    frames(stream, 10)
+    pipe.vae.load_state_dict(tiny.randomize(tiny_wan.vae(), 8).state_dict())
+    goes_on_as(stream, pipe, 5, monkeypatch)
+    pipe.vae.register_to_config(latents_mean=[1.0, 2.0, 3.0, 4.0])
+    goes_on_as(stream, pipe, 5, monkeypatch)
+
+
 def test_a_text_adapter_is_used(pipe):
     peft = pytest.importorskip("peft")
     fifo = FIFO(pipe)

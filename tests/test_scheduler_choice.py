@@ -59,6 +59,8 @@ def test_flow_shift_goes_along():
         ("euler:use_karras_sigmas=2", "must be true or false"),
         ("euler:steps_offset=many", "must be a number"),
         ("euler:use_karras_sigmas", "is not key=value"),
+        ("ddim:clip_sample=true,clip_sample=false", "clip_sample is given twice"),
+        ("ddim:num_train_timesteps=-5", "^scheduler ddim:num_train_timesteps=-5: number of steps must be"),
         ("euler:use_karras_sigmas=true,use_exponential_sigmas=true", "Only one of"),
         ("ddiminverse", "it makes noise of a video, not a video of noise; choose "),
         ("flowmatcheuler", "not for models trained by diffusion; choose "),
@@ -77,6 +79,12 @@ def test_what_does_not_go_with_a_flow_model():
         choose_scheduler(tiny.scheduler(), flow_shift=3.0)
     with pytest.raises(ValueError, match="a number above 0"):
         choose_scheduler(tiny_wan.unipc(), flow_shift=-1)
+
+
+def test_a_shift_reaches_a_class_that_calls_it_otherwise():
+    euler = choose_scheduler(tiny_wan.unipc(), "flowmatcheuler", 5)
+    assert (flow_shift_of(euler), euler.shift) == (5.0, 5.0)
+    assert flow_shift_of(choose_scheduler(euler, "unipc", torch.tensor(7.0))) == 7.0
 
 
 @pytest.fixture

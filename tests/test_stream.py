@@ -1,6 +1,7 @@
 """FIFO and FrameStream as a user has them, on a tiny random pipeline."""
 
 import gc
+import re
 from itertools import islice
 
 import numpy as np
@@ -213,6 +214,12 @@ def test_noise_of_your_own(fifo):
     seeded = frames(fifo.stream("a cat", seed=6, num_frames=6, **SMALL))
     own = frames(fifo.stream("a cat", seed=0, num_frames=6, noise=SeededNoise([6], (4, 8, 8)), **SMALL))
     assert np.array_equal(own, seeded)
+    for odd, found in ((0.0, "float"), (torch.zeros(2), "(2,)"), (torch.zeros(1, 4, 1, 8, 8), "(1, 4, 1, 8, 8)")):
+        stream = fifo.stream("a cat", seed=0, noise=lambda frame, level, odd=odd: odd, **SMALL)
+        with pytest.raises(
+            TypeError, match=rf"must be a tensor \(4, 8, 8\) or \(1, 4, 8, 8\), not {re.escape(found)}$"
+        ):
+            next(stream)
 
 
 def test_callback_on_frame(fifo):

@@ -84,6 +84,8 @@ def take_given(
         raise ValueError(f'start_fit={start_fit!r} is not known: use "crop" or "pad"')
     if isinstance(start, str) and start in ("clip", "noise"):
         return None
+    if isinstance(start, str) and not start.strip():
+        raise ValueError('start is an empty text: give a path, "clip" or "noise", or leave it out')
     if isinstance(start, Tensor) and start.is_floating_point() and start.dim() in (4, 5):
         return None
     if not isinstance(start, str | PathLike):

@@ -137,11 +137,18 @@ def not_finite(what: str, model: VideoModel) -> FloatingPointError:
     )
 
 
-def finite_draws(noise: Callable[[int, int], Tensor]) -> Callable[[int, int], Tensor]:
-    """Noise of the user's own, checked where that costs nothing: on a GPU it shows in the frames."""
+def checked_draws(
+    noise: Callable[[int, int], Tensor], videos: int, shape: tuple[int, int, int]
+) -> Callable[[int, int], Tensor]:
+    """Noise of the user's own, its numbers checked where that costs nothing: on a GPU they show in the frames."""
 
     def draw(frame: int, level: int) -> Tensor:
         values = noise(frame, level)
+        found = tuple(values.shape) if isinstance(values, Tensor) else type(values).__name__
+        if found not in (tuple(shape), (videos, *shape)):
+            raise TypeError(
+                f"noise({frame}, {level}) must be a tensor {tuple(shape)} or {(videos, *shape)}, not {found}"
+            )
         if values.device.type == "cpu" and not values.isfinite().all():
             raise FloatingPointError(f"noise({frame}, {level}) is not finite (NaN or inf): give other noise=")
         return values

@@ -225,6 +225,7 @@ def seeds_of(
 
     Raises:
         ValueError: another number of seeds, or one out of range.
+        TypeError: something else than generators.
     """
     if seed is None and isinstance(generator, list | tuple):
         if len(generator) != videos:
@@ -233,11 +234,12 @@ def seeds_of(
     if seed is None:
         seed = _drawn_seed(generator)
     seed = seed.tolist() if isinstance(seed, np.ndarray | Tensor) else plain(seed)
-    seeds = [plain(each) for each in seed] if isinstance(seed, Sequence) and not isinstance(seed, str) else [seed]
+    one = not isinstance(seed, Sequence) or isinstance(seed, str | bytes | bytearray)
+    seeds = [seed] if one else [plain(each) for each in seed]
     for value in seeds:
         if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < 2**64:
             raise ValueError(f"seed must be a whole number from 0 to 2**64 - 1, not {short(value)}")
-    if not isinstance(seed, Sequence):
+    if one:
         return tuple((seed + k) % 2**64 for k in range(videos))
     if len(seeds) != videos:
         raise ValueError(f"{len(seeds)} seeds for {videos} videos: give one, or one for each")
@@ -245,6 +247,10 @@ def seeds_of(
 
 
 def _drawn_seed(generator: torch.Generator | None) -> int:
+    if generator is not None and not isinstance(generator, torch.Generator):
+        raise TypeError(
+            f"generator must be a torch.Generator, or a list of them, not {short(generator)}: a number goes into seed="
+        )
     device = generator.device if generator is not None else "cpu"
     return int(torch.randint(0, 2**31, (1,), generator=generator, device=device))
 
@@ -257,7 +263,8 @@ def _checked(given: dict[str, Any]) -> dict[str, Any]:
     """
     found: dict[str, Any] = {}
     for name in ("num_partitions", "frames_per_level", "height", "width"):
-        found[name] = None if given[name] is None else whole(name, given[name])
+        optional = name in ("height", "width") and given[name] is None
+        found[name] = None if optional else whole(name, given[name])
     for name, least, most in (("guidance_scale", -STRONGEST, STRONGEST), ("eta", 0.0, 1.0)):
         found[name] = None if given[name] is None else number(name, given[name], least, most)
     found["lookahead"] = plain(given["lookahead"])

@@ -15,7 +15,7 @@ from fifo_diffusion.model_calls import ModelCalls, in_batches
 from fifo_diffusion.models.following_decoder import FollowingDecoder
 from fifo_diffusion.models.texts import Prompt
 from fifo_diffusion.opening import completes_clip, open_video
-from fifo_diffusion.outlet import Outlet, finite_draws, not_finite, picture
+from fifo_diffusion.outlet import Outlet, checked_draws, not_finite, picture
 from fifo_diffusion.prompt_notes import assigned
 from fifo_diffusion.prompts import PromptTrack
 from fifo_diffusion.settings import RunSettings
@@ -68,7 +68,9 @@ class FrameStream(Iterator[np.ndarray]):
             (len(settings.seeds), shape[0], settings.window, *shape[1:]), device=self._model.device
         )
         self._custom_noise = noise is not None
-        self._noise = SeededNoise(settings.seeds, shape) if noise is None else finite_draws(noise)
+        self._noise = (
+            SeededNoise(settings.seeds, shape) if noise is None else checked_draws(noise, len(settings.seeds), shape)
+        )
         self._num_frames = num_frames
         self._callback = callback_on_frame
         self._calls = ModelCalls(
@@ -93,7 +95,7 @@ class FrameStream(Iterator[np.ndarray]):
         self.seed = settings.seeds[0]
         self.metadata: dict[str, str] = {}
         if plan.known_BCFHW is not None and not plan.known_BCFHW.isfinite().all():
-            raise not_finite("the latents to start from are not finite (NaN or inf)", self._model)
+            raise FloatingPointError("the latents to start from are not finite (NaN or inf): give others")
         if plan.state is not None:
             self._restore(plan.state)
 

@@ -46,7 +46,7 @@ class QueueLayout(Layout):
                 f"frames_per_level={self.frames_per_level} does not divide the queue of {self.partitions} x "
                 f"{self.frames} = {self.slots} slots: use one of {', '.join(map(str, divisors))}"
             )
-        if self.lookahead not in (True, False, "banded"):
+        if not isinstance(self.lookahead, bool | int | str) or self.lookahead not in (True, False, "banded"):
             raise ValueError(f'lookahead must be True, False or "banded", not {self.lookahead!r}')
         if self.band not in (None, "windows", *range(self.frames)):
             raise ValueError(f'band must be "windows" or a number from 0 to {self.frames - 1}, not {self.band!r}')

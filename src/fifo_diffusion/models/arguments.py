@@ -151,7 +151,7 @@ def passed_on(
         own: the function's own, for advice.
 
     Raises:
-        TypeError: an argument that neither knows.
+        TypeError: an argument that neither knows, or no dictionary where one is needed.
         ValueError: one that would have no effect, or a number out of range.
     """
     if accepted is not None:
@@ -169,6 +169,10 @@ def passed_on(
             raise ValueError(f"this pipeline's call does not take {name}: leave it out")
         if name in _RANGES:
             value = number(name, value, *_RANGES[name])
+        elif name == "clip_skip":
+            value = whole(name, value, least=0)
+        elif name.endswith("_kwargs") and not isinstance(value, Mapping):
+            raise TypeError(f"{name} must be a dictionary, not {short(value)}")
         elif isinstance(value, float) and not math.isfinite(value):
             raise ValueError(f"{name} must be a finite number, not {value}")
         found[name] = value

@@ -19,12 +19,16 @@ from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 SAMPLES = 8
 """Numbers of a tensor, evenly spread; at most one less than twice as many."""
 
+_ALIKE = ("FlowMapEulerDiscreteScheduler", "KDPM2AncestralDiscreteScheduler", "TCDScheduler")
+"""Schedulers that step otherwise than another class with the very same configuration."""
+
 
 def fingerprint(parts: Mapping[str, Any]) -> str:
     """The hash of modules and configurations by name.
 
     Covers every configuration (but types of numbers), a sample of every weight, active adapters with their weights and
-    scales (LoRA, motion LoRA, IP-adapters), FreeU, and a shift of the scheduler that its configuration does not know.
+    scales (LoRA, motion LoRA, IP-adapters), FreeU, and of schedulers what their configuration does not tell: a shift
+    that was set later, and a class that steps otherwise.
     """
     found: list[bytes | Tensor] = []
     beside: list[str] = []  # what older states know nothing of: nothing for a plain model
@@ -37,8 +41,12 @@ def fingerprint(parts: Mapping[str, Any]) -> str:
             for key, value in _weights(part):
                 found += _sampled(key, value)
             beside += [f"{name}.{setting}" for setting in _settings_of(part)]
-        elif getattr(part, "_shift", None) not in (None, config.get("shift")):
+            continue
+        if getattr(part, "_shift", None) not in (None, config.get("shift")):
             beside.append(f"{name}.shift={part._shift}")
+        kind = type(part)
+        if kind.__name__ in _ALIKE or kind.__module__.partition(".")[0] not in ("diffusers", "fifo_diffusion"):
+            beside.append(f"{name}={kind.__name__}")
     digest = hashlib.sha256()
     for piece in _on_host(found):
         digest.update(piece)

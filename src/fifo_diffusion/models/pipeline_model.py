@@ -18,7 +18,7 @@ from fifo_diffusion.models.capture import capture
 from fifo_diffusion.models.hooks import DenoiserHooks, lock_of
 from fifo_diffusion.models.offload import make_room, rehook, tell_of_offloading, text_encoders
 from fifo_diffusion.models.per_frame import is_compiled, reset_if_compiled
-from fifo_diffusion.models.replaced import refuse_state, text_state, weak
+from fifo_diffusion.models.replaced import refuse_state, text_state, weak, written
 from fifo_diffusion.models.schedulers import read_levels
 from fifo_diffusion.models.texts import Prompt, unseen
 
@@ -217,7 +217,7 @@ class PipelineModel(VideoModel):
 
     def autoencoder_state(self) -> Any:
         vae = self.pipe.vae
-        return weak([vae, *vae.children()]), vae.dtype
+        return weak([vae, *vae.children()]), vae.dtype, written(vae.parameters()), dict(vae.config)
 
     def autoencoder_kind(self) -> Any:
         config = self.pipe.vae.config

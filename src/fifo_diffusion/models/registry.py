@@ -33,7 +33,7 @@ from fifo_diffusion.models.opensora import OpenSoraPlanModel
 from fifo_diffusion.models.opensora_checkpoint import find_opensora, load_opensora
 from fifo_diffusion.models.parts import FolderError, read_json
 from fifo_diffusion.models.publishers import hint_shift, settle_shift
-from fifo_diffusion.models.scheduler_choice import choose_scheduler
+from fifo_diffusion.models.scheduler_choice import choose_scheduler, says_shift
 from fifo_diffusion.models.sources import (
     EMBEDDED,
     HUB,
@@ -291,7 +291,7 @@ def load_pipeline(name: str | Path, *, flow_shift: float | None = None, **kwargs
     if choice is not None or flow_shift is not None:
         pipe.scheduler = choose_scheduler(pipe.scheduler, choice, flow_shift)
     known = checkpoint_of(str(name))
-    said = flow_shift is not None or "scheduler" in kwargs or "shift=" in (choice or "")
+    said = flow_shift is not None or "scheduler" in kwargs or (choice is not None and says_shift(choice))
     if known and known.flow_shift and not said:
         both = [known.defaults.get(key) for key in ("guidance_scale", "guidance_scale_2")]
         guidance = None if both[1] is None else (both[0], both[1])

@@ -4,7 +4,7 @@ import weakref
 from collections.abc import Iterable
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from fifo_diffusion.models.hooks import bare
 
@@ -68,13 +68,20 @@ def text_state(pipe: Any, denoisers: Iterable[Any]) -> Any:
 
 
 def modules_state(module: nn.Module) -> list[Any]:
-    """Which modules it is made of, its precision, and how much its adapters count."""
+    """Which modules it is made of, its precision, how often its weights were written to, and how much its adapters
+    count."""
     state: list[Any] = [getattr(module, "dtype", None)]
     for part in module.modules():
         state.append(id(part))
+        state += written(part.parameters(recurse=False))
         if isinstance(vars(part).get("scaling"), dict):  # a layer of peft's
             state.append((list(part.active_adapters), list(part.scaling.items()), part.disable_adapters))
     return state
+
+
+def written(weights: Iterable[Tensor]) -> list[int]:
+    """How often each was written to in place, which `load_state_dict` does."""
+    return [weight._version for weight in weights if not weight.is_inference()]
 
 
 def _count(part: Any) -> int | None:

@@ -9,7 +9,8 @@ from typing import Any
 
 import diffusers
 
-from fifo_diffusion.models.step_rules import RULES, is_flow, known_class
+from fifo_diffusion.models.arguments import plain
+from fifo_diffusion.models.step_rules import RULES, is_flow, known_class, short_error
 
 logger = logging.getLogger(__name__)
 
@@ -42,15 +43,18 @@ def choose_scheduler(current: Any, choice: str | None = None, flow_shift: float 
             logger.warning("with %s the rescaled signal of this model is left out", kind.__name__)
         try:
             chosen = kind.from_config(dict(current.config), **_kept(current, kind) | given)
-        except (ImportError, TypeError, ValueError, NotImplementedError) as error:
-            raise ValueError(f"scheduler {choice}: {' '.join(str(error).split())}") from error
+        except (ImportError, TypeError, ValueError, NotImplementedError, RuntimeError, LookupError) as error:
+            raise ValueError(f"scheduler {choice}: {short_error(error)}") from error
     return chosen if flow_shift is None else with_flow_shift(chosen, flow_shift)
 
 
 def flow_shift_of(scheduler: Any) -> float | None:
     """The shift of a flow-matching scheduler; None of others."""
     name = _shift_argument(scheduler)
-    value = None if name is None else getattr(scheduler, "shift", None) or scheduler.config.get(name)
+    if name is None:
+        return None
+    # A property of flow-matching classes only; others answer with what their configuration holds by that name.
+    value = scheduler.shift if name == "shift" else scheduler.config.get(name)
     return None if value is None else float(value)
 
 
@@ -60,7 +64,7 @@ def with_flow_shift(scheduler: Any, shift: float) -> Any:
     Raises:
         ValueError: it has none, or the shift is not above 0.
     """
-    name, kind = _shift_argument(scheduler), type(scheduler).__name__
+    name, kind, shift = _shift_argument(scheduler), type(scheduler).__name__, plain(shift)
     if name is None:
         raise ValueError(f"a flow shift goes with flow-matching models; this one is sampled by {kind}: leave it out")
     if isinstance(shift, bool) or not isinstance(shift, int | float) or not 0 < shift < float("inf"):
@@ -71,9 +75,15 @@ def with_flow_shift(scheduler: Any, shift: float) -> Any:
 def _shift_argument(scheduler: Any) -> str | None:
     if not is_flow(scheduler, known_class(scheduler)[1]):
         return None
-    parameters = inspect.signature(type(scheduler).__init__).parameters
-    found = [name for name in ("flow_shift", "shift") if name in parameters or name in scheduler.config]
-    return found[0] if found else None
+    # Not by the configuration: that also keeps what came from another class and has no effect in this one.
+    inits = [vars(kind)["__init__"] for kind in type(scheduler).__mro__[:-1] if "__init__" in vars(kind)]
+    named = {name for init in inits for name in inspect.signature(init).parameters}
+    return next((name for name in ("flow_shift", "shift") if name in named), None)
+
+
+def says_shift(choice: str) -> bool:
+    """Whether a scheduler that is chosen as text brings its own flow shift."""
+    return not _arguments(choice.partition(":")[2]).keys().isdisjoint(("flow_shift", "shift"))
 
 
 def _class_of(name: str, flow: bool) -> Any:
@@ -81,8 +91,8 @@ def _class_of(name: str, flow: bool) -> Any:
     classes = {n: getattr(diffusers, n) for n in RULES if hasattr(diffusers, n)}
     forms: dict[str, str] = {}
     for full in sorted(classes, key=len, reverse=True):  # of two with one short form the shorter has it
-        plain = _plain(full)
-        forms |= dict.fromkeys((plain, re.sub("discrete|multistep", "", plain)), full)
+        form = _plain(full)
+        forms |= dict.fromkeys((form, re.sub("discrete|multistep", "", form)), full)
     wanted = _plain(name)
     found = forms.get(_ALSO.get(wanted, wanted))
     fits = [n for n, kind in classes.items() if not RULES[n].refused and _for_flow(kind, n) in (flow, None)]
@@ -114,6 +124,8 @@ def _arguments(rest: str) -> dict[str, Any]:
         key, equals, value = (part.strip() for part in item.partition("="))
         if not equals or not key or not value:
             raise ValueError(f"scheduler: {item!r} is not key=value")
+        if key in given:
+            raise ValueError(f"scheduler: {key} is given twice")
         try:
             given[key] = json.loads(value.lower() if value.lower() in ("true", "false") else value)
         except ValueError:

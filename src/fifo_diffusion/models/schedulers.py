@@ -2,6 +2,7 @@
 
 import copy
 import logging
+import math
 from dataclasses import replace
 from typing import Any
 
@@ -19,8 +20,18 @@ from diffusers.schedulers.scheduling_ddim import DDIMSchedulerOutput
 from torch import Tensor
 
 from fifo_diffusion.method import NoiseLevels
+from fifo_diffusion.models.scheduler_choice import flow_shift_of
 from fifo_diffusion.models.solver_probe import probe
-from fifo_diffusion.models.step_rules import Grid, Rule, changed_methods, is_flow, known_class, read_grid, unknown_rule
+from fifo_diffusion.models.step_rules import (
+    Grid,
+    Rule,
+    changed_methods,
+    is_flow,
+    known_class,
+    read_grid,
+    short_error,
+    unknown_rule,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -134,19 +145,27 @@ def read_levels(
     known, rule = known_class(scheduler)
     _check(scheduler, rule, count, eta, flow)
     changed = changed_methods(scheduler, known, (SignalScaleDDIMScheduler,)) if known is not None else ["step"]
-    if rule is None or changed:
-        step = f"what {name} does in {' and '.join(changed)} (FIFO knows diffusers' own steps only)"
-        return _at_first_order(scheduler, replace(rule or unknown_rule(scheduler), lost=step), count, eta)
-    if not rule.written:
-        try:
-            return _probed(scheduler, rule, count, eta)
-        except (NotImplementedError, AssertionError, IndexError, ArithmeticError) as error:
-            raise ValueError(f"{name} cannot be stepped as it is set up: {error}") from error
-    if rule.space == "flow":
-        return _flow_levels(scheduler, count)
-    if rule.fresh:
-        return _lcm_levels(scheduler, count)
-    return _ddim_levels(scheduler, count, eta, scheduler_exact)
+    try:
+        if rule is None or changed:
+            step = f"what {name} does in {' and '.join(changed)} (FIFO knows diffusers' own steps only)"
+            levels = _at_first_order(scheduler, replace(rule or unknown_rule(scheduler), lost=step), count, eta)
+        elif not rule.written:
+            levels = _probed(scheduler, rule, count, eta)
+        elif rule.space == "flow":
+            levels = _flow_levels(scheduler, count)
+        elif rule.fresh:
+            levels = _lcm_levels(scheduler, count)
+        else:
+            levels = _ddim_levels(scheduler, count, eta, scheduler_exact)
+    except (AssertionError, AttributeError, LookupError, ArithmeticError, RuntimeError, TypeError) as error:
+        raise ValueError(f"{name} cannot be stepped as it is set up: {short_error(error)}") from error
+    tables = torch.stack([levels.timestep, levels.alpha, levels.sigma, levels.target_alpha, levels.target_sigma])
+    if not bool(tables.isfinite().all()) or bool((levels.alpha < -1e-6).any()):
+        raise ValueError(
+            f"{name} as it is set up has no usable noise levels (not finite, or beyond pure noise): look at "
+            "pipe.scheduler.config"
+        )
+    return levels
 
 
 def _check(scheduler: Any, rule: Rule | None, count: int, eta: float, flow: bool | None) -> None:
@@ -158,21 +177,31 @@ def _check(scheduler: Any, rule: Rule | None, count: int, eta: float, flow: bool
         raise ValueError(f"the scheduler {name} cannot be stepped frame by frame: {advice(flow)}")
     config, its_flow = scheduler.config, is_flow(scheduler, rule)
     for_flow_only = not hasattr(scheduler, "scale_model_input") or (rule is not None and rule.space == "flow")
+    predicts = config.get("prediction_type", "flow_prediction" if flow else "epsilon")
+    if flow and its_flow and predicts != "flow_prediction":
+        raise ValueError(
+            f"{name} is set up for a model that predicts {predicts}, this one predicts flow: {advice(flow)}"
+        )
+    if flow is False and its_flow and not for_flow_only:
+        raise ValueError(f"{name} is set up for flow matching, this model was trained by diffusion: {advice(flow)}")
     if flow and not its_flow:
         raise ValueError(f"{name} is set up for diffusion, and this model was trained by flow matching: {advice(flow)}")
     if flow is False and for_flow_only:
         raise ValueError(f"{name} is for flow matching, and this model was trained by diffusion: {advice(flow)}")
-    if config.get("prediction_type") == "flow_prediction" and not config.get("use_flow_sigmas", True):
-        raise ValueError(f"{name} predicts flow without flow sigmas: set use_flow_sigmas=True in its config")
+    if config.get("prediction_type") == "flow_prediction" and not config.get("use_flow_sigmas"):
+        what = "set use_flow_sigmas=True in its config" if "use_flow_sigmas" in config else advice(flow)
+        raise ValueError(f"{name} predicts flow without flow sigmas: {what}")
     if config.get("thresholding"):
         raise ValueError("dynamic thresholding is not supported: set thresholding=False in the scheduler's config")
     if config.get("invert_sigmas"):
         raise ValueError("flow matching with invert_sigmas is not supported")
-    if rule is not None and rule.space == "flow" and config.get("use_dynamic_shifting"):
+    if its_flow and config.get("use_dynamic_shifting"):
         raise ValueError("dynamic shifting is not supported: set use_dynamic_shifting=False and a fixed shift")
     if config.get("upscale_mode") and config.get("scale_factors"):
         raise ValueError(f"{name} with scale_factors changes the size of frames on the way: leave scale_factors out")
-    trained = config.get("num_train_timesteps", 1000)
+    shift, trained = flow_shift_of(scheduler), config.get("num_train_timesteps", 1000)
+    if shift is not None and not 0 < shift < math.inf:
+        raise ValueError(f"the flow shift must be a number above 0, not {shift:g}")
     if count > trained:
         raise ValueError(
             f"the queue has {count} levels but the scheduler only {trained} timesteps: use fewer num_partitions or "
@@ -291,6 +320,9 @@ def _flow_levels(scheduler: Any, count: int) -> NoiseLevels:
     scheduler.set_timesteps(count)
     sigmas = scheduler.sigmas.double().cpu().flip(0)
     timestep = scheduler.timesteps.cpu().flip(0)
+    if len(timestep) != count or not bool((sigmas.diff() > 0).all()):
+        name = type(scheduler).__name__
+        raise ValueError(f"{name} does not give {count} distinct timesteps: choose another number of num_partitions")
     return NoiseLevels.flow(
         timestep, sigmas[1:], sigmas[:-1], stochastic=bool(scheduler.config.get("stochastic_sampling", False))
     )

@@ -199,6 +199,12 @@ def read_grid(scheduler: Any, rule: Rule, count: int) -> Grid:
     return Grid(timesteps, alpha, sigma, scale)
 
 
+def short_error(error: Exception) -> str:
+    """What somebody else's error says, on one line."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text if len(text) <= 200 else f"{text[:200]}..."
+
+
 def _descends(sigma: Tensor) -> bool:
     """Every level is cleaner than the one before. The end may be no cleaner than the last."""
     return bool((sigma[:-1].diff() < 0).all()) and bool(sigma[-1] <= sigma[-2])
