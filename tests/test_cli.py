@@ -104,6 +104,8 @@ BAD = {
     "seconds": ([BALL, "--seconds", "0"], 2, "--seconds must be a number above 0"),
     "two lengths": ([BALL, "--num-frames", "5", "--forever"], 2, "--num-frames and --forever exclude each other"),
     "seed": ([BALL, "--seed", "lucky"], 2, "--seed must be a whole number, not lucky"),
+    "frames, the last": ([BALL, "-n", "20", "-n1e3"], 2, "--num-frames must be a whole number, not 1e3"),
+    "no name for the hub": ([BALL, "--model", "toybox/"], 2, "model 'toybox/' cannot be loaded: it is no folder here"),
     "negative seed": ([BALL, "--seed", "-1"], 2, "--seed must be at least 0, not -1"),
     "dtype": ([BALL, "--dtype", "int8"], 2, "--dtype 'int8' is not one of"),
     "device": ([BALL, "--device", "tpu"], 2, "--device tpu: there is no such device here; use --device"),

@@ -13,7 +13,7 @@ from fifo_diffusion.given import Given, size_for, take_given
 from fifo_diffusion.models.pipeline_model import latent_size
 from fifo_diffusion.state import QueueState
 from fifo_diffusion.video import VideoFileError, count_frames, iter_frames, read_frames
-from fifo_diffusion.video.readers import fit
+from fifo_diffusion.video.readers import fit, read_timeline
 from fifo_diffusion.video.timeline import Timeline, timeline
 from odd_media import animation, edit_list, number_of, pattern, video
 from streams import SMALL, frames
@@ -65,10 +65,19 @@ def test_animations_have_times_and_pictures_have_none(tmp_path):
     assert taken(tmp_path / "frames") == [0, 1, 2]
 
 
+def test_an_avi_with_b_frames_keeps_its_speed(tmp_path):
+    """Its times come in the order of decoding: 1, 2, 3, 5, 4, 7, 6, ..."""
+    video(tmp_path / "a.avi", 20, tick=Fraction(1, 20), codec="libx264", options={"bf": "2", "b-adapt": "0"})
+    times = timeline((1, 1), [0.1, 0.2, 0.3, 0.5, 0.4, 0.7, 0.6, 0.8], 0.1)
+    assert (times.even, times.first, times.rate) == (True, 0.1, pytest.approx(10))
+    assert read_timeline(tmp_path / "a.avi").rate == pytest.approx(20)
+    assert taken(tmp_path / "a.avi") == list(range(0, 20, 2))
+
+
 def test_times_that_make_no_sense_end():
     """Missing, going back, or so far apart that frames would be repeated without end."""
     assert not timeline((1, 1), [0.0, None, 2.0], None).timed
-    assert timeline((1, 1), [5.0, 5.1, 4.0, 4.1], 0.1).starts == pytest.approx((0, 0.1, 0.1, 0.2))
+    assert timeline((1, 1), [5.0, 5.1, 4.0, 4.1], 0.1).starts == pytest.approx((0, 0.1, 0.2, 0.3))
     assert list(timeline((1, 1), [0.0, 0.0, 0.0], None).taken(10)) == [0, 1, 2]
     with pytest.raises(VideoFileError, match="more than 1,000,000 frames"):
         Timeline((1, 1), (0.0, 1e12), 1e12, True).taken(10)

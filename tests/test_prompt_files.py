@@ -3,11 +3,13 @@
 import os
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from fifo_diffusion.app.errors import CliError
 from fifo_diffusion.app.prompt_files import Time, in_frames, read_prompts, read_schedule
 from fifo_diffusion.cli import main
+from fifo_diffusion.video import write_video
 
 BALL = "a red ball moving right on a navy background"
 
@@ -131,3 +133,12 @@ def test_a_prompt_after_the_end_is_told_once(capsys):
     assert "the prompt of frame 40 and 1 later will not be seen: the video has 40 frames" in output
     assert main(["generate", *small, "--schedule", "s.txt", "--fps", "4", "--num-frames", "2001", "--dry-run"]) == 0
     assert "will not be seen" not in capsys.readouterr().out
+
+
+def test_a_video_of_given_frames_alone_is_noted(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    write_video("old.mp4", np.zeros((6, 64, 64, 3), np.uint8), fps=10)
+    run = ["generate", "a red ball", "--num-partitions", "1", "--dry-run", "--start", "old.mp4"]
+    for frames, options, noted in ((6, ["--include-start"], True), (7, ["--include-start"], False), (6, [], False)):
+        assert main([*run, "-n", str(frames), *options]) == 0
+        assert ("nothing new is made: the video has 6 frames" in capsys.readouterr().out) == noted

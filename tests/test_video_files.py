@@ -182,8 +182,16 @@ def test_fps_that_makes_no_sense(here, fps):
         ("clip.mp4", {"scale": 0}, "scale must be a whole number"),
         ("clip.mp4", {"scale": 1.5}, "scale must be a whole number"),
         ("clip.mp4", {"crf": 52}, "crf is 52 but must lie in 0 .* 51"),
-        ("clip.webm", {"crf": -1}, "crf is -1 but must lie in 0 .* 63"),
-        ("clip.mp4", {"continue_from": -1}, "must not be negative"),
+        ("clip.webm", {"crf": -1}, "crf must be a whole number of at least 0, not -1"),
+        ("clip.mp4", {"continue_from": -1}, "continue_from must be a whole number of at least 0"),
+        ("clip.mp4", {"continue_from": 2.5}, "continue_from must be a whole number"),
+        ("clip.mp4", {"scale": "2"}, "scale must be a whole number of at least 1, not '2'"),
+        ("clip.mp4", {"crf": float("nan")}, "crf must be a whole number of at least 0, not nan"),
+        ("clip.webm", {"crf": 64}, "crf is 64 but must lie in 0 .* 63"),
+        ("clip.gif", {"crf": 3}, "crf goes with .mp4 and .webm"),
+        ("clip.mp4/", {"crf": 3}, "crf goes with .mp4 and .webm"),
+        ("clip.mp4", {"fps": 1001}, "fps must be at most 1000, not 1001"),
+        ("clip.mp4", {"metadata": ["a"]}, "metadata must be a dict of strings, not list"),
         ("clip.gif", {"fps": 60}, "at most 50 frames/s"),
         ("-", {"continue_from": 3}, "is a pipe"),
     ],
@@ -191,6 +199,59 @@ def test_fps_that_makes_no_sense(here, fps):
 def test_options_that_make_no_sense(here, name, options, message):
     with pytest.raises(ValueError, match=message):
         open_writer(name, **{"fps": 8, **options})
+    assert not list(here.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (np.zeros((6, 8, 3), np.uint8), "a single picture: give a list"),  # its rows are no narrow grey frames
+        (np.zeros((6, 8), np.uint8), "a single picture"),
+        (Image.new("RGB", (8, 6)), "a single picture"),
+        ("clip.webm", "not a file's name .clip.webm."),
+        (3, "one after another, not int"),
+        (np.zeros((1, 2, 8, 6, 3), np.uint8), "a frame must have the shape"),
+    ],
+)
+def test_what_is_no_row_of_frames(here, given, message):
+    with pytest.raises(ValueError, match=message):
+        write_video("clip.mp4", given)
+    assert not list(here.iterdir())
+
+
+def test_path_and_frames_in_the_wrong_order(here):
+    with pytest.raises(ValueError, match=r"not a file.s name .clip.mp4."):
+        write_video([np.zeros((6, 8, 3), np.uint8)], "clip.mp4")
+
+
+def test_numbers_of_numpy(here):
+    assert write_video("clip.mp4", np.zeros((3, 8, 6, 3), np.uint8), np.float32(12.5), scale=np.int64(2)) == 3
+    assert read_frames("clip.mp4", last=np.int64(2), size=(np.int64(4), 4), fps=np.float64(12.5)).shape == (2, 4, 4, 3)
+
+
+@pytest.mark.parametrize(
+    ("how", "message"),
+    [
+        ({"fps": 0}, "fps must be a positive number"),
+        ({"fps": -1}, "fps must be a positive number"),  # frames without end
+        ({"fps": float("nan")}, "fps must be a positive number"),
+        ({"first": 1.5}, "first must be a whole number"),
+        ({"last": "2"}, "last must be a whole number"),
+        ({"size": (0, 4)}, "height must be a whole number of at least 1, not 0"),
+        ({"size": 4}, r"size must be \(height, width\), not 4"),
+        ({"size": (4, 4), "how": "stretch"}, 'use "crop" or "pad"'),
+    ],
+)
+def test_readings_that_make_no_sense(here, how, message):
+    write_video("clip.mp4", np.zeros((3, 8, 6, 3), np.uint8))
+    with pytest.raises(ValueError, match=message):
+        read_frames("clip.mp4", **how)
+
+
+@pytest.mark.parametrize(("name", "side"), [("clip.mp4", 16384), ("clip.webm", 65535), ("clip.gif", 65535)])
+def test_more_pixels_than_a_format_holds(here, name, side):
+    with pytest.raises(ValueError, match=rf"would be {side // 2 * 2 + 2}x2, .* at most {side} pixels"):
+        write_video(name, [np.zeros((1, side // 2 + 1, 3), np.uint8)], scale=2)
     assert not list(here.iterdir())
 
 

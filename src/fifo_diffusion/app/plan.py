@@ -73,8 +73,16 @@ class Plan:
     @property
     def remarks(self) -> list[str]:
         """What is as it was typed, and perhaps not as it was meant."""
-        video = self.videos[0]
-        if isinstance(video.prompt, str) or self.num_frames is None:
+        if self.num_frames is None:
+            return []
+        video, notes = self.videos[0], self.request.given if self.state is None else self.state.notes
+        if notes.get("include_start") and self.given >= self.num_frames:
+            least = self.given + self.settings.window
+            return [
+                f"nothing new is made: the video has {self.num_frames} frames, and the --start file gives {self.given} "
+                f"of them; to go on after it, give --num-frames {least}, say"
+            ]
+        if isinstance(video.prompt, str):
             return []
         late = [frame for frame in video.prompt if frame >= self.num_frames]
         if not late:

@@ -79,8 +79,11 @@ def _instead(unknown: str, options: list[str]) -> str:
 
 
 def _typed_value(names: list[str], typed: list[str]) -> str:
+    values = []
     for word, following in zip(typed, [*typed[1:], ""], strict=True):
         name, equals, value = word.partition("=")
         if name in names:
-            return f", not {shortened(value if equals else following)}"
-    return ""
+            values.append(value if equals else following)
+        elif word[:2] in names and not word.startswith("--"):  # -n3
+            values.append(word[2:])
+    return f", not {shortened(values[-1])}" if values else ""  # the last one counts

@@ -299,7 +299,7 @@ class PipelineModel(VideoModel):
         if published:
             raise ValueError(
                 f'compat="published": there is no published FIFO code for {self.family} (only for VideoCrafter and '
-                "Open-Sora Plan): leave compat out"
+                "Open-Sora Plan): leave it out"
             )
         return read_levels(self.pipe.scheduler, count, eta=eta, scheduler_exact=scheduler_exact, flow=self.flow)
 

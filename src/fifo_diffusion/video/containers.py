@@ -48,6 +48,7 @@ class ContainerFormat:
     crf: int
     crf_small: int
     crf_max: int
+    most_side: int
     odd_sizes_halve: bool
     """Whether 4:2:0 chroma can have odd sizes. H.264 cannot: there odd sizes keep full chroma (4:4:4)."""
 
@@ -67,6 +68,7 @@ MP4 = ContainerFormat(
     crf=18,
     crf_small=12,
     crf_max=51,
+    most_side=16384,
     odd_sizes_halve=False,
 )
 WEBM = ContainerFormat(
@@ -78,6 +80,7 @@ WEBM = ContainerFormat(
     crf=24,
     crf_small=14,
     crf_max=63,
+    most_side=65535,
     odd_sizes_halve=True,
 )
 

@@ -13,7 +13,7 @@ from functools import partial
 from itertools import islice
 from os import PathLike
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 from PIL import Image, ImageOps
@@ -25,6 +25,7 @@ from .in_use import begin_reading
 from .moving import main_video, opened_container, pictures
 from .stills import IMAGE_SUFFIXES, over_background, pages, to_rgb
 from .timeline import FileFrame, Timeline, timeline
+from .values import as_rate, as_size, whole
 
 Fit = Literal["crop", "pad"]
 
@@ -63,9 +64,8 @@ def read_frames(
     """
     if first is not None and last is not None:
         raise ValueError("give first or last, not both")
-    for name, count in (("first", first), ("last", last)):
-        if count is not None and count < 1:
-            raise ValueError(f"{name} must be at least 1, not {count}")
+    first = None if first is None else whole("first", first, 1)
+    last = None if last is None else whole("last", last, 1)
     frames = _taken(Path(path), fps)
     chosen = deque(frames, maxlen=last) if last is not None else islice(frames, first)
     return _stack((fit(to_array(), size, how) for to_array in chosen), str(path))
@@ -164,9 +164,13 @@ def fit(frame: np.ndarray, size: tuple[int, int] | None, how: Fit = "crop") -> n
         size: (height, width).
         how: "crop" cuts off around the centre what does not have the shape, "pad" keeps all and adds black bars.
     """
-    if size is None or frame.shape[:2] == tuple(size):
+    if how not in get_args(Fit):
+        raise ValueError(f'how={how!r} is not known: use "crop" or "pad"')
+    if size is None:
         return frame
-    height, width = size
+    height, width = as_size(size)
+    if frame.shape[:2] == (height, width):
+        return frame
     fitted = ImageOps.fit if how == "crop" else ImageOps.pad
     return np.asarray(fitted(Image.fromarray(frame), (width, height), method=Image.Resampling.BICUBIC))
 
@@ -176,6 +180,7 @@ def _taken(path: Path, fps: float | None) -> Iterator[Callable[[], np.ndarray]]:
     if fps is None:
         yield from (frame.to_array for frame in _frames_of(path))
         return
+    as_rate(fps)  # before a file that may be long is decoded
     numbers = iter(read_timeline(path).taken(fps))
     wanted = next(numbers, None)
     for number, frame in enumerate(_frames_of(path)):

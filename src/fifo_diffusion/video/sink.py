@@ -2,7 +2,6 @@
 
 import os
 import shlex
-from fractions import Fraction
 from pathlib import Path
 from typing import Protocol
 
@@ -43,17 +42,6 @@ class ScaledSink:
 
     def write(self, frame: np.ndarray) -> None:
         self._sink.write(frame.repeat(self._scale, axis=0).repeat(self._scale, axis=1))
-
-
-def as_rate(fps: float) -> Fraction:
-    """Frames per second as the fraction that files store."""
-    try:
-        rate = Fraction(fps).limit_denominator(1001)
-    except (TypeError, ValueError, OverflowError):
-        rate = Fraction(0)
-    if rate <= 0:
-        raise ValueError(f"fps must be a positive number, not {fps!r}: for example fps=8")
-    return rate
 
 
 def check_folder(path: Path) -> None:

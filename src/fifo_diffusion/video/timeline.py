@@ -2,15 +2,18 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from fractions import Fraction
 from itertools import pairwise
+from statistics import median
 
 import numpy as np
 
 from .errors import VideoFileError
+from .values import as_rate
 
 SAME = 0.002
 """Rates that differ by less are taken for the same (24 and 23.976)."""
+JUMP = 1.0
+"""Seconds by which times go back where a recording begins anew; by less, frames are only told out of order."""
 MOST_FRAMES = 1_000_000
 """Frames that a rate may make of a file: one with wrong times would otherwise make them without end."""
 
@@ -70,19 +73,21 @@ class Timeline:
         them where `fps` is None or the times mean nothing.
 
         Raises:
+            ValueError: an `fps` that is none.
             VideoFileError: far too many.
         """
-        rate = self.rate
-        if fps is None or rate is None:
+        wanted, rate = None if fps is None else as_rate(fps), self.rate
+        if wanted is None or rate is None:
             return range(self.count)
-        if abs(rate / fps - 1) < SAME:
+        if abs(rate / float(wanted) - 1) < SAME:
             if self.even:
                 return range(self.count)
-            fps = rate
-        step = Fraction(1) / Fraction(fps).limit_denominator(1001)
+            wanted = as_rate(rate)
+        step = 1 / wanted
         if self.end / step > MOST_FRAMES:
             raise VideoFileError(
-                f"it plays for {self.end / 3600:,.1f} hours, more than {MOST_FRAMES:,} frames at {fps:g} frames/s: cut "
+                f"it plays for {self.end / 3600:,.1f} hours, more than {MOST_FRAMES:,} frames at "
+                f"{float(wanted):g} frames/s: cut "
                 "it first"
             )
         step, taken = float(step), []
@@ -102,10 +107,27 @@ def timeline(size: tuple[int, int], times: list[float | None], last: float | Non
         times: of each frame, in seconds.
         last: how long the last one is shown, where that is known.
     """
-    timed = len(times) > 1 and all(time is not None for time in times)
-    starts = [0.0]
-    for before, after in pairwise(times):
-        gap = after - before if timed else 1.0  # type: ignore[operator]
-        starts.append(starts[-1] + max(0.0, gap))
+    told = [time for time in times if time is not None]
+    timed = len(times) > 1 and len(told) == len(times)
+    first, starts = _from_zero(told) if timed else (told[0] if told else 0.0, [float(k) for k in range(len(times))])
     usual = starts[-1] / max(1, len(starts) - 1)
-    return Timeline(size, tuple(starts), starts[-1] + (last or usual), timed and starts[-1] > 0, times[0] or 0.0)
+    return Timeline(size, tuple(starts), starts[-1] + (last or usual), timed and starts[-1] > 0, first)
+
+
+def _from_zero(times: list[float]) -> tuple[float, list[float]]:
+    """The first time, and the times after it. They rise: an AVI tells those of B-frames in the order of decoding, and
+    after a jump back frames follow one another as before it."""
+    recordings, latest = [[times[0]]], times[0]
+    for time in times[1:]:
+        if time < latest - JUMP:
+            recordings.append([])
+            latest = time
+        recordings[-1].append(time)
+        latest = max(latest, time)
+    recordings = [sorted(recording) for recording in recordings]
+    gaps = [after - before for recording in recordings for before, after in pairwise(recording) if after > before]
+    usual, starts, begin = median(gaps) if gaps else 0.0, [], 0.0
+    for recording in recordings:
+        starts += [begin + time - recording[0] for time in recording]
+        begin = starts[-1] + usual
+    return recordings[0][0], starts

@@ -16,6 +16,7 @@ from weakref import finalize
 
 import av
 import numpy as np
+from PIL import Image
 
 from .background import BackgroundSink
 from .containers import MP4, WEBM, ContainerSink
@@ -24,13 +25,16 @@ from .gif import GifSink
 from .output_file import MovedError
 from .png_folder import PngFolderSink
 from .readers import as_frame
-from .sink import ScaledSink, Sink, as_rate
+from .sink import ScaledSink, Sink
+from .values import as_rate, whole
 from .y4m import Y4mSink
 
 STANDARD_OUTPUT = ("-", "/dev/stdout", "/dev/fd/1", "/proc/self/fd/1")
 CONTAINERS = {".mp4": MP4, ".webm": WEBM}
 NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 DEFAULT_FPS = 8
+MOST_SIDE = 65535
+"""Pixels of a side, in all formats but mp4."""
 
 
 class FrameWriter:
@@ -40,13 +44,13 @@ class FrameWriter:
     It belongs to the process that opened it: a forked child is refused.
     """
 
-    def __init__(self, path: str, sink: Sink, *, scale: int, frames: int) -> None:
+    def __init__(self, path: str, sink: Sink, *, scale: int, frames: int, most_side: int = MOST_SIDE) -> None:
         self.path = path
         """The output as it was named."""
         self.frames = frames
         """Frames in the output, those that it was continued from included."""
         self._sink, self._scale, self._kept = sink, scale, frames
-        self._size = sink.size
+        self._size, self._most_side = sink.size, most_side
         self._state = "open"
         self._process = os.getpid()
         self._dropped = finalize(self, _close_dropped, path, sink, self._process)
@@ -77,6 +81,11 @@ class FrameWriter:
         height, width = (side * self._scale for side in frame.shape[:2])
         if self._size is None and height and width:
             self._size = (height, width)
+        if max(height, width) > self._most_side:
+            raise ValueError(
+                f"{self.path} would be {width}x{height}, and such a file holds at most {self._most_side} pixels a "
+                "side: make it smaller, or write a folder of PNGs (a name that ends in /)"
+            )
         if (height, width) != self._size:
             before = "{1}x{0}".format(*self._size) if self._size else "must have pixels"
             raise ValueError(f"this frame is {width}x{height} but those before, in {self.path}, {before}")
@@ -175,26 +184,31 @@ def open_writer(
         VideoFileError: the output exists, cannot be written, is what a running stream is made from, or has fewer
             frames than `continue_from`.
     """
+    if not isinstance(path, str | bytes | PathLike):
+        raise ValueError(f"the output must be a path, not {type(path).__name__}: write_video(path, frames)")
     name = os.fsdecode(path)
     if not name.strip():
         raise ValueError("the output's name is empty: for example ball.mp4")
-    rate = as_rate(fps)
-    if scale < 1 or scale != int(scale):
-        raise ValueError(f"scale must be a whole number of at least 1, not {scale}")
-    kept = continue_from or 0
-    if kept < 0:
-        raise ValueError(f"continue_from must not be negative, but is {continue_from}")
+    rate, suffix = as_rate(fps), "" if name.endswith("/") else Path(name).suffix.lower()
+    scale = whole("scale", scale, 1)
+    kept = 0 if continue_from is None else whole("continue_from", continue_from, 0)
+    if crf is not None:
+        crf = whole("crf", crf, 0)
+        if suffix not in CONTAINERS:
+            raise ValueError(f"crf goes with {' and '.join(CONTAINERS)}: leave it out")
     overwrite = overwrite or continue_from is not None
+    if metadata is not None and not isinstance(metadata, dict):
+        raise ValueError(f"metadata must be a dict of strings, not {type(metadata).__name__}")
     metadata = metadata or {}
-    suffix = Path(name).suffix.lower()
 
+    most_side = CONTAINERS[suffix].most_side if suffix in CONTAINERS else MOST_SIDE
     if name in STANDARD_OUTPUT:
         if kept:
             raise ValueError('"-" cannot be continued, it is a pipe: write to a file')
         sink: Sink = Y4mSink(rate=rate)
     elif kept and not os.path.exists(name):
         raise VideoFileError(f"there is no {name} to continue from frame {kept}: start again")
-    elif name.endswith("/") or not suffix:
+    elif not suffix:
         sink = PngFolderSink(name, metadata=metadata, overwrite=overwrite, continue_from=kept)
     elif suffix == ".gif":
         sink = GifSink(name, rate=rate, metadata=metadata, overwrite=overwrite, continue_from=kept)
@@ -214,10 +228,10 @@ def open_writer(
             "for raw video (y4m) on standard output -"
         )
     if scale > 1:
-        sink = ScaledSink(sink, int(scale))
+        sink = ScaledSink(sink, scale)
     if background:
         sink = BackgroundSink(sink)
-    return FrameWriter(name, sink, scale=int(scale), frames=kept)
+    return FrameWriter(name, sink, scale=scale, frames=kept, most_side=most_side)
 
 
 def write_video(
@@ -247,6 +261,7 @@ def write_video(
     Returns:
         The number of frames written.
     """
+    frames = _one_by_one(frames)
     if fps is None:
         fps = getattr(frames, "fps", None) or DEFAULT_FPS
     if metadata is None:
@@ -258,3 +273,14 @@ def write_video(
     if not writer.frames:
         raise ValueError(f"there was no frame to write, so {writer.path} was not written")
     return writer.frames
+
+
+def _one_by_one(frames: object) -> Iterable:
+    """What `write_video` was given, where these are frames. Rows of one picture would pass for narrow grey frames."""
+    if isinstance(frames, str | PathLike):
+        raise ValueError(f"frames are pictures, not a file's name ({frames}): give iter_frames of it")
+    if isinstance(frames, Image.Image) or (hasattr(frames, "shape") and len(frames.shape) in (2, 3)):
+        raise ValueError("frames is a single picture: give a list, write_video(path, [frame])")
+    if not isinstance(frames, Iterable):
+        raise ValueError(f"frames must be pictures one after another, not {type(frames).__name__}")
+    return frames
