@@ -111,6 +111,7 @@ BAD = {
     "device": ([BALL, "--device", "tpu"], 2, "--device tpu: there is no such device here; use --device"),
     "fps": ([BALL, "--fps", "0"], 2, "--fps must be a number above 0"),
     "start": ([BALL, "--start", "missing.png"], 2, "--start missing.png: there is no such file"),
+    "start of a long name": ([BALL, "--start", "x" * 300], 2, "there is no such file; give clip"),
     "start is a state": ([BALL, "--start", "a.safetensors"], 2, "--state a.safetensors"),
     "include what": ([BALL, "--include-start"], 2, "--include-start goes with a file as --start"),
     "prompt and schedule": ([BALL, "--schedule", "no0.txt"], 2, "a PROMPT and --schedule exclude each other"),

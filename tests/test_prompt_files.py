@@ -9,7 +9,7 @@ import pytest
 from fifo_diffusion.app.errors import CliError
 from fifo_diffusion.app.prompt_files import Time, in_frames, read_prompts, read_schedule
 from fifo_diffusion.cli import main
-from fifo_diffusion.video import write_video
+from fifo_diffusion.video import read_metadata, write_video
 
 BALL = "a red ball moving right on a navy background"
 
@@ -62,6 +62,7 @@ def test_times_follow_the_frame_rate():
         ("0: A\n1:30 B", "line 2: '1:30 B' may mean a frame or a time"),
         ("0: A\n1:30:45 B", "may mean a frame or a time"),
         ("0: A\n1: 30: B", "may mean a frame or a time"),
+        ("0: 16:9 video", "a prompt that begins with such numbers in JSON"),
         ("00:00:00,000 --> 00:00:04,000\nA", "may mean a frame or a time"),
         ("5: A\n0.5s: B", "has no prompt for frame 0"),
         ("0: A\nthen B", "line 2: 'then B' is not of the form"),
@@ -133,6 +134,37 @@ def test_a_prompt_after_the_end_is_told_once(capsys):
     assert "the prompt of frame 40 and 1 later will not be seen: the video has 40 frames" in output
     assert main(["generate", *small, "--schedule", "s.txt", "--fps", "4", "--num-frames", "2001", "--dry-run"]) == 0
     assert "will not be seen" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("typed", "told"),
+    [
+        ("0: a red ball\n100: a blue ball", "holds prompts by frame, of one video: give it with --schedule"),
+        ("0:00: a red ball\n1:30: a blue ball", "give it with --schedule"),
+        ('["a red ball",\n "a blue ball"]', "is JSON: write one prompt per line"),
+        ('{"0": "a red ball"}', "is JSON: .* --schedule"),
+    ],
+)
+def test_other_files_are_no_prompts(typed, told):
+    Path("p.txt").write_text(typed)
+    with pytest.raises(CliError, match=told):
+        read_prompts(Path("p.txt"))
+
+
+def test_prompts_may_begin_with_numbers_and_brackets():
+    lines = ["[a red ball]", "3: the sequel", "0: the beginning", "a blue ball"]
+    Path("p.txt").write_text("\n".join(lines))
+    assert read_prompts(Path("p.txt")) == lines
+
+
+def test_how_a_file_was_taken_is_in_the_video(tmp_path):
+    """So that the same batch with other frames of it is another batch."""
+    write_video("old.mp4", np.zeros((6, 64, 64, 3), np.uint8), fps=10)
+    Path("p.txt").write_text("a red ball")
+    run = ["generate", "--prompts", "p.txt", "--window", "2", "--num-partitions", "1", "--start", "old.mp4", "-n", "1"]
+    assert main([*run, "-o", "new.mp4", "--start-fit", "pad"]) == 0
+    assert read_metadata("new_000.mp4")["start_fit"] == "pad"
+    assert main([*run, "-o", "new.mp4"]) == 1
 
 
 def test_a_video_of_given_frames_alone_is_noted(tmp_path, monkeypatch, capsys):

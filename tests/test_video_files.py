@@ -219,6 +219,12 @@ def test_what_is_no_row_of_frames(here, given, message):
     assert not list(here.iterdir())
 
 
+def test_names_that_no_system_takes(here):
+    for read in (read_frames, read_fps, read_metadata, count_frames):
+        with pytest.raises(VideoFileError, match=r"cannot read x+ \(File name too long"):
+            read("x" * 300)
+
+
 def test_path_and_frames_in_the_wrong_order(here):
     with pytest.raises(ValueError, match=r"not a file.s name .clip.mp4."):
         write_video([np.zeros((6, 8, 3), np.uint8)], "clip.mp4")

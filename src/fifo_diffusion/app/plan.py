@@ -131,6 +131,8 @@ class Plan:
         facts |= {"model": self.model_name, "seed": video.seed, "dtype": self.dtype} | settings
         facts |= {name: notes[name] for name in ("start", "include_start", "fps", "fps_condition", "scale")}
         facts |= {name: notes[name] for name in SAMPLING if notes.get(name) is not None}
+        if notes["start"] not in STARTS:
+            facts |= {name: notes.get(name) for name in ("start_every_frame", "start_fit")}
         return {k: v if isinstance(v, str) else json.dumps(v, ensure_ascii=False) for k, v in facts.items()}
 
     def command(self, video: Video) -> str:

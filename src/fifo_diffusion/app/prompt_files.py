@@ -34,10 +34,16 @@ Schedule = dict[int | Time, str]
 
 def read_prompts(path: Path) -> list[str]:
     """One prompt per line; empty lines and lines that begin with # are skipped."""
-    lines = [(number, line.strip()) for number, line in enumerate(_lines(_text(path)), 1)]
+    text = _text(path)
+    if text.lstrip()[:1] in ("{", "[") and _is_json(text):
+        raise usage(f"{path} is JSON: write one prompt per line, or give one video's prompts by frame with --schedule")
+    lines = [(number, line.strip()) for number, line in enumerate(_lines(text), 1)]
     prompts = [(number, line) for number, line in lines if line and not line.startswith("#")]
     if not prompts:
         raise usage(f"{path} holds no prompt: write one per line (empty lines and lines with # in front are skipped)")
+    keys = [_key(prompt.partition(":")[0]) if ":" in prompt else None for _, prompt in prompts]
+    if None not in keys and any(map(_is_start, keys)):
+        raise usage(f"{path} holds prompts by frame, of one video: give it with --schedule")
     for number, prompt in prompts:
         check_prompt(prompt, f"{path} line {number}")
     return [prompt for _, prompt in prompts]
@@ -115,8 +121,8 @@ def _from_lines(path: Path, text: str) -> Schedule:
             )
         if re.match(r"[0-5]\d\b|\s*\d+\s*:", match["rest"]):
             raise usage(
-                f"{where}: {_short(line)} may mean a frame or a time: write a time as 1:30: a red ball, and a blank "
-                "after the colon of a frame"
+                f"{where}: {_short(line)} may mean a frame or a time: write a time as 1:30: a red ball, and a prompt "
+                'that begins with such numbers in JSON: {"0": "16:9 ..."}'
             )
         _add(schedule, match["key"], match["rest"].strip(), where)
     return schedule
@@ -141,6 +147,14 @@ def _from_json(path: Path, text: str) -> Schedule:
             raise usage(f'{path}: {_short(shown)} is not of the form "FRAME": "prompt", such as "100": "a red ball"')
         _add(schedule, pair[0], pair[1].strip(), str(path))
     return schedule
+
+
+def _is_json(text: str) -> bool:
+    try:
+        json.loads(text)
+    except (ValueError, RecursionError):
+        return False
+    return True
 
 
 def _has_negative(pairs: list[Any]) -> bool:
@@ -176,7 +190,7 @@ def _add(schedule: Schedule, typed: str, prompt: str, where: str) -> None:
     schedule[key] = prompt
 
 
-def _is_start(key: int | Time) -> bool:
+def _is_start(key: int | Time | None) -> bool:
     return key == 0 or key == Time(0)
 
 

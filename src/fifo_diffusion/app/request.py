@@ -211,7 +211,7 @@ class Request:
             raise usage("--start is empty: give clip, noise, an image, a video or a folder")
         if start.endswith(".safetensors"):
             raise usage(f"a saved run is continued with --state {start}, not with --start")
-        if not Path(start).exists():
+        if not os.path.exists(start):  # False, too, for names that no system takes
             raise usage(f"--start {start}: there is no such file; give clip, noise, an image, a video or a folder")
 
     def _check_state(self) -> None:

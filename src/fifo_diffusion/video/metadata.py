@@ -1,6 +1,7 @@
 """Settings in a video file: a dict of strings, kept as JSON in the comment that every format has."""
 
 import json
+import os
 from pathlib import Path
 
 from PIL import Image
@@ -38,7 +39,7 @@ def read_metadata(path: str | Path) -> dict[str, str]:
     Works on files that were never completed. Raises `VideoFileError` if the file cannot be read.
     """
     path = Path(path)
-    if path.is_dir():
+    if os.path.isdir(path):
         path = images_in(path)[0]
     if is_image(path):
         with opened_image(path) as image:

@@ -5,6 +5,7 @@ of an ordinary screen, and with the frames that a player shows. Memory is that o
 file is.
 """
 
+import os
 import re
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -120,7 +121,7 @@ def read_timeline(path: str | PathLike) -> Timeline:
         size, last = size or frame.size, frame.seconds
         times.append(frame.time)
     assert size is not None
-    if len(times) == 1 and not path.is_dir():
+    if len(times) == 1 and not os.path.isdir(path):
         frame.to_array()  # a picture that is damaged is better found now
     return timeline(size, times, last)
 
@@ -128,8 +129,8 @@ def read_timeline(path: str | PathLike) -> Timeline:
 def read_fps(path: str | PathLike) -> float | None:
     """Frames per second of a video, GIF or animated image; None for images that do not move, and folders of them."""
     path = Path(path)
-    if path.is_dir() or _is_picture(path):
-        return None if path.is_dir() else read_timeline(path).rate
+    if os.path.isdir(path) or _is_picture(path):
+        return None if os.path.isdir(path) else read_timeline(path).rate
     with opened_container(path) as container:
         rate = main_video(container).average_rate
         return float(rate) if rate else None
@@ -190,7 +191,7 @@ def _taken(path: Path, fps: float | None) -> Iterator[Callable[[], np.ndarray]]:
 
 
 def _frames_of(path: Path) -> Iterator[FileFrame]:
-    if path.is_dir():
+    if os.path.isdir(path):
         for image in images_in(path):
             yield from (replace(frame, time=None, seconds=None) for frame in pages(image))
     elif _is_picture(path):
