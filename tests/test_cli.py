@@ -91,7 +91,7 @@ BAD = {
     "nearest": ([BALL, "--num-partition", "3"], 2, "did you mean --num-partitions?"),
     "unknown model": ([BALL, "--model", "toybx"], 2, "unknown model 'toybx': give 'toybox', a folder, or a hub id"),
     "no pipeline": ([BALL, "--model", "folder"], 2, "folder is no diffusers pipeline"),
-    "other pipeline": ([BALL, "--model", "other"], 2, "is not a supported pipeline; supported: "),
+    "other pipeline": ([BALL, "--model", "other"], 2, "StableDiffusionPipeline is not a supported pipeline"),
     "a file": ([BALL, "--model", "checkpoint.ckpt"], 2, "give a diffusers folder"),
     "odd height": ([BALL, "--height", "65"], 2, "must be multiples of 8: use 64 and 64"),
     "no partition": ([BALL, "--num-partitions", "0"], 2, "--num-partitions must be at least 1, not 0"),
