@@ -564,6 +564,14 @@ def test_a_state_overwrites_no_other_video(begun, done, capsys, monkeypatch):
         assert "which is in another folder: if that is right, add -o" in capsys.readouterr().err
 
 
+def test_a_state_does_not_go_on_with_a_video_of_another_size(begun, capsys):
+    crafted(begun, scale=3)
+    before = Path("part.gif").read_bytes()
+    assert main(["generate", "--state", "run.state", "--num-frames", "12"]) == 1
+    assert "part.gif is 32x32, which run.state does not go on with" in capsys.readouterr().err
+    assert Path("part.gif").read_bytes() == before
+
+
 @pytest.mark.parametrize("there", [b"", b"\0\0\0\x1cftypisom", b"GIF89a", "own", "gone"])
 def test_an_output_that_the_state_does_not_count_is_nobodys(begun, there, capsys):
     """As a run leaves it that was killed before its first frame was in the file, or before the state counted it."""

@@ -186,6 +186,7 @@ def test_no_value_of_a_file_is_believed(saved, tmp_path):
         ("tensors", "queue", torch.full((1, 4, 4, 8, 8), float("nan"))),
         ("tensors", "known", torch.zeros(1, dtype=torch.int32)),
         ("tensors", "queue", ...),
+        ("tensors", "ready", torch.zeros(1, 3, 2, 16, 16)),
     ],
 )
 def test_values_that_do_not_go_together(saved, tmp_path, part, name, value):
@@ -193,6 +194,17 @@ def test_values_that_do_not_go_together(saved, tmp_path, part, name, value):
     _altered(saved, part, name, value).save(path)
     with pytest.raises(ValueError, match="is damaged, or of another version"):
         QueueState.load(path)
+
+
+@pytest.mark.parametrize("name", ["queue", "known", "latents"])
+@pytest.mark.parametrize("channels", [3, 8])
+def test_latents_that_are_not_the_models(fifo, saved, name, channels):
+    """Channels that are missing would be read from others, silently where nothing is computed from them yet."""
+    state = copy.deepcopy(saved)
+    shape = list(state.tensors.get(name, state.tensors["known"]).shape)
+    state.tensors[name] = torch.zeros([shape[0], channels, *shape[2:]])
+    with pytest.raises(ValueError, match=f"damaged, or of another model .its {name} is"):
+        fifo.stream(start=state)
 
 
 @pytest.mark.parametrize("meta", [None, "", "7", "[]", "{", "null", '{"settings": {}}', "[" * 100_000])

@@ -45,6 +45,24 @@ class QueueState:
         prefix = EMBEDS_PREFIX
         return {name[len(prefix) :]: value for name, value in self.tensors.items() if name.startswith(prefix)}
 
+    def check_fits(self, latent_shape: tuple[int, int, int], planes: int) -> None:
+        """Refuse a queue of other latents.
+
+        Args:
+            latent_shape: channels, height and width of the model's latents.
+            planes: latents in each slot of the queue.
+
+        Raises:
+            ValueError: the queue or what goes with it is of another shape.
+        """
+        channels, *size = latent_shape
+        wanted = {"queue": channels * planes, "known": channels, "latents": channels}
+        for name in wanted.keys() & self.tensors.keys():
+            shape = self.tensors[name].shape
+            if [shape[1], *shape[3:]] != [wanted[name], *size]:
+                held = f"its {name} is {tuple(shape)}"
+                raise ValueError(f"the state is damaged, or of another model ({held}): start anew")
+
     @staticmethod
     def is_state(path: str | Path) -> bool:
         """Whether a file is a state, whatever its name."""

@@ -168,6 +168,8 @@ def _check_tensors(tensors: "dict[str, Tensor]", videos: int, size: int) -> None
         if name in ("queue", "known", "latents", "ready"):
             if tensor.ndim != 5 or tensor.shape[0] != videos or not tensor.is_floating_point():
                 raise ValueError(f"its {name} is {tensor.dtype} {tuple(tensor.shape)}")
+            if name == "ready" and tensor.shape[2] != 3:
+                raise ValueError(f"its {name} is {tuple(tensor.shape)}, which are no pictures")
             if name in ("known", "latents") and tensor.shape[3:] != queue.shape[3:]:
                 raise ValueError(f"its {name} is of another size than the queue")
     if queue.shape[2] != size or 0 in queue.shape:

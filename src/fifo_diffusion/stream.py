@@ -256,6 +256,7 @@ class FrameStream(Iterator[np.ndarray]):
                 f"num_frames={self._num_frames} counts the whole video, of which {counters['frame_index']} frames are "
                 "done: give a larger number"
             )
+        state.check_fits(self._model.latent_shape(self.settings.height, self.settings.width), self._levels.planes)
         self.frame_index = counters["frame_index"]
         kind = self._model.published_queue if self.settings.compat == "published" else Queue
         self._queue = kind(tensors["queue"], tensors["known"], *(counters[name] for name in _QUEUE_COUNTERS))
@@ -278,9 +279,7 @@ class FrameStream(Iterator[np.ndarray]):
         except BaseException as error:
             if self._ranks is not None:
                 self._ranks.leave(str(error) or type(error).__name__)
-            if isinstance(
-                error, StopIteration
-            ):  # would end the stream without a word, and a manager lets its cause pass
+            if isinstance(error, StopIteration):  # would end the stream, and a manager lets its cause pass
                 raise RuntimeError("StopIteration was raised while a frame was made") from None
             raise
         finally:

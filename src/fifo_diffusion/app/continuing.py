@@ -11,6 +11,7 @@ from fifo_diffusion.app.prompt_files import in_frames
 from fifo_diffusion.app.request import DTYPES, SAMPLING, STREAM_OPTIONS, Prompt, Request, Video, model_id
 from fifo_diffusion.app.text import shell_word
 from fifo_diffusion.state_checks import Check, Optional, check_values, flag, maybe, number, one_of, text, whole
+from fifo_diffusion.video import iter_frames
 
 NOTES: dict[str, Check | Optional] = {
     "output": lambda value: text(value) and value not in ("", "-"),
@@ -77,13 +78,6 @@ def load_state(request: Request) -> Any:
     return state
 
 
-def check_size(request: Request, state: Any, model: Any, settings: Any) -> None:
-    channels, *size = model.latent_shape(settings.height, settings.width)
-    queue = state.tensors["queue"].shape
-    if list(queue[3:]) != size or queue[1] % channels:
-        raise usage(f"{request.continues} is damaged, or of another model (its queue is {tuple(queue)}): start anew")
-
-
 def continued_video(request: Request, state: Any, num_frames: int | None) -> Video:
     assert request.continues is not None
     folder = request.continues.absolute().parent
@@ -106,6 +100,14 @@ def continued_video(request: Request, state: Any, num_frames: int | None) -> Vid
         raise CliError(f"{shown}, which {request.continues} continues, is gone: put it back, or start anew")
     if os.path.lexists(shown):
         _check_ours(shown, request, state)
+    if done:
+        scale, size = state.notes["scale"], (state.settings["height"], state.settings["width"])
+        height, width = next(iter_frames(shown)).shape[:2]
+        if (height, width) != tuple(side * scale for side in size):
+            raise CliError(
+                f"{shown} is {width}x{height}, which {request.continues} does not go on with: put back the video that "
+                "it belongs to, or start anew"
+            )
     return Video(_prompt_of(state), shown, state.settings["seeds"][0])
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fifo_diffusion import __version__
-from fifo_diffusion.app.continuing import check_size, continued_video, load_state
+from fifo_diffusion.app.continuing import continued_video, load_state
 from fifo_diffusion.app.errors import CliError, as_option, checking, usage
 from fifo_diffusion.app.memory import check_memory
 from fifo_diffusion.app.prompt_files import in_frames
@@ -207,12 +207,12 @@ def make_plan(request: Request) -> Plan:
         if request.method == "fifo":
             settings = _settings(model, request, state, given)
             steps, published = settings.layout.levels, settings.compat == "published"
-            if state is not None:
-                check_size(request, state, model, settings)
         else:
             settings = rival_settings(model, request, num_frames)
             steps, published = settings.num_inference_steps, False
         levels = model.levels(steps, eta=settings.eta, scheduler_exact=settings.scheduler_exact, published=published)
+        if state is not None:
+            state.check_fits(model.latent_shape(settings.height, settings.width), levels.planes)
     videos = request.videos if state is None else [continued_video(request, state, num_frames)]
     videos = [v if isinstance(v.prompt, str) else replace(v, prompt=in_frames(v.prompt, fps)) for v in videos]
     scale = int(notes.get("scale") or request.get("scale", 1))

@@ -70,7 +70,7 @@ class FrameDecoder:
 
     def load_state(self, state: dict[str, Tensor]) -> None:
         if state:
-            raise ValueError("this decoder remembers nothing, but a state was given")
+            raise ValueError("the state is damaged, or of another model: it holds a past, which this decoder has not")
 
 
 @torch.no_grad()
