@@ -11,6 +11,7 @@ import torch
 
 import tiny
 from fifo_diffusion import FIFO, Family, register_family, supported_pipelines
+from fifo_diffusion.app.blueprint import blueprint
 from fifo_diffusion.models import registry
 
 
@@ -158,6 +159,11 @@ def test_toybox_is_an_ordinary_diffusers_folder():
     pipe = diffusers.DiffusionPipeline.from_pretrained(PIPELINE_FOLDER)
     assert {"vae", "unet", "text_encoder", "tokenizer", "scheduler"} <= set(pipe.components)
     assert sum(path.stat().st_size for path in PIPELINE_FOLDER.rglob("*") if path.is_file()) < 40e6
+
+
+def test_a_variant_is_not_missed_where_no_weights_are_read():
+    """As for `generate`, which counts the cost before it loads anything."""
+    assert blueprint("toybox-diagonal").defaults == blueprint("toybox").defaults
 
 
 def test_the_diagonal_sister_differs_in_its_unet_only():

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from fifo_diffusion.cli import main
-from fifo_diffusion.video import count_frames, open_writer, read_frames, read_metadata, write_video
+from fifo_diffusion.video import VideoFileError, count_frames, open_writer, read_frames, read_metadata, write_video
 from fifo_diffusion.video.sound import add_sound, has_sound
 from odd_media import video
 from video_clips import clip, error_of
@@ -81,3 +81,19 @@ def test_starts_that_cannot_be_read_are_typed_wrongly(capsys):
         assert why in told
         assert len(told.splitlines()) == 1
     assert not os.path.exists("out.mp4")
+
+
+@pytest.mark.parametrize(("first", "seconds"), [(float("nan"), 1), (0, float("inf")), (0, 0), (0, -1)])
+def test_no_time_is_refused(tmp_path, first, seconds):
+    video(tmp_path / "a.mp4", 3)
+    with pytest.raises(ValueError, match="give a time, and how long"):
+        add_sound(tmp_path / "a.mp4", tmp_path / "a.mp4", first=first, seconds=seconds)
+
+
+def test_a_source_without_sound_leaves_the_video(tmp_path):
+    video(tmp_path / "a.mp4", 3)
+    before = (tmp_path / "a.mp4").read_bytes()
+    with pytest.raises(VideoFileError, match=r"a.mp4 has no sound"):
+        add_sound(tmp_path / "a.mp4", tmp_path / "a.mp4", first=0, seconds=1)
+    assert [p.name for p in tmp_path.iterdir()] == ["a.mp4"]
+    assert (tmp_path / "a.mp4").read_bytes() == before

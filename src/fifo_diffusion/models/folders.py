@@ -106,7 +106,8 @@ def load_folder(
     """
     kinds = part_kinds(index, folder / INDEX, pipeline, package)
     places = {part: place_of(folder, part) for part in kinds if part not in given}
-    if variant and not any(has_variant(place, variant) for place in places.values()):
+    networks = [place for part, place in places.items() if issubclass(kinds[part], nn.Module)]
+    if variant and networks and not any(has_variant(place, variant) for place in networks):
         raise FolderError(f"{folder} has no weights of the variant {variant!r}")
     if isinstance(dtype, Mapping) and (unknown := sorted(dtype.keys() - kinds.keys() - given.keys() - {"default"})):
         raise FolderError(f"it has no part {unknown[0]!r} to give a dtype: its parts are {', '.join(kinds)}")

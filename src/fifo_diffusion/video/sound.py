@@ -4,6 +4,7 @@ While a video is written it has no sound: each of its frames must play after a k
 would hold frames back. So the finished file is copied packet by packet, with the sound beside, and then replaced.
 """
 
+import math
 import os
 from collections.abc import Iterator
 from contextlib import suppress
@@ -44,8 +45,10 @@ def add_sound(video: str | os.PathLike, source: str | os.PathLike, *, first: flo
 
     Raises:
         VideoFileError: one of the two cannot be read, or the new file cannot be written. `video` is as it was.
-        ValueError: a `video` of another kind.
+        ValueError: a `video` of another kind; a time that is none.
     """
+    if not (math.isfinite(first) and 0 < seconds < math.inf):
+        raise ValueError(f"sound from {first} s on for {seconds} s is none: give a time, and how long it is to be")
     video, source = Path(os.path.realpath(video)), Path(source)
     if video.suffix.lower() not in CODECS:
         raise ValueError(f"{video} cannot hold sound: only {' and '.join(CODECS)} can")
@@ -88,6 +91,8 @@ def _samples(source: Path, first: float, seconds: float) -> Iterator[np.ndarray]
     left, position = round(seconds * RATE), round(first * RATE)
     resampler = av.AudioResampler(format="fltp", layout=_LAYOUT, rate=RATE)
     with opened_container(source) as container:
+        if not container.streams.audio:
+            raise VideoFileError(f"{source} has no sound")
         audio = container.streams.audio[0]
         for frame in container.decode(audio):
             for part in resampler.resample(frame):
