@@ -54,6 +54,21 @@ FAMILIES = {
 }
 
 
+def test_encoded_texts_of_another_length_do_not_go_with_words(pipe):
+    """Found at the start of a schedule, and where one is assigned; those of the encoder's length go."""
+    good = {"prompt_embeds": encoded(pipe, TEXTS[1])}
+    short = {"prompt_embeds": good["prompt_embeds"][:, :-1]}
+    with FIFO(pipe) as fifo:
+        for pair, call in (([TEXTS[0], short], {}), ([short, TEXTS[0]], {"guidance_scale": 1.0})):
+            with pytest.raises(ValueError, match="encode all of them alike"):
+                fifo.stream(dict(zip((0, 8), pair, strict=True)), **SMALL | call)
+            stream = fifo.stream(pair[0], seed=0, **SMALL | call)
+            next(stream)
+            with pytest.raises(ValueError, match="encode all of them alike"):
+                stream.prompt = pair[1]
+        assert len(frames(fifo.stream({0: TEXTS[0], 2: good}, seed=0, num_frames=9, **SMALL))) == 9
+
+
 @pytest.mark.parametrize("family", FAMILIES)
 @torch.no_grad()
 def test_an_encoded_text_is_the_text(family):

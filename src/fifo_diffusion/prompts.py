@@ -1,11 +1,13 @@
 """Which text each frame is denoised under: one prompt, a schedule, or prompts assigned while running."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from fifo_diffusion.memory import is_out_of_memory
 from fifo_diffusion.models.arguments import EMBEDS, LARGEST, NEGATIVE_EMBEDS, check_text, plain, short, whole
 from fifo_diffusion.models.base import VideoModel
 from fifo_diffusion.models.texts import Embeds, Prompt, embeds_of, prompt_from_json, prompt_to_json
@@ -46,6 +48,9 @@ class PromptTrack:
         self._made_by: Any = None  # the encoders that made them
         for prompts in next(iter(self._keys.values())):
             self._encoded(prompts)  # so that bad arguments of the pipeline are found before the first frame
+        every = dict.fromkeys(prompts for mixture in self._keys.values() for prompts in mixture)
+        for prompts in every:
+            self._check_mixes(next(iter(every)), prompts)
 
     def entering_at(self, frame: int) -> Prompts:
         """The prompts that a frame enters under; with "blend" those that are being approached."""
@@ -62,6 +67,8 @@ class PromptTrack:
         prompts = tuple(prompts)
         self._encoded(prompts)
         current = _trimmed(self._mixture(frame))
+        for before in current:
+            self._check_mixes(before, prompts)
         self._keys = {k: v for k, v in self._keys.items() if k < frame}
         if self.change == "blend":
             self._keys[frame] = current
@@ -108,13 +115,22 @@ class PromptTrack:
             for frame, mixture in saved
         }
 
+    def _check_mixes(self, one: Prompts, other: Prompts) -> None:
+        """Raises ValueError where frames under one and the other could not be in a window: words and encoded texts of
+        other lengths."""
+        if all(isinstance(text, Embeds) == isinstance(one[0], Embeds) for text in other):
+            return
+        with _fitting():
+            self._model.mix([self._encoded(one), self._encoded(other)], torch.full((1, 1, 2), 0.5))
+
     def _encoded(self, prompts: Prompts) -> Any:
         with self._model.lock:
             now = self._model.text_state()
             if now != self._made_by:  # other encoders, adapters or denoisers than before
                 self._conditions, self._made_by = {}, now
             if prompts not in self._conditions:
-                self._conditions[prompts] = self._model.condition(prompts, **self._call)
+                with _fitting() if isinstance(prompts[0], Embeds) else nullcontext():
+                    self._conditions[prompts] = self._model.condition(prompts, **self._call)
                 if self._model.text_offload is not None:
                     self._model.text_offload.away()
             return self._conditions[prompts]
@@ -134,6 +150,20 @@ class PromptTrack:
         for prompts, weight in self._keys[following].items():
             mixture[prompts] = mixture.get(prompts, 0.0) + share * weight
         return mixture
+
+
+@contextmanager
+def _fitting() -> Iterator[None]:
+    """Where encoded texts are joined with others, what is wrong with their shape in one line."""
+    try:
+        yield
+    except RuntimeError as error:
+        if is_out_of_memory(error):
+            raise
+        raise ValueError(
+            "the encoded texts have not the shape of those that this model encodes itself, and do not go with words in "
+            "one video: encode all of them alike, the negative one too"
+        ) from error
 
 
 def parse_prompt(prompt: Any) -> tuple[dict[int, Prompts], bool]:
