@@ -55,7 +55,7 @@ def test_a_recorded_run_stopped_and_continued(name, monkeypatch, tmp_path):
         sampled.append(levels)
         yield tensors["video"]
 
-    monkeypatch.setattr("fifo_diffusion.stream.sample_clip", sample_clip)
+    monkeypatch.setattr("fifo_diffusion.opening.sample_clip", sample_clip)
     with FIFO(pipe) as fifo:
         monkeypatch.setattr(fifo.model, "condition", lambda *_, **__: condition)
         layout = {"window": meta["f"], "num_partitions": meta["n"], "lookahead": meta["lookahead"]}
