@@ -184,7 +184,7 @@ def test_numbers_that_do_not_fit(fifo, arguments, message):
         *({"generator": 42}, {"generator": [1]}, {"generator": np.random.default_rng(0)}),
         {"cross_attention_kwargs": 5},
     ],
-    ids=str,
+    ids=lambda arguments: " ".join(f"{name} {type(value).__name__}" for name, value in arguments.items()),
 )
 def test_values_of_a_wrong_type(fifo, arguments):
     with pytest.raises(TypeError, match="must be"):

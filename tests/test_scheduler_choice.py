@@ -147,6 +147,42 @@ def test_publishers_shift_is_used_and_said(tmp_path, caplog):
         )
 
 
+@pytest.mark.parametrize(
+    ("given", "shift"),
+    [
+        ({"scheduler": None}, 8.0),
+        ({"scheduler": "flowmatcheuler"}, 8.0),
+        ({"scheduler": "flowmatcheuler:base_shift=0.7"}, 8.0),
+        ({"scheduler": "flowmatcheuler:shift = 7"}, 7.0),
+        ({"scheduler": "flowmatcheuler:shift=7", "flow_shift": 9}, 9.0),
+        ({"scheduler": tiny_wan.unipc(flow_shift=2.0)}, 2.0),
+    ],
+    ids=str,
+)
+def test_what_the_user_says_counts_before_what_publishers_do(tmp_path, given, shift):
+    tiny_wan.skyreels(tiny_wan.unipc(flow_shift=1.0)).save_pretrained(tmp_path / SKYREELS)
+    scheduler = registry.load_pipeline(tmp_path / SKYREELS, **given).scheduler
+    assert flow_shift_of(scheduler) == shift
+    assert getattr(scheduler, "_shift", shift) == shift
+
+
+def test_what_is_no_scheduler_is_named(tmp_path):
+    for given in (5, tiny_wan.unipc, diffusers.DDIMScheduler):
+        with pytest.raises(TypeError, match=r'^scheduler must be a text such as "euler", or a scheduler of diffusers'):
+            registry.load_pipeline(tmp_path, scheduler=given)
+    pipe = tiny.pipeline(**tiny.LIGHT)
+    fifo = FIFO(pipe)
+    stream = fifo.stream("a cat", window=4, num_partitions=1)
+    for given in (None, diffusers.DDIMScheduler):
+        pipe.scheduler = given
+        with pytest.raises(
+            ValueError, match=r"cannot be stepped frame by frame: set pipe.scheduler to a DDIMScheduler"
+        ):
+            fifo.stream("a cat", window=4, num_partitions=1)
+        with pytest.raises(ValueError, match=r"pipe.scheduler was replaced while a video runs: put it back"):
+            next(stream)
+
+
 def test_a_pipeline_that_somebody_else_loaded_is_left_alone_and_told(tmp_path, caplog):
     tiny_wan.skyreels(tiny_wan.unipc(flow_shift=1.0)).save_pretrained(tmp_path / SKYREELS)
     pipe = diffusers.DiffusionPipeline.from_pretrained(tmp_path / SKYREELS)

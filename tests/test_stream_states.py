@@ -8,7 +8,9 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+import test_wan
 import tiny
+import tiny_wan
 from fifo_diffusion import FIFO, QueueState
 from streams import SMALL, frames, pictures
 
@@ -88,6 +90,28 @@ def test_a_state_does_not_fit_another_model_or_setting(fifo, tmp_path):
         fifo.stream(start=stream.state(), num_frames=1)
 
 
+def test_a_state_knows_what_stood_around_the_weights(monkeypatch):
+    def pipe(ratio=0.6):
+        found = test_wan.two_transformers()
+        found.register_to_config(boundary_ratio=ratio)
+        return found
+
+    call = tiny_wan.SIZE | {"num_partitions": 1, "lookahead": False, "seed": 3, "window": 3}
+    stream = FIFO(pipe()).stream("a cat", **call)
+    next(stream)
+    state = stream.state()
+    assert np.array_equal(frames(FIFO(pipe()).stream(start=state), 3), frames(stream, 3))
+    with pytest.raises(ValueError, match=r"saved with pipe.config.boundary_ratio=0.6, not 0.9: put back"):
+        FIFO(pipe(0.9)).stream(start=state)
+    other = pipe()
+    monkeypatch.setattr(tiny, "TEXT", " ".join(reversed(tiny.TEXT.split())))
+    other.tokenizer = tiny.tokenizer()
+    with pytest.raises(ValueError, match=r"saved with another pipe.tokenizer: put back"):
+        FIFO(other).stream(start=state)
+    del state.counters["around"]  # as in files of earlier versions
+    FIFO(other).stream(start=state)
+
+
 def test_a_damaged_state_is_named(tmp_path, fifo):
     path = tmp_path / "run.safetensors"
     with pytest.raises(FileNotFoundError, match="no state file"):
@@ -130,7 +154,7 @@ def test_a_state_file_may_have_any_name(fifo, tmp_path):
 
 WRONG = {"another kind": {"x": [1]}, "far below": -(10**30), "far above": 10**30, "None": None, "missing": ...}
 MAY_BE_NONE = {"negative_prompt", "compat", "shown"}
-MAY_BE_MISSING = {"lags", "opening", "unwanted", "continues"}
+MAY_BE_MISSING = {"around", "lags", "opening", "unwanted", "continues"}
 
 
 @pytest.fixture(scope="module")

@@ -115,6 +115,9 @@ def test_defaults_and_limits():
 def test_one_transformer_of_two_is_refused():
     with pytest.raises(ValueError, match=r"one of its two transformers only: load it with both$"):
         FIFO(WanPipeline(**components(), boundary_ratio=0.9))
+    for ratio in (875, float("nan")):
+        with pytest.raises(ValueError, match="boundary_ratio must lie between 0 and 1, not "):
+            FIFO(WanPipeline(**components(), transformer_2=components()["transformer"], boundary_ratio=ratio))
 
 
 def test_a_cache_on_the_transformer_is_refused():

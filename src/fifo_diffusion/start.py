@@ -125,6 +125,12 @@ def prepare_start(
                 "the state was saved with another model, other weights, another precision, or adapters (LoRA, "
                 "IP-adapter) of another kind or scale: load and set what it was made with, or start anew"
             )
+        # States of earlier versions have nothing of the kind.
+        saved, now = start.counters.get("around", {}), model.around(texts_of(start.settings["prompts"]))
+        for name in sorted(saved.keys() & now.keys()):
+            if saved[name] != now[name]:
+                told = f"another {name}" if isinstance(now[name], str) else f"{name}={saved[name]}, not {now[name]}"
+                raise ValueError(f"the state was saved with {told}: put back what it was made with, or start anew")
         return StartPlan("state", state=start, timing=model.timing)
     kind = start if isinstance(start, str) and start in KINDS else None
     if settings.compat == "published" and kind != "clip":
@@ -152,6 +158,12 @@ def prepare_start(
             frames = [*unused, *to_uint8(rendered)]
             shown = Shown(Given(frames, len(frames), size), size)
     return StartPlan("known", _for_all(known, settings), shown, timing=model.timing)
+
+
+def texts_of(prompts: list[Any]) -> list[str]:
+    """All texts among the prompts of a state's settings, but those that are encoded already."""
+    every = {text for _, mixture in prompts for several, _ in mixture for text in several if isinstance(text, str)}
+    return sorted(every)
 
 
 def files_of(start: Any) -> list[str]:

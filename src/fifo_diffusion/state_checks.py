@@ -103,6 +103,7 @@ COUNTERS: dict[str, Check | Optional] = {
     "shown_count": whole(),
     "shown_fps": Optional(maybe(number(1e-3, 1e4))),
     "shown_fit": Optional(one_of("crop", "pad")),
+    "around": Optional(_plain_arguments),
 }
 
 

@@ -19,7 +19,7 @@ from fifo_diffusion.outlet import Outlet, checked_draws, not_finite, picture
 from fifo_diffusion.prompt_notes import assigned
 from fifo_diffusion.prompts import PromptTrack
 from fifo_diffusion.settings import RunSettings
-from fifo_diffusion.start import Shown, StartPlan
+from fifo_diffusion.start import Shown, StartPlan, texts_of
 from fifo_diffusion.state import EMBEDS_PREFIX, QueueState
 from fifo_diffusion.video.in_use import end_reading
 
@@ -239,6 +239,7 @@ class FrameStream(Iterator[np.ndarray]):
             "custom_noise": self._custom_noise,
             "shown": None,
             "shown_count": 0,
+            "around": self._model.around(texts_of(settings["prompts"])),
         }
         if self._plan.shown is not None and self.frame_index < self._plan.shown.count:
             self._plan.shown.save(tensors, counters)
@@ -279,7 +280,7 @@ class FrameStream(Iterator[np.ndarray]):
         except BaseException as error:
             if self._ranks is not None:
                 self._ranks.leave(str(error) or type(error).__name__)
-            if isinstance(error, StopIteration):  # would end the stream, and a manager lets its cause pass
+            if isinstance(error, StopIteration):  # it would end the stream silently; a manager lets its cause pass
                 raise RuntimeError("StopIteration was raised while a frame was made") from None
             raise
         finally:

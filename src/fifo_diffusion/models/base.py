@@ -235,6 +235,14 @@ class VideoModel(ABC):
         saved state fits this model."""
         return fingerprint(self.parts())
 
+    def around(self, texts: Sequence[str]) -> dict[str, Any]:
+        """What a video depends on beside the `parts`, by name and as plain values: a state keeps it for comparison.
+
+        Args:
+            texts: the prompts that the video has now.
+        """
+        return {}
+
     @abstractmethod
     def close(self) -> None:
         """Give the wrapped pipeline back as it was: no hook of ours stays."""

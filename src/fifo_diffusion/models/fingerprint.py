@@ -9,7 +9,7 @@ compiling, adapters that are loaded but not active.
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -187,3 +187,13 @@ def _contents(value: Any) -> Iterator[bytes]:
         yield value.tobytes()
     elif isinstance(value, str | bytes | int | float | bool | None):
         yield repr(value).encode()
+
+
+def surroundings(pipe: Any, texts: Sequence[str]) -> dict[str, Any]:
+    """Numbers and flags of a pipeline's own configuration, and a hash of what its tokenizers make of the texts."""
+    config = {f"pipe.config.{k}": v for k, v in pipe.config.items() if isinstance(v, bool | int | float | None)}
+    tokenizers = {f"pipe.{k}": v for k, v in vars(pipe).items() if k.startswith("tokenizer") and callable(v)}
+    return config | {
+        name: content_hash([tokenizer(text, verbose=False).input_ids for text in texts])
+        for name, tokenizer in tokenizers.items()
+    }

@@ -15,6 +15,7 @@ from fifo_diffusion.method import Bands, NoiseLevels
 from fifo_diffusion.models.band_table import Together
 from fifo_diffusion.models.base import VideoModel
 from fifo_diffusion.models.capture import capture
+from fifo_diffusion.models.fingerprint import surroundings
 from fifo_diffusion.models.hooks import DenoiserHooks, lock_of
 from fifo_diffusion.models.offload import make_room, rehook, tell_of_offloading, text_encoders
 from fifo_diffusion.models.per_frame import is_compiled, reset_if_compiled
@@ -213,7 +214,9 @@ class PipelineModel(VideoModel):
 
     def schedule_state(self) -> Any:
         scheduler = self.pipe.scheduler
-        return type(scheduler), repr(sorted(scheduler.config.items())), getattr(scheduler, "shift", None)
+        config = getattr(scheduler, "config", None)  # None, or a class, is what people put there by mistake
+        config = repr(sorted(config.items())) if isinstance(config, dict) else None
+        return type(scheduler), config, getattr(scheduler, "shift", None)
 
     def autoencoder_state(self) -> Any:
         vae = self.pipe.vae
@@ -344,6 +347,9 @@ class PipelineModel(VideoModel):
             "text": getattr(self.pipe, "text_encoder", None),
         }
         return {name: part for name, part in parts.items() if part is not None}
+
+    def around(self, texts: Sequence[str]) -> dict[str, Any]:
+        return surroundings(self.pipe, texts)
 
 
 def latent_size(height: int, width: int, multiple: int, factor: int) -> tuple[int, int]:

@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from diffusers import SchedulerMixin
 from huggingface_hub.errors import EntryNotFoundError
 
 from fifo_diffusion.models.animatediff import AnimateDiffModel, AnimateDiffXLModel
-from fifo_diffusion.models.arguments import nearest
+from fifo_diffusion.models.arguments import nearest, short
 from fifo_diffusion.models.base import VideoModel
 from fifo_diffusion.models.checkpoints import BY_CONTRACT, checkpoint_of
 from fifo_diffusion.models.class_latte import ClassLattePipeline, is_class_latte, load_class_latte
@@ -285,7 +286,12 @@ def load_pipeline(name: str | Path, *, flow_shift: float | None = None, **kwargs
     Raises:
         ValueError, TypeError: as `find_pipeline`, `load_checkpoint` or `load_opensora`; or its parts cannot be loaded.
     """
-    choice = kwargs.pop("scheduler") if isinstance(kwargs.get("scheduler"), str) else None
+    given = kwargs.get("scheduler")
+    choice = kwargs.pop("scheduler") if isinstance(given, str) else None
+    if given is None:
+        kwargs.pop("scheduler", None)
+    elif choice is None and not isinstance(given, SchedulerMixin):
+        raise TypeError(f'scheduler must be a text such as "euler", or a scheduler of diffusers, not {short(given)}')
     pipe = _load(name, **kwargs)
     setattr(pipe, _LOADED, True)
     if choice is not None or flow_shift is not None:

@@ -87,6 +87,8 @@ class WanModel(TransformerModel):
             )
         if self.pipe.transformer is None or (second is None and ratio is not None):
             raise ValueError("this Wan pipeline has one of its two transformers only: load it with both")
+        if ratio is not None and not (isinstance(ratio, int | float) and 0 <= ratio <= 1):
+            raise ValueError(f"boundary_ratio must lie between 0 and 1, not {ratio}: load the pipeline with another")
         super().check_denoisers()
 
     def condition(self, prompts: Sequence[str], **call: Any) -> "WanCondition":
