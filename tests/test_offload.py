@@ -118,7 +118,7 @@ class PretendedGPU:
             return module
 
         module.to = to
-        weight = {"dtype": dtype, "is_floating_point": lambda: True}
+        weight = {"dtype": dtype, "is_floating_point": lambda: True, "is_inference": lambda: False, "_version": 0}
         module.parameters = lambda recurse=True: iter([SimpleNamespace(device=self._places[name], **weight)])
 
     @property
