@@ -12,6 +12,8 @@ from fifo_diffusion.app.progress import duration
 from fifo_diffusion.app.rivals import describe_rival
 from fifo_diffusion.app.text import one_line
 from fifo_diffusion.method.layout import Layout
+from fifo_diffusion.prompt_notes import prompt_notes
+from fifo_diffusion.prompts import parse_prompt
 
 
 def describe(plan: Plan) -> str:
@@ -22,9 +24,18 @@ def describe(plan: Plan) -> str:
         *(("", f"{v.output}  seed {v.seed}  {_prompt(v.prompt)}") for v in plan.videos),
         *_time(plan),
         *(_method(plan) if plan.request.method == "fifo" else describe_rival(plan)),
-        *(("note", remark) for remark in plan.remarks),
+        *(("note", remark) for remark in (*plan.remarks, *_notes_on_prompts(plan))),
     ]
     return "\n".join(f"{name:<9} {one_line(text)}".rstrip() for name, text in rows)
+
+
+def _notes_on_prompts(plan: Plan) -> list[str]:
+    """Those that the core tells where the video is made."""
+    if plan.state is not None or plan.request.method != "fifo":
+        return []
+    prompts = (parse_prompt(video.prompt)[0] for video in plan.videos)
+    notes = (prompt_notes(plan.model, keys, plan.settings, plan.num_frames) for keys in prompts)
+    return list(dict.fromkeys(note for of_one in notes for note in of_one))
 
 
 def _method(plan: Plan) -> list[tuple[str, str]]:

@@ -75,20 +75,14 @@ class Plan:
         """What is as it was typed, and perhaps not as it was meant."""
         if self.num_frames is None:
             return []
-        video, notes = self.videos[0], self.request.given if self.state is None else self.state.notes
+        notes = self.request.given if self.state is None else self.state.notes
         if notes.get("include_start") and self.given >= self.num_frames:
             least = self.given + self.settings.window
             return [
                 f"nothing new is made: the video has {self.num_frames} frames, and the --start file gives {self.given} "
                 f"of them; to go on after it, give --num-frames {least}, say"
             ]
-        if isinstance(video.prompt, str):
-            return []
-        late = [frame for frame in video.prompt if frame >= self.num_frames]
-        if not late:
-            return []
-        more = f" and {len(late) - 1} later" if len(late) > 1 else ""
-        return [f"the prompt of frame {late[0]}{more} will not be seen: the video has {self.num_frames} frames"]
+        return []
 
     @property
     def start(self) -> str:
@@ -257,7 +251,7 @@ def usable_device(name: str | None) -> str:
         device = torch.device(name)
         torch.empty(1, device=device)
     except (RuntimeError, AssertionError, NotImplementedError) as error:
-        raise usage(f"--device {name}: there is no such device here; use --device {gpu}") from error
+        raise usage(f"--device {name or repr(name)}: there is no such device here; use --device {gpu}") from error
     return str(device)
 
 
