@@ -1,6 +1,6 @@
 # make demo | test | test-all | test-oldest | lint | bench     (only Python 3.11+ with venv, and make, are needed)
 # PYTHON=python3.12        another interpreter
-# OLDEST=tests/test_levels.py  which tests `make test-oldest` runs
+# OLDEST=tests/method/test_levels.py  which tests `make test-oldest` runs
 # TORCH_INDEX=https://...  a PyTorch wheel index, e.g. https://download.pytorch.org/whl/cpu for the small CPU build
 PYTHON ?= python3
 VENV ?= .venv
@@ -34,8 +34,8 @@ test-all: $(VENV)/ready
 # The lowest version that pyproject.toml allows of everything but torch, in an environment of its own. Torch is the
 # pinned one: small CPU builds of old ones are only on PyTorch's own index. TORCH=2.5.1 takes another.
 TORCH ?= $(shell sed -n 's/^torch==//p' constraints.txt)
-OLDEST ?= $(patsubst %,tests/test_%.py,cli cli_runs registry levels loop stream stream_states stream_prompts unet3d videocrafter \
-	animatediff latte class_latte opensora opensora_folders wan wan_streams skyreels offload example_cogvideox video_files measures)
+OLDEST ?= $(foreach name,cli cli_runs registry levels loop stream stream_states stream_prompts unet3d videocrafter \
+	animatediff latte class_latte opensora opensora_folders wan wan_streams skyreels offload example_cogvideox video_files measures,$(wildcard tests/*/test_$(name).py))
 
 $(VENV)-oldest/ready: pyproject.toml constraints.txt tests/oldest.py
 	@echo "setting up $(VENV)-oldest (once; PyTorch is large)"

@@ -22,9 +22,9 @@ from common import forget_peak, peak_mb, resident_mb, write
 from diffusers import UNet3DConditionModel
 
 from fifo_diffusion.method import QueueLayout
-from fifo_diffusion.models.band_table import BandTable
-from fifo_diffusion.models.banded import BandedPass
-from fifo_diffusion.models.per_frame import PerFrameHooks
+from fifo_diffusion.models.banded.passes import BandedPass
+from fifo_diffusion.models.banded.table import BandTable
+from fifo_diffusion.models.unet3d.hooks import PerFrameHooks
 
 FRAMES = 16
 WIDTHS = {

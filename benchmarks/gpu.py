@@ -56,12 +56,13 @@ class Report:
 
 def families() -> dict[str, Callable[[], tuple[Any, dict[str, Any]]]]:
     """A tiny pipeline of each, and the arguments that its condition takes."""
-    import opensora_parts
     import test_animatediff
     import test_class_latte
     import test_latte
     import test_videocrafter
     import test_wan
+
+    import opensora_parts
     import tiny
     import tiny_wan
 

@@ -26,7 +26,7 @@ def measure(kind: str, count: int) -> dict:
 
     from fifo_diffusion import FIFO, write_video
     from fifo_diffusion.models.registry import load_pipeline
-    from fifo_diffusion.models.unet3d import UNet3DModel
+    from fifo_diffusion.models.unet3d.model import UNet3DModel
 
     class Stub(UNet3DModel):
         """The whole path but for the denoiser's arithmetic."""

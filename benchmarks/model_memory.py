@@ -143,7 +143,7 @@ def unet_pass(unet: nn.Module, frames: int, height: int, width: int, tokens: int
 
 
 def latte_pass(transformer: nn.Module, frames: int, tokens: int = 60) -> Callable[[int], None]:
-    from fifo_diffusion.models.latte_hooks import LatteHooks
+    from fifo_diffusion.models.latte.hooks import LatteHooks
 
     hooks = LatteHooks(transformer)
 
@@ -156,7 +156,7 @@ def latte_pass(transformer: nn.Module, frames: int, tokens: int = 60) -> Callabl
 
 
 def videocrafter(variant: str) -> nn.Module:
-    from fifo_diffusion.models.videocrafter import UNET_PREFIX, load_unet
+    from fifo_diffusion.models.videocrafter.model import UNET_PREFIX, load_unet
 
     state = published.meta(variant)
     names = {name: t for name, t in state.items() if name.startswith(UNET_PREFIX)}
@@ -170,7 +170,7 @@ def zeroscope() -> nn.Module:
 
 
 def open_sora(frames: int) -> nn.Module:
-    from fifo_diffusion.models.opensora_transformer import OpenSoraPlanTransformer
+    from fifo_diffusion.models.opensora.transformer import OpenSoraPlanTransformer
 
     return OpenSoraPlanTransformer(video_length=frames)
 
@@ -251,7 +251,7 @@ def unet_model(make: Callable[[], nn.Module], frames: int, latent: tuple[int, in
 
 def transformer_model(make: Callable[[], nn.Module], frames: int, video: bool) -> Callable[[], Any]:
     def build() -> Any:
-        from fifo_diffusion.models.opensora_vae import CausalVideoAutoencoder
+        from fifo_diffusion.models.opensora.vae import CausalVideoAutoencoder
 
         transformer = make()
         vae = CausalVideoAutoencoder() if video else image_autoencoder()

@@ -5,7 +5,7 @@
     python benchmarks/one_device.py --model full --device cuda       # the same at its full size, 320 x 512
 
 The plain path: one window at a time, guidance in two passes, float32, frames decoded in between. n = 4 with lookahead,
-f = 16, guidance. The same as `fifo-diffusion bench`, whose code it is (`fifo_diffusion.app.bench`). Writes
+f = 16, guidance. The same as `fifo-diffusion bench`, whose code it is (`fifo_diffusion.cli.bench`). Writes
 docs/results/one_device_MODEL.json.
 """
 
@@ -18,9 +18,9 @@ from common import write
 from diffusers import AutoencoderKL, UNet3DConditionModel
 
 from fifo_diffusion import FIFO
-from fifo_diffusion.app.bench import compare, load_named, table
-from fifo_diffusion.app.plan import usable_device
-from fifo_diffusion.models.text_to_video import TextToVideoPipeline
+from fifo_diffusion.cli.bench import compare, load_named, table
+from fifo_diffusion.jobs.plan import usable_device
+from fifo_diffusion.models.unet3d.pipeline import TextToVideoPipeline
 
 DECODERS = {"eighth": (16, 32, 64, 64), "full": (128, 256, 512, 512)}  # block_out_channels
 SIZES = {"toybox": {}, "eighth": {"height": 160, "width": 256}, "full": {"height": 320, "width": 512}}

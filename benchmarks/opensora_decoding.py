@@ -15,16 +15,16 @@ import torch
 from torch import Tensor
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT / "tests"))
+sys.path[:0] = [str(ROOT / "tests" / "models"), str(ROOT / "tests")]
 
 import common  # noqa: E402
+from test_opensora_streams import latents, roughness  # noqa: E402
 
-from fifo_diffusion.video.pieces import BLEND, MARGIN, SIZE, STRIDE, PieceDecoder  # noqa: E402
-from fifo_diffusion.video.tiles import in_chunks  # noqa: E402
-from fifo_diffusion.video.timing import LatentTiming  # noqa: E402
+from fifo_diffusion.decoding.pieces import BLEND, MARGIN, SIZE, STRIDE, PieceDecoder  # noqa: E402
+from fifo_diffusion.decoding.timing import LatentTiming  # noqa: E402
+from fifo_diffusion.models.opensora.tiles import in_chunks  # noqa: E402
 from golden import distance  # noqa: E402
 from opensora_parts import autoencoder  # noqa: E402
-from test_opensora_streams import latents, roughness  # noqa: E402
 
 LATENTS = 44
 

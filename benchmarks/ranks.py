@@ -68,10 +68,10 @@ def rank(index: int, setting: Setting, given: argparse.Namespace) -> None:
     import torch
     import torch.distributed as dist
 
-    from fifo_diffusion.distributed import Ranks
+    from fifo_diffusion.execution.ranks import Ranks
+    from fifo_diffusion.execution.window_share import WindowShare
     from fifo_diffusion.method import Queue, SeededNoise, diagonal_denoising, one_by_one
-    from fifo_diffusion.models.schedulers import read_levels
-    from fifo_diffusion.window_share import WindowShare
+    from fifo_diffusion.models.shared.schedulers import read_levels
 
     torch.set_num_threads(1)
     if hasattr(os, "sched_setaffinity"):  # launchers bind processes to cores too

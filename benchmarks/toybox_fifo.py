@@ -25,12 +25,12 @@ import torch
 from common import RESULTS, write
 from pictures import sheet
 
-import fifo_diffusion.settings
+import fifo_diffusion.streaming.settings
 from fifo_diffusion import FIFO, QueueState
 from fifo_diffusion.evaluation.measures import drift
 from fifo_diffusion.evaluation.motion import jerk
-from fifo_diffusion.evaluation.world import caption, draw_labels
 from fifo_diffusion.method import QueueLayout
+from fifo_diffusion.toybox.world import caption, draw_labels
 
 FAMILIES = ("shape", "landscape", "robot", "shape", "robot", "shape", "landscape", "robot")
 NUM_PARTITIONS = 2
@@ -58,7 +58,7 @@ def setting(lookahead: str) -> dict[str, Any]:
 def choose_band(band: str) -> None:
     """Another band for every stream. Streams have no such argument: which band is best is for studies like this one."""
     number = int(band) if band.isdigit() else band
-    fifo_diffusion.settings.QueueLayout = functools.partial(QueueLayout, band=number)
+    fifo_diffusion.streaming.settings.QueueLayout = functools.partial(QueueLayout, band=number)
 
 
 def run(

@@ -56,7 +56,7 @@ def draw_clips(count: int, frames: int, seed: int) -> Iterator[tuple[Tensor, lis
     sys.path.insert(0, str(TRAINING))
     from latents import encode, load
 
-    from fifo_diffusion.evaluation.world import FAMILIES, make_clip
+    from fifo_diffusion.toybox.world import FAMILIES, make_clip
 
     rng, basis = np.random.default_rng(seed), load(TRAINING / "latents.npz")
     for first in range(0, count, CLIPS_AT_ONCE):

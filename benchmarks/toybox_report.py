@@ -18,10 +18,10 @@ import numpy as np
 from PIL import Image
 
 from fifo_diffusion import FIFO
-from fifo_diffusion.app.evaluate_config import OWN
+from fifo_diffusion.baselines import PEERS, PeerSettings
 from fifo_diffusion.evaluation.frechet import jackknife
 from fifo_diffusion.method import QueueLayout
-from fifo_diffusion.peers import PEERS, PeerSettings
+from fifo_diffusion.study.config import OWN
 
 IMAGES = common.RESULTS.parent / "images"
 PICTURES = ("frames-0", "frames-1", "fvd-over-time-real", "fvd-over-time-real-10000", "memory")

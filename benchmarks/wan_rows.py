@@ -22,7 +22,7 @@ import common
 import torch
 from diffusers import WanTransformer3DModel
 
-from fifo_diffusion.models.wan import FrameRows
+from fifo_diffusion.models.wan.model import FrameRows
 
 WAYS = ("clip", "tokens", "rows")
 SHAPE = {"num_attention_heads": 12, "attention_head_dim": 128, "ffn_dim": 8960, "text_dim": 4096}

@@ -14,10 +14,10 @@ import numpy as np
 import torch
 
 from fifo_diffusion import Family, register_family
-from fifo_diffusion.models.hooks import DenoiserHooks, Place
-from fifo_diffusion.models.transformer import TransformerModel
-from fifo_diffusion.video.causal_decoder import CausalDecoder, bring_to_device
-from fifo_diffusion.video.timing import LatentTiming
+from fifo_diffusion.decoding.causal import CausalDecoder, bring_to_device
+from fifo_diffusion.decoding.timing import LatentTiming
+from fifo_diffusion.models.shared.hooks import DenoiserHooks, Place
+from fifo_diffusion.models.shared.transformer import TransformerModel
 
 TIMING = LatentTiming(first=1, further=4)
 

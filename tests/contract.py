@@ -287,7 +287,7 @@ class VideoModelContract:
         """States of one model go on with another."""
         if not self.replaces:
             pytest.skip("another variant of this family is tested")
-        from fifo_diffusion.models.base import VideoModel
+        from fifo_diffusion.models.shared.base import VideoModel
 
         monkeypatch.setattr(VideoModel, "fingerprint", lambda self: None)
 

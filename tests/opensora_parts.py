@@ -6,12 +6,12 @@ from pathlib import Path
 import torch
 from diffusers import DDPMScheduler
 from safetensors.torch import save_file
+from test_latte import TRANSFORMER, text_encoder
 
 import tiny
-from fifo_diffusion.models.opensora_pipeline import OpenSoraPlanPipeline
-from fifo_diffusion.models.opensora_transformer import OpenSoraPlanTransformer
-from fifo_diffusion.models.opensora_vae import CausalVideoAutoencoder
-from test_latte import TRANSFORMER, text_encoder
+from fifo_diffusion.models.opensora.pipeline import OpenSoraPlanPipeline
+from fifo_diffusion.models.opensora.transformer import OpenSoraPlanTransformer
+from fifo_diffusion.models.opensora.vae import CausalVideoAutoencoder
 
 VAE = {"hidden_size": 32, "hidden_size_mult": (2, 2, 2, 1), "num_res_blocks": 1}
 

@@ -29,7 +29,7 @@ _PROCESSES = multiprocessing.get_context("forkserver")
 _PROCESSES.set_forkserver_preload(
     [
         "fifo_diffusion.pipeline",
-        "fifo_diffusion.distributed",
+        "fifo_diffusion.execution.ranks",
         "diffusers.models.unets.unet_3d_condition",
         "diffusers.models.autoencoders.autoencoder_kl",
         "diffusers.schedulers.scheduling_ddim",
@@ -119,7 +119,7 @@ def banded(fifo: FIFO, rank: int) -> Any:
 
 def banded_failure(fifo: FIFO, rank: int) -> Any:
     """Rank 1 fails in the midst of a pass."""
-    from fifo_diffusion.distributed import RankError
+    from fifo_diffusion.execution.ranks import RankError
 
     if rank == 1:
         block, count = fifo.pipe.unet.up_blocks[0], []
@@ -167,7 +167,7 @@ def scarce_memory(fifo: FIFO, rank: int) -> Any:
 
 def killed(fifo: FIFO, rank: int, folder: str) -> Any:
     """Rank 1 is killed in its sixth frame; the others catch the error, and stay."""
-    from fifo_diffusion.distributed import RankError
+    from fifo_diffusion.execution.ranks import RankError
 
     stream = fifo.stream("a cat", seed=0, num_frames=11, eta=0.5, **SMALL)
     frames, began = [], time.monotonic()

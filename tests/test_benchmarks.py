@@ -12,7 +12,7 @@ import torch
 from diffusers import UNet3DConditionModel
 
 from fifo_diffusion.method import QueueLayout
-from fifo_diffusion.models.per_frame import PerFrameHooks
+from fifo_diffusion.models.unet3d.hooks import PerFrameHooks
 
 ROOT = Path(__file__).resolve().parents[1]
 SCRIPTS = sorted(p for folder in ("benchmarks", "training") for p in (ROOT / folder).glob("*.py"))

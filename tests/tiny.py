@@ -7,7 +7,7 @@ from diffusers import AutoencoderKL, DDIMScheduler, UNet3DConditionModel
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import CLIPTextConfig, CLIPTextModel, PreTrainedTokenizerFast
 
-from fifo_diffusion.models.text_to_video import TextToVideoPipeline
+from fifo_diffusion.models.unet3d.pipeline import TextToVideoPipeline
 
 TEXT = "a red blue green ball cat dog moving left right up down on the sea sand by night day"
 

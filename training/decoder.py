@@ -18,7 +18,7 @@ from diffusers import AutoencoderKL
 from latents import Basis, encode, load
 from model import make_vae
 
-from fifo_diffusion.evaluation.world import PERIOD, draw_labels, render
+from fifo_diffusion.toybox.world import PERIOD, draw_labels, render
 
 
 def batch(

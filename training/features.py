@@ -19,7 +19,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from fifo_diffusion.evaluation.feature_net import CLIP, FEATURES, FeatureNet, as_pixels
-from fifo_diffusion.evaluation.world import FACTORS, FAMILIES, PERIOD, WEIGHTS, Labels, held_out, render
+from fifo_diffusion.toybox.world import FACTORS, FAMILIES, PERIOD, WEIGHTS, Labels, held_out, render
 
 ROOT = Path(__file__).resolve().parents[1]
 OUT = ROOT / "src" / "fifo_diffusion" / "evaluation" / "features.safetensors"

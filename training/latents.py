@@ -24,7 +24,7 @@ def patches(frames: np.ndarray) -> np.ndarray:
 
 def fit(images: int = 2000, seed: int = 3) -> Basis:
     """Principal components of patches of the world, each divided by its standard deviation to the power 0.7."""
-    from fifo_diffusion.evaluation.world import make_clip
+    from fifo_diffusion.toybox.world import make_clip
 
     rng = np.random.default_rng(seed)
     frames = np.stack([make_clip(rng, 1, held=None)[0][0] for _ in range(images)])

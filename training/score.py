@@ -17,9 +17,9 @@ from latents import encode, load
 from sheets import save_sheet
 from toybox import Toybox
 
-from fifo_diffusion.evaluation import checker
 from fifo_diffusion.evaluation.measures import flicker, smoothness
-from fifo_diffusion.evaluation.world import FAMILIES, make_clip
+from fifo_diffusion.toybox import checker
+from fifo_diffusion.toybox.world import FAMILIES, make_clip
 
 
 def summary(videos: np.ndarray, captions: list[str]) -> dict:

@@ -23,7 +23,7 @@ import torch
 from latents import Basis, encode, load
 from toybox import Toybox
 
-from fifo_diffusion.evaluation.world import FAMILIES, make_clip
+from fifo_diffusion.toybox.world import FAMILIES, make_clip
 
 LEVELS = (500, 650, 800, 900)
 OPPOSITE = {"left": "right", "right": "left", "up": "down", "down": "up", "upwards": "downwards",

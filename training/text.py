@@ -19,7 +19,7 @@ LENGTH, WIDTH = 20, 96
 
 def build_tokenizer(folder: str, captions: int = 6000) -> CLIPTokenizer:
     """Train the vocabulary and save it; letters are kept, so that any text can be read."""
-    from fifo_diffusion.evaluation.world import make_clip
+    from fifo_diffusion.toybox.world import make_clip
 
     rng = np.random.default_rng(5)
     texts = [make_clip(rng, 1, held=None)[1] for _ in range(captions)]

@@ -26,7 +26,7 @@ from text import make_text_encoder, tokens
 from toybox import Toybox
 from transformers import CLIPTextModel, CLIPTokenizer
 
-from fifo_diffusion.evaluation.world import FAMILIES, FRAMES, PERIOD, WEIGHTS, caption, draw_labels, render
+from fifo_diffusion.toybox.world import FAMILIES, FRAMES, PERIOD, WEIGHTS, caption, draw_labels, render
 
 PIPELINE = "src/fifo_diffusion/toybox/pipeline"
 SHEET_PROMPTS = (

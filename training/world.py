@@ -1,4 +1,4 @@
-"""A contact sheet of the world that the model is trained on (`fifo_diffusion.evaluation.world`).
+"""A contact sheet of the world that the model is trained on (`fifo_diffusion.toybox.world`).
 
 python training/world.py --sheet work/world.png
 """
@@ -8,7 +8,7 @@ import argparse
 import numpy as np
 from sheets import save_sheet
 
-from fifo_diffusion.evaluation.world import FAMILIES, FRAMES, make_clip
+from fifo_diffusion.toybox.world import FAMILIES, FRAMES, make_clip
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)

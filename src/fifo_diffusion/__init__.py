@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from fifo_diffusion.models.registry import Family, register_family, supported_pipelines
     from fifo_diffusion.pipeline import FIFO
-    from fifo_diffusion.state import QueueState
-    from fifo_diffusion.stream import FrameStream
+    from fifo_diffusion.streaming.state import QueueState
+    from fifo_diffusion.streaming.stream import FrameStream
     from fifo_diffusion.video import open_writer, write_video
 
 __version__ = "0.1.0"

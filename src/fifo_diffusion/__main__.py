@@ -2,7 +2,7 @@
 
 import sys
 
-from fifo_diffusion.cli import main
+from fifo_diffusion.cli.main import main
 
 if __name__ == "__main__":
     sys.exit(main())

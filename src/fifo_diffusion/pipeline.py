@@ -12,29 +12,29 @@ import numpy as np
 import torch
 
 from fifo_diffusion import __version__
-from fifo_diffusion.given import size_for, take_given
+from fifo_diffusion.execution.batches import Fits
 from fifo_diffusion.method import Lookahead, Noise, QueueLayout
-from fifo_diffusion.model_calls import Fits
 from fifo_diffusion.models import registry
-from fifo_diffusion.models.arguments import check_function, flag, passed_on, whole
-from fifo_diffusion.models.base import VideoModel
-from fifo_diffusion.models.folders import one_device
-from fifo_diffusion.models.offload import TextOffload, to_device_but_text
-from fifo_diffusion.models.publishers import fit_shift
-from fifo_diffusion.models.texts import Embeds
-from fifo_diffusion.prompt_notes import check_all
-from fifo_diffusion.prompts import PromptTrack, is_schedule, parse_assigned, parse_prompt, take_embeds
-from fifo_diffusion.settings import RunSettings, default_layout, described
-from fifo_diffusion.start import StartPlan, files_of, prepare_start
-from fifo_diffusion.state import QueueState
-from fifo_diffusion.stream import FrameStream
+from fifo_diffusion.models.loading.folders import one_device
+from fifo_diffusion.models.loading.publishers import fit_shift
+from fifo_diffusion.models.shared.arguments import check_function, flag, passed_on, whole
+from fifo_diffusion.models.shared.base import VideoModel
+from fifo_diffusion.models.shared.offload import TextOffload, to_device_but_text
+from fifo_diffusion.models.shared.texts import Embeds
+from fifo_diffusion.streaming.given import size_for, take_given
+from fifo_diffusion.streaming.prompt_notes import check_all
+from fifo_diffusion.streaming.prompts import PromptTrack, is_schedule, parse_assigned, parse_prompt, take_embeds
+from fifo_diffusion.streaming.settings import RunSettings, default_layout, described
+from fifo_diffusion.streaming.start import StartPlan, files_of, prepare_start
+from fifo_diffusion.streaming.state import QueueState
+from fifo_diffusion.streaming.stream import FrameStream
 from fifo_diffusion.video.in_use import begin_reading
 from fifo_diffusion.video.readers import Fit
 
 if TYPE_CHECKING:
     from torch.distributed import ProcessGroup
 
-    from fifo_diffusion.distributed import Ranks
+    from fifo_diffusion.execution.ranks import Ranks
 
 Prompt = str | Sequence[Any] | Mapping[Any, Any]
 Start = Any
@@ -371,7 +371,7 @@ class FIFO:
 
 
 def _ranks_of(group: Any) -> "Ranks | None":
-    from fifo_diffusion.distributed import Ranks
+    from fifo_diffusion.execution.ranks import Ranks
 
     ranks = group if isinstance(group, Ranks) else Ranks(group)
     return ranks if ranks.size > 1 else None

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from fifo_diffusion.models.parts import first_line, load_part
+from fifo_diffusion.models.loading.parts import first_line, load_part
 
 EVERY = 8
 

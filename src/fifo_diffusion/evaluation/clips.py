@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from fifo_diffusion.evaluation.world import FAMILIES, make_clip
+from fifo_diffusion.toybox.world import FAMILIES, make_clip
 from fifo_diffusion.video import VideoFileError, count_frames, read_frames
 
 SUFFIXES = (".mp4", ".webm", ".gif", ".mov", ".mkv", ".avi")

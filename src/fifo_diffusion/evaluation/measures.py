@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from . import checker
+from fifo_diffusion.toybox import checker
 
 
 def smoothness(frames: np.ndarray) -> dict[str, float]:

@@ -4,7 +4,8 @@ from typing import Any
 
 import numpy as np
 
-from fifo_diffusion.evaluation import checker, measures, motion
+from fifo_diffusion.evaluation import measures, motion
+from fifo_diffusion.toybox import checker
 
 SLICE = 32
 """Frames of a slice in which the checker reads a toybox video."""

@@ -11,13 +11,12 @@ import torch
 from diffusers import SchedulerMixin
 from huggingface_hub.errors import EntryNotFoundError
 
-from fifo_diffusion.models.animatediff import AnimateDiffModel, AnimateDiffXLModel
-from fifo_diffusion.models.arguments import nearest, short
-from fifo_diffusion.models.base import VideoModel
-from fifo_diffusion.models.checkpoints import BY_CONTRACT, checkpoint_of
-from fifo_diffusion.models.class_latte import ClassLattePipeline, is_class_latte, load_class_latte
-from fifo_diffusion.models.class_latte_model import ClassLatteModel
-from fifo_diffusion.models.folders import (
+from fifo_diffusion.models.animatediff.model import AnimateDiffModel, AnimateDiffXLModel
+from fifo_diffusion.models.class_latte.model import ClassLatteModel
+from fifo_diffusion.models.class_latte.pipeline import ClassLattePipeline, is_class_latte, load_class_latte
+from fifo_diffusion.models.latte.model import LatteModel
+from fifo_diffusion.models.loading.checkpoints import BY_CONTRACT, checkpoint_of
+from fifo_diffusion.models.loading.folders import (
     INDEX,
     OPTIONS,
     Kinds,
@@ -28,14 +27,10 @@ from fifo_diffusion.models.folders import (
     place_of,
     read_dtype,
 )
-from fifo_diffusion.models.latte import LatteModel
-from fifo_diffusion.models.near_pipelines import MODULAR_INDEX, way_round
-from fifo_diffusion.models.opensora import OpenSoraPlanModel
-from fifo_diffusion.models.opensora_checkpoint import find_opensora, load_opensora
-from fifo_diffusion.models.parts import FolderError, read_json
-from fifo_diffusion.models.publishers import hint_shift, settle_shift
-from fifo_diffusion.models.scheduler_choice import choose_scheduler, says_shift
-from fifo_diffusion.models.sources import (
+from fifo_diffusion.models.loading.near_pipelines import MODULAR_INDEX, way_round
+from fifo_diffusion.models.loading.parts import FolderError, read_json
+from fifo_diffusion.models.loading.publishers import hint_shift, settle_shift
+from fifo_diffusion.models.loading.sources import (
     EMBEDDED,
     HUB,
     fetch,
@@ -44,11 +39,16 @@ from fifo_diffusion.models.sources import (
     not_on_hub,
     refuse_adapter,
 )
-from fifo_diffusion.models.text_to_video import TextToVideoPipeline, VideoCrafterPipeline
-from fifo_diffusion.models.unet3d import UNet3DModel
-from fifo_diffusion.models.videocrafter import VideoCrafterModel
-from fifo_diffusion.models.videocrafter_checkpoint import load_checkpoint, read_weights
-from fifo_diffusion.models.wan import SkyReelsForcingModel, WanModel
+from fifo_diffusion.models.opensora.checkpoint import find_opensora, load_opensora
+from fifo_diffusion.models.opensora.model import OpenSoraPlanModel
+from fifo_diffusion.models.shared.arguments import nearest, short
+from fifo_diffusion.models.shared.base import VideoModel
+from fifo_diffusion.models.shared.scheduler_choice import choose_scheduler, says_shift
+from fifo_diffusion.models.unet3d.model import UNet3DModel
+from fifo_diffusion.models.unet3d.pipeline import TextToVideoPipeline, VideoCrafterPipeline
+from fifo_diffusion.models.videocrafter.checkpoint import load_checkpoint, read_weights
+from fifo_diffusion.models.videocrafter.model import VideoCrafterModel
+from fifo_diffusion.models.wan.model import SkyReelsForcingModel, WanModel
 from fifo_diffusion.toybox import PIPELINE_FOLDER
 
 
@@ -86,7 +86,7 @@ def _unet3d(pipe: Any, **known: Any) -> VideoModel:
 
 def _opensora_pipeline() -> type:
     """Our pipeline class, imported when it is wanted: it stands on parts of diffusers that few models need."""
-    from fifo_diffusion.models.opensora_pipeline import OpenSoraPlanPipeline
+    from fifo_diffusion.models.opensora.pipeline import OpenSoraPlanPipeline
 
     return OpenSoraPlanPipeline
 

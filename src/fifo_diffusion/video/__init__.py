@@ -1,10 +1,10 @@
 """Latents to frames, frames to files and back."""
 
-from .errors import VideoFileError
-from .metadata import read_metadata
-from .readers import as_frames, count_frames, iter_frames, read_fps, read_frames
-from .sound import add_sound
-from .writers import FrameWriter, open_writer, write_video
+from fifo_diffusion.video.errors import VideoFileError
+from fifo_diffusion.video.metadata import read_metadata
+from fifo_diffusion.video.readers import as_frames, count_frames, iter_frames, read_fps, read_frames
+from fifo_diffusion.video.sound import add_sound
+from fifo_diffusion.video.writers import FrameWriter, open_writer, write_video
 
 __all__ = [
     "FrameWriter",

@@ -5,7 +5,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
 
-from .sink import Sink
+from fifo_diffusion.video.sink import Sink
 
 DEPTH = 16
 """Frames that wait for the thread at most. Some models give as many at once, and then none for a while."""

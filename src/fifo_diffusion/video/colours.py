@@ -11,8 +11,8 @@ import av
 import numpy as np
 from av.video.reformatter import VideoReformatter
 
-from .moving import Shown, square_pixels, turn_of
-from .stills import over_background
+from fifo_diffusion.video.moving import Shown, square_pixels, turn_of
+from fifo_diffusion.video.stills import over_background
 
 logger = logging.getLogger(__name__)
 

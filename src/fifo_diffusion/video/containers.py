@@ -23,13 +23,13 @@ import numpy as np
 from av.bitstream import BitStreamFilterContext
 from av.video.reformatter import VideoReformatter
 
-from .errors import VideoFileError
-from .forks import never_freed_in_children
-from .metadata import read_metadata, to_comment
-from .moving import opened_container, whole_packets
-from .output_file import OutputFile
-from .readers import iter_frames
-from .sink import too_short
+from fifo_diffusion.video.errors import VideoFileError
+from fifo_diffusion.video.forks import never_freed_in_children
+from fifo_diffusion.video.metadata import read_metadata, to_comment
+from fifo_diffusion.video.moving import opened_container, whole_packets
+from fifo_diffusion.video.output_file import OutputFile
+from fifo_diffusion.video.readers import iter_frames
+from fifo_diffusion.video.sink import too_short
 
 BT709 = 1  # FFmpeg's number for that standard's colour matrix, primaries and transfer curve
 LIMITED_RANGE = 1  # FFmpeg's number for luma in 16 ... 235, which players expect

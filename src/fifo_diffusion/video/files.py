@@ -4,7 +4,7 @@ import os
 import stat
 from pathlib import Path
 
-from .errors import VideoFileError
+from fifo_diffusion.video.errors import VideoFileError
 
 MOST_PIXELS = 100_000_000
 """Of one picture. A small damaged or malicious file may claim any size, and decoding would fill the memory."""

@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 from PIL import GifImagePlugin, Image
 
-from .gif_blocks import frame_ends
-from .metadata import to_comment
-from .output_file import OutputFile
-from .sink import too_short
+from fifo_diffusion.video.gif_blocks import frame_ends
+from fifo_diffusion.video.metadata import to_comment
+from fifo_diffusion.video.output_file import OutputFile
+from fifo_diffusion.video.sink import too_short
 
 TRAILER = b";"
 FASTEST = 50  # frames/s; players show delays under 2/100 s as 10/100 s

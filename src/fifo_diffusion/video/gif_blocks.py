@@ -4,7 +4,7 @@ import os
 from collections.abc import Iterator
 from typing import BinaryIO
 
-from .errors import VideoFileError
+from fifo_diffusion.video.errors import VideoFileError
 
 
 def frame_ends(file: BinaryIO, name: object) -> Iterator[int]:

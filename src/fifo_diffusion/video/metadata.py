@@ -6,9 +6,9 @@ from pathlib import Path
 
 from PIL import Image
 
-from .moving import opened_container
-from .readers import images_in, is_image
-from .stills import opened_image
+from fifo_diffusion.video.moving import opened_container
+from fifo_diffusion.video.readers import images_in, is_image
+from fifo_diffusion.video.stills import opened_image
 
 PNG_KEY = "Comment"  # the PNG standard's own keyword for it
 

@@ -10,9 +10,9 @@ from pathlib import Path
 import av
 from av.sidedata.sidedata import Type as SideData
 
-from .errors import VideoFileError
-from .files import MOST_PIXELS, check_file, check_size, foreign_format, no_whole_frame, unreadable
-from .gif_blocks import frame_ends
+from fifo_diffusion.video.errors import VideoFileError
+from fifo_diffusion.video.files import MOST_PIXELS, check_file, check_size, foreign_format, no_whole_frame, unreadable
+from fifo_diffusion.video.gif_blocks import frame_ends
 
 logger = logging.getLogger(__name__)
 

@@ -6,8 +6,8 @@ import stat
 from contextlib import suppress
 from pathlib import Path
 
-from .errors import VideoFileError
-from .sink import check_folder, check_not_read, taken
+from fifo_diffusion.video.errors import VideoFileError
+from fifo_diffusion.video.sink import check_folder, check_not_read, taken
 
 
 class OutputFile:

@@ -9,11 +9,11 @@ import numpy as np
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from .errors import VideoFileError
-from .metadata import PNG_KEY, read_metadata, to_comment
-from .output_file import moved
-from .sink import check_folder, check_not_read, taken, too_short
-from .stills import opened_image
+from fifo_diffusion.video.errors import VideoFileError
+from fifo_diffusion.video.metadata import PNG_KEY, read_metadata, to_comment
+from fifo_diffusion.video.output_file import moved
+from fifo_diffusion.video.sink import check_folder, check_not_read, taken, too_short
+from fifo_diffusion.video.stills import opened_image
 
 NAME = re.compile(r"frame_(\d{6,})\.png")
 

@@ -19,14 +19,14 @@ from typing import Literal, get_args
 import numpy as np
 from PIL import Image, ImageOps
 
-from .colours import ToRgb
-from .errors import VideoFileError
-from .files import check_file, looks_like_image, unreadable
-from .in_use import begin_reading
-from .moving import main_video, opened_container, pictures
-from .stills import IMAGE_SUFFIXES, over_background, pages, to_rgb
-from .timeline import FileFrame, Timeline, timeline
-from .values import as_rate, as_size, whole
+from fifo_diffusion.video.colours import ToRgb
+from fifo_diffusion.video.errors import VideoFileError
+from fifo_diffusion.video.files import check_file, looks_like_image, unreadable
+from fifo_diffusion.video.in_use import begin_reading
+from fifo_diffusion.video.moving import main_video, opened_container, pictures
+from fifo_diffusion.video.stills import IMAGE_SUFFIXES, over_background, pages, to_rgb
+from fifo_diffusion.video.timeline import FileFrame, Timeline, timeline
+from fifo_diffusion.video.values import as_rate, as_size, whole
 
 Fit = Literal["crop", "pad"]
 

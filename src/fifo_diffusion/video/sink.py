@@ -7,8 +7,8 @@ from typing import Protocol
 
 import numpy as np
 
-from .errors import VideoFileError
-from .in_use import being_read
+from fifo_diffusion.video.errors import VideoFileError
+from fifo_diffusion.video.in_use import being_read
 
 
 class Sink(Protocol):

@@ -14,9 +14,9 @@ from pathlib import Path
 import av
 import numpy as np
 
-from .errors import VideoFileError
-from .files import unreadable
-from .moving import main_video, opened_container, whole_packets
+from fifo_diffusion.video.errors import VideoFileError
+from fifo_diffusion.video.files import unreadable
+from fifo_diffusion.video.moving import main_video, opened_container, whole_packets
 
 CODECS = {".mp4": ("mp4", "aac"), ".webm": ("webm", "libopus")}
 """Of the outputs that can hold sound: the muxer and the encoder."""

@@ -15,9 +15,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
 
-from .errors import VideoFileError
-from .files import check_file, check_size, foreign_format, no_whole_frame, unreadable
-from .timeline import FileFrame
+from fifo_diffusion.video.errors import VideoFileError
+from fifo_diffusion.video.files import check_file, check_size, foreign_format, no_whole_frame, unreadable
+from fifo_diffusion.video.timeline import FileFrame
 
 IMAGE_SUFFIXES = frozenset(
     [

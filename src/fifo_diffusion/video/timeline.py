@@ -7,8 +7,8 @@ from statistics import median
 
 import numpy as np
 
-from .errors import VideoFileError
-from .values import as_rate
+from fifo_diffusion.video.errors import VideoFileError
+from fifo_diffusion.video.values import as_rate
 
 SAME = 0.002
 """Rates that differ by less are taken for the same (24 and 23.976)."""

@@ -18,16 +18,16 @@ import av
 import numpy as np
 from PIL import Image
 
-from .background import BackgroundSink
-from .containers import MP4, WEBM, ContainerSink
-from .errors import VideoFileError
-from .gif import GifSink
-from .output_file import MovedError
-from .png_folder import PngFolderSink
-from .readers import as_frame
-from .sink import ScaledSink, Sink
-from .values import as_rate, whole
-from .y4m import Y4mSink
+from fifo_diffusion.video.background import BackgroundSink
+from fifo_diffusion.video.containers import MP4, WEBM, ContainerSink
+from fifo_diffusion.video.errors import VideoFileError
+from fifo_diffusion.video.gif import GifSink
+from fifo_diffusion.video.output_file import MovedError
+from fifo_diffusion.video.png_folder import PngFolderSink
+from fifo_diffusion.video.readers import as_frame
+from fifo_diffusion.video.sink import ScaledSink, Sink
+from fifo_diffusion.video.values import as_rate, whole
+from fifo_diffusion.video.y4m import Y4mSink
 
 STANDARD_OUTPUT = ("-", "/dev/stdout", "/dev/fd/1", "/proc/self/fd/1")
 CONTAINERS = {".mp4": MP4, ".webm": WEBM}

@@ -13,8 +13,8 @@ import av
 import numpy as np
 from av.video.reformatter import VideoReformatter
 
-from .errors import VideoFileError
-from .forks import never_freed_in_children
+from fifo_diffusion.video.errors import VideoFileError
+from fifo_diffusion.video.forks import never_freed_in_children
 
 
 class Y4mSink:

@@ -1,0 +1,1 @@
+"""The `fifo-diffusion` command: options, messages, exit codes."""

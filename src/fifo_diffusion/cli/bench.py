@@ -1,0 +1,225 @@
+"""`fifo-diffusion bench`: what each measure buys on this machine, against a plain path, side by side in one run."""
+
+import multiprocessing
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+    from fifo_diffusion import FIFO, FrameStream
+
+PROMPT = "a red robot walking to the right in the hills on a sunny day"
+PLAIN = "plain"
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One way to compute the same video.
+
+    Attributes:
+        name: for the table.
+        dtype: of the denoiser; None: half precision of the device.
+        windows: sent through the model at once; None: as `stream` does it by itself.
+        passes: with guidance, two passes one after the other instead of one of twice the rows.
+        compiled: the denoiser by `torch.compile`.
+    """
+
+    name: str
+    dtype: str | None = "float32"
+    windows: int | None = 1
+    passes: bool = False
+    compiled: bool = False
+
+
+def settings(windows: int, compiled: bool = False) -> list[Setting]:
+    """What is compared where an iteration has so many windows; the plain path comes first."""
+    rows = [
+        Setting(PLAIN, passes=True),
+        Setting("guidance as by default"),
+        Setting("and 2 windows at once", windows=2),
+        Setting(f"and all {windows} at once", windows=windows),
+        Setting("half precision, windows as by default", dtype=None, windows=None),
+    ]
+    if compiled:
+        rows.append(Setting("half precision, compiled", dtype=None, windows=None, compiled=True))
+    return rows
+
+
+class OnePassAfterTheOther:
+    """A model whose guidance is computed in two passes: the plain path."""
+
+    def __init__(self, model: Any) -> None:
+        self._model = model
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._model, name)
+
+    def predict(self, latents_BCFHW: "Tensor", timestep_BF: "Tensor", condition: Any, **banding: Any) -> "Tensor":
+        """As `VideoModel.predict`."""
+        passes = self._model.passes(condition)
+        outputs = [self._model.predict(latents_BCFHW, timestep_BF, one, **banding) for one in passes]
+        return self._model.guided(outputs, timestep_BF, condition)
+
+
+def run(
+    model: str | None = None,
+    device: str | None = None,
+    num_partitions: int | None = None,
+    repeats: int = 7,
+    compiled: bool = False,
+) -> str:
+    """The table of a model by its name.
+
+    Args:
+        model, device, num_partitions: as typed; None: toybox, the GPU where there is one, and 4.
+        repeats, compiled: see `compare`.
+
+    Raises:
+        CliError: no such model or device, or more partitions than the model can have.
+    """
+    from fifo_diffusion import FIFO
+    from fifo_diffusion.errors import checking
+    from fifo_diffusion.jobs.blueprint import blueprint, quiet_libraries
+    from fifo_diffusion.jobs.plan import usable_device
+
+    quiet_libraries()
+    name, arguments = "toybox" if model is None else model, {"num_partitions": num_partitions or 4}
+    device = usable_device(device)
+    with checking(), FIFO(None, model=blueprint(name)) as known:
+        known.model.levels(known.layout(**arguments).levels)
+    return table(compare(partial(load_named, name=name), device, arguments, repeats=repeats, compiled=compiled))
+
+
+Load = Callable[[str, str], "FIFO"]
+"""`load(device, dtype)`: the model to measure. A function of a module: processes of their own call it again."""
+
+
+def running(load: Load, setting: Setting, device: str, arguments: dict[str, Any]) -> "FrameStream":
+    """A stream under this setting whose queue is full: each frame costs one iteration, its decoding included. The
+    queue holds noise, which costs the same."""
+    from fifo_diffusion import FIFO
+    from fifo_diffusion.models.class_latte.model import ClassLatteModel
+
+    dtype = setting.dtype or ("bfloat16" if device.startswith("cpu") else "float16")
+    fifo = load(device, dtype)
+    prompt = "0" if isinstance(fifo.model, ClassLatteModel) else PROMPT
+    if setting.compiled:
+        fifo.model.compile()
+    if setting.passes:
+        fifo = FIFO(fifo.pipe, model=OnePassAfterTheOther(fifo.model))  # type: ignore[arg-type]
+    first = fifo.stream(prompt, seed=0, start="noise", **arguments)
+    state = first.state()
+    state.counters["iteration"] = first.settings.layout.levels
+    return fifo.stream(start=state, windows_per_batch=setting.windows)
+
+
+def compare(
+    load: Load, device: str, arguments: dict[str, Any], *, repeats: int = 7, compiled: bool = False
+) -> list[dict[str, Any]]:
+    """Seconds per frame of every setting, the median of so many turns; the settings take turns, one frame each.
+
+    Args:
+        arguments: of `FIFO.stream`.
+
+    Returns:
+        one row per setting; `times_plain` is how many times faster than the plain path it is, `peak_memory_mb` that of
+        a process with this setting alone, weights and all: allocated on a GPU, resident on a CPU.
+    """
+    import torch
+
+    layout = load(device, "float32").layout(
+        **{k: v for k, v in arguments.items() if k in ("num_partitions", "lookahead", "window")}
+    )
+    rows = settings(len(layout.windows), compiled)
+    streams = [running(load, setting, device, arguments) for setting in rows]
+    seconds: list[list[float]] = [[] for _ in rows]
+    for turn in range(repeats + 1):
+        for stream, taken in zip(streams, seconds, strict=True):
+            needed = _seconds(stream)
+            if turn:  # the first warms up
+                taken.append(needed)
+    medians, peaks = [statistics.median(taken) for taken in seconds], []
+    for setting in rows:  # each in a process of its own
+        with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as process:
+            one = process.submit(_peak_memory, load, setting, device, arguments, torch.get_num_threads())
+            peaks.append(one.result())
+    return [
+        {
+            "setting": setting.name,
+            "dtype": str(stream._model.denoiser.dtype).removeprefix("torch."),
+            "seconds_per_frame": round(median, 4),
+            "times_plain": round(medians[0] / median, 3),
+            "peak_memory_mb": round(peak),
+        }
+        for setting, stream, median, peak in zip(rows, streams, medians, peaks, strict=True)
+    ]
+
+
+def table(rows: Sequence[dict[str, Any]]) -> str:
+    """The rows for a terminal."""
+    lines = [f"{'':38} {'':9} {'s/frame':>9} {'x plain':>8} {'memory':>9}"]
+    for row in rows:
+        lines.append(
+            f"{row['setting']:38} {row['dtype']:9} {row['seconds_per_frame']:9.3f} {row['times_plain']:8.2f} "
+            f"{row['peak_memory_mb']:6d} MB"
+        )
+    return "\n".join(lines)
+
+
+def load_named(device: str, dtype: str, name: str = "toybox") -> "FIFO":
+    """A model by its name, in this precision."""
+    import torch
+
+    from fifo_diffusion import FIFO
+    from fifo_diffusion.jobs.blueprint import quiet_libraries
+    from fifo_diffusion.models.registry import half_precision
+
+    quiet_libraries()  # here, because processes of their own come by here too
+    if dtype == "float16":  # some models are made for another one
+        dtype = half_precision(name)
+    return FIFO.from_pretrained(name, device=device, dtype=getattr(torch, dtype))
+
+
+def _seconds(stream: "FrameStream") -> float:
+    """Of one frame, in the mean over those that come at once: on a CPU those that the process was computing, with all
+    its threads, so that a busy machine does not count."""
+    frames, iteration = 0, stream._queue.iteration
+    clock = time.process_time if stream._like.device.type == "cpu" else time.perf_counter
+    _wait(stream._like.device)
+    began = clock()
+    while stream._queue.iteration == iteration:  # frames that were there already, then the first of the next ones
+        next(stream)
+        frames += 1
+    _wait(stream._like.device)
+    return (clock() - began) / frames
+
+
+def _wait(device: "torch.device") -> None:
+    import torch
+
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def _peak_memory(load: Load, setting: Setting, device: str, arguments: dict[str, Any], threads: int) -> float:
+    """MB of this process at their highest while two frames are made: allocated on a GPU, else resident."""
+    import torch
+
+    from fifo_diffusion.evaluation.hardware import forget_peak, peak_mb
+
+    torch.set_num_threads(threads)
+    stream = running(load, setting, device, arguments)
+    if stream._like.device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+    forget_peak()
+    next(stream), next(stream)
+    if stream._like.device.type == "cuda":
+        return torch.cuda.max_memory_allocated() / 2**20
+    return peak_mb()

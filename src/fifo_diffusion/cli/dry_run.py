@@ -1,0 +1,146 @@
+"""`--dry-run`: what a run would be, counted instead of computed."""
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from fifo_diffusion.cli.generate import cost_of, speed_of
+from fifo_diffusion.cli.progress import duration
+from fifo_diffusion.jobs.blueprint import parameters
+from fifo_diffusion.jobs.memory import queue_bytes, weights_bytes
+from fifo_diffusion.jobs.plan import Plan
+from fifo_diffusion.jobs.rivals import describe_rival
+from fifo_diffusion.method.layout import Layout
+from fifo_diffusion.streaming.prompt_notes import prompt_notes
+from fifo_diffusion.streaming.prompts import parse_prompt
+from fifo_diffusion.text import one_line
+
+
+def describe(plan: Plan) -> str:
+    """The plan as a table for people."""
+    rows = [
+        ("model", f"{plan.model_name} ({plan.model.family}), {plan.dtype} on {plan.device}"),
+        ("video", _video(plan)),
+        *(("", f"{v.output}  seed {v.seed}  {_prompt(v.prompt)}") for v in plan.videos),
+        *_time(plan),
+        *(_method(plan) if plan.request.method == "fifo" else describe_rival(plan)),
+        *(("note", remark) for remark in (*plan.remarks, *_notes_on_prompts(plan))),
+    ]
+    return "\n".join(f"{name:<9} {one_line(text)}".rstrip() for name, text in rows)
+
+
+def _notes_on_prompts(plan: Plan) -> list[str]:
+    """Those that the core tells where the video is made."""
+    if plan.state is not None or plan.request.method != "fifo":
+        return []
+    prompts = (parse_prompt(video.prompt)[0] for video in plan.videos)
+    notes = (prompt_notes(plan.model, keys, plan.settings, plan.num_frames) for keys in prompts)
+    return list(dict.fromkeys(note for of_one in notes for note in of_one))
+
+
+def _method(plan: Plan) -> list[tuple[str, str]]:
+    layout, settings = plan.settings.layout, plan.settings
+    return [
+        ("memory", _memory(plan)),
+        *_cost(plan),
+        ("queue", _queue(plan)),
+        *_windows(layout),
+        ("settings", f"eta {settings.eta:g}, guidance {settings.guidance_scale:g}, start {_start(plan)}"),
+    ]
+
+
+def _video(plan: Plan) -> str:
+    size = f"{plan.settings.width * plan.scale}x{plan.settings.height * plan.scale}"
+    count = f"{len(plan.videos)} videos, each " if len(plan.videos) > 1 else ""
+    if plan.num_frames is None:
+        return f"{count}endless, {size}, at {plan.fps:g} frames/s"
+    length = f"{count}{plan.num_frames} frames of {size}, {plan.num_frames / plan.fps:.1f} s at {plan.fps:g} frames/s"
+    return length + (f", {plan.done} of them done" if plan.done else "")
+
+
+def _prompt(prompt: Any) -> str:
+    return prompt if isinstance(prompt, str) else json.dumps(prompt, ensure_ascii=False)
+
+
+def _queue(plan: Plan) -> str:
+    layout = plan.settings.layout
+    timing = plan.model.timing
+    latents = f" (a latent frame is {timing.further} frames, the first {timing.first})" if timing.further > 1 else ""
+    return (
+        f"f = {layout.frames} frames per window{latents}, n = {layout.partitions} partitions, "
+        f"b = {layout.frames_per_level} frames per level: {layout.slots} slots, {layout.levels} levels "
+        f"(denoising steps of a frame), {layout.context} context slots"
+    )
+
+
+def _windows(layout: Layout) -> list[tuple[str, str]]:
+    """Slots are counted from the head of the queue; context slots are negative."""
+    if layout.banded:
+        return [
+            ("windows", f"none: {layout.size} slots at once, each sees {layout.frames} neighbours, itself among them")
+        ]
+
+    def span(slots: Sequence[int]) -> str:
+        numbers = [slot - layout.context for slot in slots]
+        in_a_row = numbers == list(range(numbers[0], numbers[-1] + 1))
+        return f"{numbers[0]} to {numbers[-1]}" if in_a_row else ", ".join(map(str, numbers))
+
+    rows = []
+    for turn, step in enumerate(map(layout.step, range(layout.period))):
+        lines = [f"{span(w.reads)} -> {span(w.writes)}" for w in step.windows]
+        lines = lines if len(lines) <= 8 else [*lines[:6], f"... ({len(lines) - 7} more)", lines[-1]]
+        which = "per iteration" if layout.period == 1 else f"in iteration {turn + 1} of {layout.period}"
+        title = f"{len(step.windows)} {which}, of {layout.frames} frames each; slots read -> written:"
+        rows += [("" if turn else "windows", title), *(("", line) for line in lines)]
+    return rows
+
+
+def _cost(plan: Plan) -> list[tuple[str, str]]:
+    cost = cost_of(plan)
+    twice = " (guidance makes it twice as many)" if cost.passes == 2 else ""
+    rows = [("cost", f"{cost.per_frame:g} frame-forwards per frame{twice}")]
+    if not plan.done and cost.opening and cost.clip:
+        made = "the rest of the clip that the given frames begin" if cost.given else "the clip that opens the video"
+        rows.append(("", f"{cost.clip} for {made}: then its first frame is there"))
+        rows.append(("", f"{cost.fill:g} to fill the queue, spread over the clip's frames"))
+    elif not plan.done and cost.opening:
+        rows.append(("", f"{cost.fill:g} to fill the queue, spread over the given frames"))
+    elif not plan.done:
+        rows.append(("", f"{cost.until(1):g} until the first frame, to fill the queue"))
+    if plan.num_frames is not None:
+        total = (cost.until(plan.num_frames) - cost.until(plan.done)) * len(plan.videos)
+        rows.append(("", f"{total:g} in all"))
+    return rows
+
+
+def _memory(plan: Plan) -> str:
+    return (
+        f"weights {_megabytes(weights_bytes(plan))} ({parameters(plan.model) / 1e6:,.1f} million parameters), queue "
+        f"{_megabytes(queue_bytes(plan))}, whatever the length (computed; the model's own work comes on top)"
+    )
+
+
+def _megabytes(size: float) -> str:
+    return f"{size / 1e6:,.1f} MB"
+
+
+def _start(plan: Plan) -> str:
+    return f"from frame {plan.done}" if plan.state is not None else plan.request.get("start", "clip")
+
+
+def _time(plan: Plan) -> list[tuple[str, str]]:
+    cost, speed = cost_of(plan), speed_of(plan)
+    if speed is None:
+        return [("time", "not known yet: a short real run measures this machine (try --num-frames 20)")]
+    if plan.request.method != "fifo":
+        first, whole = (duration(speed * cost.until(n)) for n in (1, plan.num_frames or 1))
+        return [("time", f"first frame after about {first}, all after about {whole}")]
+    each = f"{duration(speed * cost.per_frame)} per frame" if speed * cost.per_frame >= 1 else ""
+    each = each or f"{1 / (speed * cost.per_frame):.2f} frames/s"
+    parts = [each]
+    if not plan.done:
+        parts.insert(0, f"first frame after about {duration(speed * cost.until(1))}")
+    if plan.num_frames is not None:
+        seconds = speed * (cost.until(plan.num_frames) - cost.until(plan.done)) * len(plan.videos)
+        parts.append(f"all after about {duration(seconds)}")
+    return [("time", f"{', '.join(parts)}; {speed * 1000:.2f} ms per frame-forward, measured on this machine")]

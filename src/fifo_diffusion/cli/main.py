@@ -1,0 +1,301 @@
+"""The `fifo-diffusion` command: options and their help. What they do is in `app/`.
+
+Nothing here imports PyTorch: `--help` and errors in what was typed come at once.
+"""
+
+import os
+import sys
+import traceback
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from fifo_diffusion import __version__
+from fifo_diffusion.cli import evaluate_options, options
+from fifo_diffusion.cli.notes import notes_told
+from fifo_diffusion.cli.progress import heard, reason, say, silence
+from fifo_diffusion.cli.typed import parser_message
+from fifo_diffusion.errors import FAILURE, USAGE, CliError, explain
+from fifo_diffusion.execution.torchrun import tell_others, torchrun_rank
+from fifo_diffusion.text import one_line
+
+UsageError = typer.BadParameter.__mro__[1]  # the base of all errors that the parser of options raises
+
+app = typer.Typer(
+    name="fifo-diffusion",
+    help="Endless video from text, one frame at a time, at constant memory.",
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
+)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        print(f"fifo-diffusion {__version__}")
+        raise typer.Exit
+
+
+@app.callback(invoke_without_command=True)
+def _root(
+    ctx: typer.Context,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    if ctx.invoked_subcommand is None:
+        print(ctx.get_help())
+
+
+@app.command()
+def generate(
+    ctx: typer.Context,
+    prompt: options.Prompt = None,
+    output: options.Output = None,
+    model: options.Model = None,
+    num_frames: options.NumFrames = None,
+    seconds: options.Seconds = None,
+    forever: options.Forever = False,
+    seed: options.Seed = None,
+    negative_prompt: options.NegativePrompt = None,
+    guidance_scale: options.GuidanceScale = None,
+    height: options.Height = None,
+    width: options.Width = None,
+    start: options.Start = None,
+    include_start: options.IncludeStart = False,
+    start_every_frame: options.StartEveryFrame = False,
+    start_fit: options.StartFit = None,
+    prompt_change: options.PromptChange = None,
+    num_partitions: options.NumPartitions = None,
+    lookahead: options.Lookahead = None,
+    banded_lookahead: options.BandedLookahead = False,
+    frames_per_level: options.FramesPerLevel = None,
+    num_inference_steps: options.NumInferenceSteps = None,
+    eta: options.Eta = None,
+    window: options.Window = None,
+    windows_per_batch: options.WindowsPerBatch = None,
+    compat: options.Compat = None,
+    scheduler_exact: options.SchedulerExact = False,
+    method: options.WayToMake = None,
+    stride: options.Stride = None,
+    overlap: options.Overlap = None,
+    fps: options.Fps = None,
+    fps_condition: options.FpsCondition = None,
+    scheduler: options.Scheduler = None,
+    flow_shift: options.FlowShift = None,
+    dtype: options.Dtype = None,
+    device: options.Device = None,
+    offload_text_encoder: options.OffloadTextEncoder = False,
+    compile: options.Compile = False,
+    scale: options.Scale = None,
+    write_in_turn: options.WriteInTurn = False,
+    overwrite: options.Overwrite = False,
+    prompts: options.Prompts = None,
+    schedule: options.Schedule = None,
+    state: options.State = None,
+    state_every: options.StateEvery = None,
+    dry_run: options.DryRun = False,
+    quiet: options.Quiet = False,
+    debug: options.Debug = False,
+) -> int:
+    """Write a video from a prompt, frame by frame, as long as you like.
+
+    [bold]Examples[/bold]
+
+    fifo-diffusion generate "a red ball moving right on a navy background" -o ball.mp4 --num-frames 1000
+
+    fifo-diffusion generate "a corgi surfing" --model cerspense/zeroscope_v2_576w --seconds 60
+
+    fifo-diffusion generate --schedule day.txt -o day.mp4 --state day.state   (continues after Ctrl-C)
+
+    fifo-diffusion generate "mountains scrolling to the left at sunset" --forever -o - | mpv -
+    """
+    from fifo_diffusion.jobs.request import Request
+
+    try:
+        request = Request.from_options({name: getattr(value, "value", value) for name, value in ctx.params.items()})
+    except Exception as error:
+        tell_others(error)
+        raise
+    from fifo_diffusion.cli.generate import run
+
+    return run(request)
+
+
+@app.command()
+def evaluate(
+    ctx: typer.Context,
+    output: evaluate_options.Report,
+    model: options.Model = None,
+    table: evaluate_options.Tables = None,
+    config: evaluate_options.ConfigFile = None,
+    methods: evaluate_options.Methods = None,
+    prompts: evaluate_options.EvaluatePrompts = None,
+    num_frames: evaluate_options.EvaluateFrames = None,
+    num_partitions: options.NumPartitions = None,
+    num_inference_steps: evaluate_options.RivalSteps = None,
+    seed: evaluate_options.EvaluateSeed = None,
+    base_clips: evaluate_options.BaseClips = None,
+    cost_frames: evaluate_options.CostFrames = None,
+    mse_clips: evaluate_options.MseClips = None,
+    clips: evaluate_options.Clips = None,
+    features: evaluate_options.Features = None,
+    clip_model: evaluate_options.ClipModel = None,
+    classifier: evaluate_options.VideoClassifier = None,
+    jobs: evaluate_options.Jobs = None,
+    dtype: options.Dtype = None,
+    device: options.Device = None,
+    quiet: options.Quiet = False,
+    debug: options.Debug = False,
+) -> int:
+    """Make the paper's tables and figures for a model: FIFO and its rivals on the same weights.
+
+    Stopped, it goes on where it was when the same is typed again. REPORT/config.json makes every number again.
+
+    [bold]Examples[/bold]
+
+    fifo-diffusion evaluate --model toybox --table all -o report/
+
+    fifo-diffusion evaluate --table relative-mse --model cerspense/zeroscope_v2_576w --clips videos/ -o report/
+
+    fifo-diffusion evaluate --config report/config.json --methods fifo -o again/
+    """
+    from fifo_diffusion.study.run import run
+
+    values = {
+        name: [getattr(v, "value", v) for v in x] if isinstance(x, list) else getattr(x, "value", x)
+        for name, x in ctx.params.items()
+    }
+    return run(values)
+
+
+@app.command()
+def models() -> None:
+    """List the base models: what is supported, their defaults, how each was verified."""
+    from fifo_diffusion.cli.models_table import table
+
+    print(table())
+
+
+@app.command()
+def convert(
+    checkpoint: Annotated[
+        str, typer.Argument(help="An original VideoCrafter model.ckpt: a file, or a Hugging Face id that has one.")
+    ],
+    folder: Annotated[Path, typer.Argument(help="The folder to make.")],
+    dtype: options.Dtype = None,
+) -> int:
+    """Write an original checkpoint as a diffusers folder, which loads at once and needs no download.
+
+    [bold]Example[/bold]
+
+    fifo-diffusion convert model.ckpt videocrafter2/ --dtype float16
+    """
+    from fifo_diffusion.cli.convert import convert
+
+    return convert(checkpoint, folder, dtype and dtype.value)
+
+
+@app.command()
+def info(file: Annotated[Path, typer.Argument(help="A video, GIF or folder made by this program.")]) -> None:
+    """Print how a video was made, and the command that makes it again."""
+    from fifo_diffusion.video import count_frames, read_metadata
+
+    facts = read_metadata(file)
+    print(f"{'frames':<20} {count_frames(file)}")
+    for name, value in facts.items():
+        print(f"{one_line(name):<20} {one_line(value)}")
+    if not facts:
+        raise CliError(f"{file} does not say how it was made")
+
+
+@app.command()
+def doctor() -> int:
+    """Look at this machine: what is installed, which devices, what to fix and how."""
+    from fifo_diffusion.cli.doctor import report
+
+    findings, well = report()
+    for finding in findings:
+        print(finding)
+    return 0 if well else 1
+
+
+@app.command()
+def bench(
+    model: options.Model = None,
+    device: options.Device = None,
+    num_partitions: options.NumPartitions = None,
+    repeats: Annotated[int, typer.Option(min=1, help="Turns; the median counts.")] = 7,
+    compiled: Annotated[bool, typer.Option("--compile", help="With torch.compile too; takes minutes.")] = False,
+) -> None:
+    """Measure what batches, half precision and compiling buy on this machine, against a plain path."""
+    from fifo_diffusion.cli.bench import run
+
+    print(run(model, device, num_partitions, repeats, compiled))
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; the exit code: 0, 1 failed, 2 typed wrongly, 129 SIGHUP, 130 Ctrl-C, 143 SIGTERM."""
+    typed = list(sys.argv[1:] if arguments is None else arguments)
+    _open_standard_streams()
+    code = _run(typed)
+    try:
+        sys.stdout.flush()
+    except (OSError, ValueError) as error:
+        silence(sys.stdout)
+        code = code or _complain(f"cannot write to standard output: {reason(error)}", FAILURE)
+    with heard():
+        sys.stderr.flush()
+    return code
+
+
+def _run(typed: list[str]) -> int:
+    try:
+        with warnings.catch_warnings(), notes_told(quiet=bool({"-q", "--quiet"} & set(typed))):
+            return app(typed, prog_name="fifo-diffusion", standalone_mode=False) or 0
+    except UsageError as error:
+        return _complain(parser_message(error, typed, _options(error)), USAGE)
+    except (KeyboardInterrupt, typer.Abort):
+        return 130
+    except BrokenPipeError:  # the reader of our standard output is gone
+        silence(sys.stdout)
+        return 1
+    except Exception as error:
+        if "--debug" in typed:
+            with heard():
+                traceback.print_exc()
+        told = explain(error)
+        debug = told.unexpected and typed[0] in ("generate", "evaluate")
+        return _complain(f"{told} (add --debug to see where)" if debug else str(told), told.code)
+
+
+def _open_standard_streams() -> None:
+    """Where one was closed (`>&-`), the next file to be opened would take its number, and messages of libraries would
+    end up in the video."""
+    for number in (0, 1, 2):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115
+
+
+def _complain(message: str, code: int) -> int:
+    try:
+        rank = torchrun_rank()
+    except CliError:  # that is what the message is about
+        rank = None
+    say(f"fifo-diffusion{'' if rank is None else f' (rank {rank})'}: {message}")
+    return code
+
+
+def _options(error: Any) -> list[str]:
+    """The long options of the command that was typed."""
+    command = getattr(getattr(error, "ctx", None), "command", None)
+    return [name for p in getattr(command, "params", ()) for name in (*p.opts, *p.secondary_opts) if name[:2] == "--"]

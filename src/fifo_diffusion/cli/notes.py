@@ -1,0 +1,41 @@
+"""What the package's logger warns of, as notes of the command."""
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+
+from fifo_diffusion.cli.progress import say
+from fifo_diffusion.errors import CliError, in_shell_words
+from fifo_diffusion.execution.torchrun import torchrun_rank
+
+
+@contextmanager
+def notes_told(*, quiet: bool = False) -> Iterator[None]:
+    """In this block each warning is one `note:` line on standard error, and told once: a model is looked at before it
+    is loaded, and videos of one command have much in common. Of several ranks one tells it."""
+    logger, handler = logging.getLogger("fifo_diffusion"), _Notes(quiet)
+    propagated, logger.propagate = logger.propagate, False
+    logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.propagate = propagated
+
+
+class _Notes(logging.Handler):
+    def __init__(self, quiet: bool) -> None:
+        super().__init__(logging.WARNING)
+        self._quiet = quiet
+        self._told: set[str] = set()
+        with suppress(CliError):
+            self._quiet = quiet or bool(torchrun_rank())
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            note = in_shell_words(record.getMessage())
+        except Exception:  # arguments that do not fit their message
+            note = str(record.msg)
+        if note not in self._told:
+            self._told.add(note)
+            say(f"note: {note}", quiet=self._quiet)

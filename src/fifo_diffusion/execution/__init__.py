@@ -1,0 +1,1 @@
+"""How windows are executed: in batches that fit, over several processes."""

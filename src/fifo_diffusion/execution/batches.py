@@ -1,0 +1,147 @@
+"""Windows through the model, as many at once as there is memory for."""
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fifo_diffusion.execution.memory import is_out_of_memory
+from fifo_diffusion.method import Layout, Run, Window
+from fifo_diffusion.models.shared.base import VideoModel
+
+Fits = dict[tuple[int | bool, ...], tuple[int, bool]]
+"""What went through a model: by the size of a window, and whether the queue is banded, how many windows at once, and
+whether passes of guidance had to go one by one."""
+
+
+def in_batches(size: Callable[[], int]) -> Run:
+    """Windows of an iteration several at a time; `size` is asked once per iteration, so that it may change."""
+
+    def run(windows: Sequence[Window], denoise: Callable[[Sequence[Window]], None], _y: Tensor) -> None:
+        at_once = size()
+        for start in range(0, len(windows), at_once):
+            denoise(windows[start : start + at_once])
+
+    return run
+
+
+class ModelCalls:
+    """The prediction of windows (`fifo_diffusion.method.Predict`), in one call of the model or in several.
+
+    Args:
+        layout: of the queue.
+        like_BCFHW: a tensor of one window's shape and device.
+        fits: what earlier runs on this model found out; what is found out here is added.
+        windows: at once; None: one on a CPU, where more gain nothing, else as many as fit.
+        condition: what the model is told of windows, by their frame numbers.
+        together: a banded pass that all ranks make together, as an argument for the model; None: this process alone.
+
+    Attributes:
+        windows: how many go through the model at once. Falls where memory runs out.
+    """
+
+    def __init__(
+        self,
+        model: VideoModel,
+        layout: Layout,
+        like_BCFHW: Tensor,
+        fits: Fits,
+        windows: int | None,
+        *,
+        condition: Callable[[Sequence[Sequence[int]]], Any],
+        together: Callable[[], AbstractContextManager[dict[str, Any]]] | None,
+    ) -> None:
+        self._model, self._layout, self._fits = model, layout, fits
+        self._videos, self._device = len(like_BCFHW), like_BCFHW.device
+        self._condition, self._together = condition, together
+        self._schedule = model.schedule_state()
+        self._size = (*like_BCFHW.shape, layout.banded)
+        most = -(-layout.size // layout.frames) if layout.banded else layout.most_windows
+        usual = 1 if self._device.type == "cpu" else most
+        fit, self._passes_apart = fits.get(self._size, (usual, False))
+        self.windows = windows or min(fit, usual)
+
+    @property
+    def at_once(self) -> int:
+        """How many windows are asked for together: all, where the model works in stages."""
+        return len(self._layout.windows) if self._model.stages() else self.windows
+
+    def predict(
+        self,
+        latents_BCFHW: Tensor,
+        timestep_BF: Tensor,
+        windows: Sequence[Sequence[int]],
+        *,
+        usual: int,
+        stage: int | None = None,
+    ) -> Tensor:
+        """The model after guidance.
+
+        Args:
+            latents_BCFHW, timestep_BF, windows: as in `Predict`.
+            usual: how many windows come at once when the queue is full.
+            stage: of `VideoModel.stages`, to be done alone; None: all, one after the other.
+
+        Raises:
+            ValueError: the scheduler, by which the queue has its levels, was replaced; or as `VideoModel.follow`.
+        """
+        if self._model.schedule_state() != self._schedule:
+            raise ValueError("pipe.scheduler was replaced while a video runs: put it back, or make a new stream")
+        parts = latents_BCFHW, timestep_BF, windows, usual
+        if stage is None and (stages := self._model.stages()):
+            return torch.stack([self._in_parts(self.windows, *parts, each) for each in stages]).sum(0)
+        if 1 < len(windows) < usual and self._model.compiled:
+            # One by one: two shapes are compiled in all, and not each that occurs while the queue fills.
+            return self._in_parts(1, *parts, stage)
+        condition = self._condition(windows)
+        condition = condition if stage is None else self._model.of_stage(condition, stage)
+        banding = self._banding(len(windows[0]))
+        at_once = self.windows if banding else len(windows)
+        together = self._together if banding else None
+        try:
+            with nullcontext({}) if together is None else together() as others:
+                how = banding | others
+                passes = self._model.passes(condition) if self._passes_apart else [condition]
+                outputs = [self._model.predict(latents_BCFHW, timestep_BF, each, **how) for each in passes]
+                prediction = self._model.guided(outputs, timestep_BF, condition) if len(passes) > 1 else outputs[0]
+            return prediction.to(self._device)
+        except (RuntimeError, MemoryError) as error:
+            if together is not None or not is_out_of_memory(error) or not self._take_less(at_once, condition):
+                raise
+        size = len(windows) if banding or at_once == 1 else self.windows
+        return self._in_parts(size, *parts, stage)
+
+    def _in_parts(
+        self,
+        size: int,
+        latents_BCFHW: Tensor,
+        timestep_BF: Tensor,
+        windows: Sequence[Sequence[int]],
+        usual: int,
+        stage: int | None,
+    ) -> Tensor:
+        """As `predict`, so many windows at a time."""
+        rows = [x.split(size * self._videos) for x in (latents_BCFHW, timestep_BF)]
+        some = [windows[start : start + size] for start in range(0, len(windows), size)]
+        return torch.cat([self.predict(*part, usual=usual, stage=stage) for part in zip(*rows, some, strict=True)])
+
+    def _take_less(self, windows: int, condition: Any) -> bool:
+        """Too much at once: from here on half as many windows, at last the passes of guidance one by one. False where
+        there is no less."""
+        if windows > 1:
+            self.windows = windows // 2
+        elif self._passes_apart or len(self._model.passes(condition)) == 1:
+            return False
+        else:
+            self._passes_apart = True
+        self._fits[self._size] = self.windows, self._passes_apart
+        return True
+
+    def _banding(self, frames: int) -> dict[str, Any]:
+        """What the model is told where so many frames at once are more than a window."""
+        layout = self._layout
+        if not layout.banded or frames <= layout.frames:
+            return {}
+        return {"bands": layout.last_bands(frames), "pieces": -(-frames // (layout.frames * self.windows))}

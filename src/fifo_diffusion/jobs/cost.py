@@ -1,0 +1,92 @@
+"""What a video costs, counted in frame-forwards: one frame sent once through the model."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from fifo_diffusion.decoding.timing import ONE_TO_ONE, LatentTiming
+
+if TYPE_CHECKING:  # it would bring PyTorch along
+    from fifo_diffusion.method.layout import Layout
+
+
+@dataclass(frozen=True)
+class Cost:
+    """The work of one video.
+
+    Args:
+        layout: of the queue.
+        passes: 2 with classifier-free guidance, else 1.
+        start: "clip", "noise", "known" (given frames), or "published" (a clip, its fill thrown away).
+        total: frames of the video, None for endless ones.
+        given: how many frames are given ("known").
+        shown: how many of them are part of the video: all or none.
+        timing: frames per latent.
+        late: latents that are computed after the last one that is shown, because its decoding waits for them.
+    """
+
+    layout: "Layout"
+    passes: int
+    start: str = "clip"
+    total: int | None = None
+    given: int = 0
+    shown: int = 0
+    timing: LatentTiming = ONE_TO_ONE
+    late: int = 0
+
+    @property
+    def per_latent(self) -> float:
+        """Frame-forwards for each further latent."""
+        return self.layout.frame_forwards_per_frame * self.passes
+
+    @property
+    def per_frame(self) -> float:
+        """Frame-forwards for each further frame."""
+        return self.per_latent / self.timing.further
+
+    @property
+    def clip(self) -> int:
+        """Frame-forwards to sample the clip that opens the video, or the rest of one that given frames begin."""
+        once = self.layout.levels * self.layout.frames * self.passes
+        if self.completes_clip:
+            return 2 * self.layout.frames * self.passes * sum(self.layout.descents)
+        return once if self.start in ("clip", "published") else 0
+
+    @property
+    def completes_clip(self) -> bool:
+        """Whether the given frames are fewer than a window has."""
+        return self.start == "known" and self._known < self.layout.frames
+
+    @property
+    def _known(self) -> int:
+        """Latents that the given frames make."""
+        return self.timing.whole_latents(self.given)
+
+    @property
+    def opening(self) -> int:
+        """Frames of the video that do not come out of the queue."""
+        if self.start == "clip":
+            return self.timing.frames(self.layout.frames)
+        made = max(0, self.layout.frames - self._known) * self.timing.further
+        return self.shown + made if self.start == "known" else 0
+
+    @property
+    def fill(self) -> float:
+        """Frame-forwards to fill the queue: until the first new frame can leave, that one's own included."""
+        layout = self.layout
+        if self.start == "noise":
+            return layout.fill_iterations * layout.frame_forwards * self.passes
+        if self.start == "published":
+            return (layout.slots - layout.frames + 1) * self.per_latent
+        if self.total is not None and self.total <= self.opening:
+            return 0
+        return layout.fill_forwards * self.passes
+
+    def until(self, frames: int) -> float:
+        """Frame-forwards that have been computed when so many frames are there."""
+        if frames < 1 or (self.completes_clip and frames <= self.shown):
+            return 0
+        if frames <= self.opening:
+            # Filling is spread over these frames.
+            return self.clip + self.fill * (frames - 1) / self.opening
+        timing = self.timing if self.start == "noise" else self.timing.continued()
+        return self.clip + self.fill + (timing.latents(frames - self.opening) - 1 + self.late) * self.per_latent

@@ -1,0 +1,68 @@
+"""A run's state file, never ahead of the output that it counts."""
+
+import os
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from fifo_diffusion.errors import CliError
+
+
+class StateKeeper:
+    """Saves a stream's state every few frames, each time only once its frames are in the output.
+
+    Args:
+        path: the state file; None keeps nothing.
+        every: frames between states.
+        notes: what the file holds beside the stream's own state.
+        seconds: a state is also due after so many, for models that take hours for those frames.
+    """
+
+    def __init__(self, path: Path | None, every: int, notes: dict[str, Any], *, seconds: float | None = None) -> None:
+        self.path, self.every, self.notes, self.seconds = path, every, notes, seconds
+        self._taken_at = time.monotonic()
+        self._waiting: Any = None
+
+    def begin(self, stream: Any) -> None:
+        """Save where the first frame is still to come: what was computed to get there is kept too."""
+        if self.path is not None:
+            self._save(self._take(stream), None)
+
+    def after_frame(self, stream: Any, writer: Any) -> None:
+        """To be called after each frame that was given to the writer."""
+        if self.path is None:
+            return
+        self._save_waiting(writer)
+        # One that still waits is not replaced: where frames are long on their way, none would ever be saved.
+        late = self.seconds is not None and time.monotonic() - self._taken_at >= self.seconds
+        if self._waiting is None and (late or stream.frame_index % self.every == 0):
+            self._waiting = self._take(stream)
+            self._save_waiting(writer)
+
+    def end(self, stream: Any, writer: Any) -> None:
+        """Save the last state; the writer is closed."""
+        if self.path is not None:
+            self._save(self._take(stream), writer.path)
+
+    def _save_waiting(self, writer: Any) -> None:
+        if self._waiting is not None and writer.frames_safe >= self._waiting.frame_index:
+            self._save(self._waiting, writer.path)
+            self._waiting = None
+
+    def _take(self, stream: Any) -> Any:
+        state = stream.state()
+        self._taken_at = time.monotonic()
+        state.notes = self.notes
+        return state
+
+    def _save(self, state: Any, output: str | None) -> None:
+        if output is not None and os.path.isfile(output):
+            from fifo_diffusion.streaming.state import make_last
+
+            with suppress(OSError):  # a power cut must not leave the state ahead of the output
+                make_last(output)
+        try:
+            state.save(self.path)
+        except OSError as error:
+            raise CliError(f"cannot write the state file {self.path}: {error.strerror or error}") from error

@@ -1,0 +1,98 @@
+"""One run per output: a lock that the system takes away with the process, however that ends."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from fifo_diffusion.errors import CliError
+
+if os.name == "nt":
+    import msvcrt
+
+    _BYTE = 1 << 30  # beyond what is read: on Windows a locked byte is unreadable
+
+    def _take(descriptor: int) -> bool:
+        os.lseek(descriptor, _BYTE, os.SEEK_SET)
+        try:
+            msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined,unused-ignore]
+        except OSError:
+            return False
+        return True
+
+else:
+    import fcntl
+
+    def _take(descriptor: int) -> bool:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        except OSError:  # a file system without locks: no worse than before
+            return True
+        return True
+
+
+@contextmanager
+def locked(output: str | Path) -> Iterator[None]:
+    """While in force, other processes that want the lock of the same file or folder are refused.
+
+    The lock is on a small hidden file beside it, which goes when the block ends (after `kill -9`: when the next one
+    does). Where no such file can be made there is no lock.
+
+    Args:
+        output: a file or folder; it need not exist. "-", standard output, is nobody else's.
+
+    Raises:
+        CliError: another process has it.
+    """
+    if str(output) == "-":
+        yield
+        return
+    target = Path(os.path.realpath(output))
+    file = target.with_name(f".{target.name}.lock")
+    descriptor = _open(file, output)
+    try:
+        yield
+    finally:
+        if descriptor is not None:
+            if os.name != "nt":  # there open files cannot be removed
+                file.unlink(missing_ok=True)
+            os.close(descriptor)
+            if os.name == "nt":
+                with suppress(OSError):
+                    file.unlink()
+
+
+def _open(file: Path, output: str | Path) -> int | None:
+    while True:
+        try:
+            descriptor = os.open(file, os.O_RDWR | os.O_CREAT, 0o666)
+        except OSError:
+            return None
+        if not _take(descriptor):
+            holder = _holder(descriptor)
+            os.close(descriptor)
+            raise CliError(f"another process{holder} is at work on {output}: wait for it, or choose another name")
+        if _is_current(file, descriptor):
+            with suppress(OSError):
+                os.ftruncate(descriptor, 0)
+                os.lseek(descriptor, 0, os.SEEK_SET)
+                os.write(descriptor, b"%d\n" % os.getpid())
+            return descriptor
+        os.close(descriptor)  # the one who had it has removed it meanwhile
+
+
+def _holder(descriptor: int) -> str:
+    try:
+        os.lseek(descriptor, 0, os.SEEK_SET)
+        return f" (pid {int(os.read(descriptor, 20))})"
+    except (OSError, ValueError):
+        return ""
+
+
+def _is_current(file: Path, descriptor: int) -> bool:
+    try:
+        return os.path.samestat(os.stat(file), os.fstat(descriptor))
+    except OSError:
+        return False

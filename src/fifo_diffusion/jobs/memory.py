@@ -1,0 +1,61 @@
+"""What a run needs of memory at least, and whether the device has it."""
+
+from math import sqrt
+from typing import TYPE_CHECKING
+
+from fifo_diffusion.errors import usage
+
+if TYPE_CHECKING:
+    from fifo_diffusion.jobs.plan import Plan
+
+BYTES = {"float32": 4, "float16": 2, "bfloat16": 2}
+
+
+def weights_bytes(plan: "Plan") -> int:
+    """Bytes of the whole pipeline's weights."""
+    from fifo_diffusion.jobs.blueprint import parameters
+
+    return parameters(plan.model) * BYTES[plan.dtype]
+
+
+def queue_bytes(plan: "Plan") -> int:
+    """Bytes of the queue (of all frames, with a method that computes them at once)."""
+    settings = plan.settings
+    channels, height, width = plan.model.latent_shape(settings.height, settings.width)
+    slots = settings.layout.size * plan.planes if plan.request.method == "fifo" else settings.window
+    return slots * channels * height * width * 4
+
+
+def check_memory(plan: "Plan") -> None:
+    """Before the weights are loaded: what cannot fit is refused. What the model computes with comes on top, and is not
+    known here.
+
+    Raises:
+        CliError: the queue and one picture alone are more than the device has.
+    """
+    total = _total_bytes(plan.device)
+    if total is None:
+        return
+    settings = plan.settings
+    picture = settings.height * settings.width * plan.scale**2 * 3 * 4
+    needed = queue_bytes(plan) + picture
+    if needed > total:
+        side = sqrt(total / needed)
+        height, width = (max(8, int(size * side) // 8 * 8) for size in (settings.height, settings.width))
+        what = f"a queue of {queue_bytes(plan) / 2**30:,.1f} GiB and a picture of {picture / 2**30:,.1f} GiB"
+        raise usage(
+            f"{what} do not fit into the {total / 2**30:,.1f} GiB of {plan.device}: use at most --height {height} "
+            f"--width {width}, or fewer --num-partitions"
+        )
+
+
+def _total_bytes(device: str) -> int | None:
+    if device.startswith("cuda"):
+        import torch
+
+        return torch.cuda.get_device_properties(device).total_memory
+    if device.startswith(("cpu", "mps")):
+        import psutil
+
+        return psutil.virtual_memory().total
+    return None

@@ -1,0 +1,132 @@
+"""`generate --method`: the methods that FIFO-Diffusion is compared with."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from fifo_diffusion.errors import LOOKAHEAD_OPTIONS, as_option, usage
+from fifo_diffusion.execution.torchrun import torchrun_rank
+
+if TYPE_CHECKING:  # they would bring PyTorch along
+    from fifo_diffusion.jobs.plan import Plan
+    from fifo_diffusion.jobs.request import Request, Video
+
+METHODS = {
+    "fifo": (),
+    "freenoise": ("stride",),
+    "genl": ("stride",),
+    "chunked": ("overlap",),
+    "plain": (),
+}
+"""The options that belong to each method alone."""
+
+STREAMS = ("fifo", "chunked")
+
+FIFO_ONLY = (
+    "num_partitions",
+    "lookahead",
+    "frames_per_level",
+    "windows_per_batch",
+    "compat",
+    "start",
+    "include_start",
+    "start_every_frame",
+    "start_fit",
+    "prompt_change",
+    "state",
+    "state_every",
+    "compile",
+)
+
+RIVAL_ARGUMENTS = (
+    "num_inference_steps",
+    "window",
+    "stride",
+    "overlap",
+    "eta",
+    "guidance_scale",
+    "negative_prompt",
+    "height",
+    "width",
+    "scheduler_exact",
+)
+
+
+def check_method(given: dict[str, Any]) -> None:
+    """Options that do not go with the method that was typed."""
+    method = given.get("method", "fifo")
+    for name in ("stride", "overlap"):
+        if name in given and name not in METHODS[method]:
+            fitting = " or ".join(m for m, own in METHODS.items() if name in own)
+            raise usage(f"{as_option(name)} goes with --method {fitting}")
+    if method == "fifo":
+        return
+    for name in FIFO_ONLY:
+        if name in given:
+            option = LOOKAHEAD_OPTIONS[given[name]] if name == "lookahead" else as_option(name)
+            raise usage(f"{option} belongs to FIFO-Diffusion and not to --method {method}: leave it out")
+    if method not in STREAMS and ("forever" in given or not {"num_frames", "seconds"} & given.keys()):
+        raise usage(f"--method {method} computes all frames at once, before the first is there: give --num-frames N")
+    if torchrun_rank() is not None:
+        raise usage(f"--method {method} runs in one process: leave torchrun out")
+
+
+def rival_settings(model: Any, request: "Request", num_frames: int | None) -> Any:
+    """Arguments of the first video, checked and completed."""
+    from fifo_diffusion.baselines import PeerSettings
+
+    arguments = rival_arguments(request, num_frames)
+    return PeerSettings.collect(model, request.method, seed=request.videos[0].seed, **arguments)
+
+
+def rival_arguments(request: "Request", num_frames: int | None) -> dict[str, Any]:
+    """The options that shape the video, as arguments of `peer_stream`."""
+    given = {name: request.given[name] for name in RIVAL_ARGUMENTS if name in request.given}
+    return given | {"num_frames": num_frames}
+
+
+def open_rival(plan: "Plan", fifo: Any, video: "Video") -> Any:
+    """The stream of one video."""
+    from fifo_diffusion.baselines import peer_stream
+
+    arguments = rival_arguments(plan.request, plan.num_frames)
+    return peer_stream(fifo.model, plan.request.method, video.prompt, seed=video.seed, **arguments)
+
+
+@dataclass(frozen=True)
+class RivalCost:
+    """The work of one video in frame-forwards, as `Cost` has it for FIFO."""
+
+    settings: Any
+
+    @property
+    def passes(self) -> int:
+        return 2 if self.settings.guidance_scale > 1 else 1
+
+    def until(self, frames: int) -> float:
+        """Frame-forwards that have been computed when so many frames are there."""
+        from dataclasses import replace
+
+        from fifo_diffusion.baselines import PEERS
+
+        peer, settings = PEERS[self.settings.method], self.settings
+        if frames < 1:
+            return 0
+        if peer.streams:
+            settings = replace(settings, num_frames=frames)
+        return peer.frames_per_step(settings) * settings.num_inference_steps * self.passes
+
+
+def describe_rival(plan: "Plan") -> list[tuple[str, str]]:
+    """Rows of `--dry-run` that are a rival's own."""
+    from fifo_diffusion.baselines import PEERS
+
+    settings, peer = plan.settings, PEERS[plan.settings.method]
+    own = "".join(f", {name} {getattr(settings, name)}" for name in peer.options)
+    rows = [("method", f"{peer.title}: {settings.num_inference_steps} steps, windows of {settings.window} frames{own}")]
+    cost = RivalCost(settings)
+    twice = " (guidance makes it twice as many)" if cost.passes == 2 else ""
+    rows.append(("cost", f"{cost.until(1)} frame-forwards until the first frame{twice}"))
+    if plan.num_frames is not None:
+        rows.append(("", f"{cost.until(plan.num_frames) * len(plan.videos)} in all"))
+    rows.append(("settings", f"eta {settings.eta:g}, guidance {settings.guidance_scale:g}"))
+    return rows

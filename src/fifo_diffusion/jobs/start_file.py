@@ -1,0 +1,87 @@
+"""The file that a video starts from (`--start`)."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fifo_diffusion.cli.progress import say
+from fifo_diffusion.errors import usage
+from fifo_diffusion.jobs.request import STARTS, Request
+from fifo_diffusion.video import VideoFileError
+from fifo_diffusion.video.readers import read_timeline
+from fifo_diffusion.video.sound import CODECS, add_sound, has_sound
+from fifo_diffusion.video.timeline import SAME
+
+if TYPE_CHECKING:
+    from fifo_diffusion.streaming.given import Given
+
+
+def frames_given(model: Any, request: Request) -> "Given | None":
+    """The frames of the file that a new video starts from; None where it starts otherwise."""
+    start = request.get("start", "clip")
+    if start in STARTS:
+        return None
+    from fifo_diffusion.streaming.given import take_given
+
+    options = {name: request.given[name] for name in ("start_every_frame", "start_fit") if name in request.given}
+    try:
+        return take_given(model, start, **options)
+    except VideoFileError as error:  # told before the weights are loaded, like all that was typed wrongly
+        raise usage(f"--start: {error}") from error
+
+
+@dataclass(frozen=True)
+class Sound:
+    """The sound of the given frames that open a video, put into it when it is closed.
+
+    Attributes:
+        source: the file that has it.
+        first: where it begins in that file, in seconds.
+        seconds: how long it is.
+    """
+
+    source: str
+    first: float
+    seconds: float
+
+    def put_into(self, output: str, frames: int, fps: float) -> None:
+        """Add it to a closed video of so many frames. Where that fails, the video stays without it."""
+        try:
+            add_sound(output, self.source, first=self.first, seconds=min(self.seconds, frames / fps))
+        except VideoFileError as error:
+            say(f"note: the sound of {self.source} is not in {output}: {error}")
+
+
+def sound_of(request: Request, notes: dict[str, Any], output: str, fps: float, rate: float) -> Sound | None:
+    """The sound that goes into a video; None, and a note where some is lost, where none does.
+
+    Args:
+        request: what was typed.
+        notes: of the state that is continued, or the options of a new video.
+        output: where the video goes.
+        fps: at which it plays.
+        rate: the model's frames per second.
+    """
+    start = notes.get("start", "clip")
+    if not notes.get("include_start") or start in STARTS or Path(start).is_dir():
+        return None
+    if not Path(start).exists():  # its frames are shown already
+        say(f"note: {start} is gone: if it had sound, that is lost", quiet=request.quiet)
+        return None
+    if not has_sound(start):
+        return None
+    try:
+        times = read_timeline(start)
+    except VideoFileError:
+        return None
+    taken = times.rate if notes.get("start_every_frame") else rate
+    why = ""
+    if Path(output).suffix.lower() not in CODECS:
+        why = f"{Path(output).suffix or 'the output'} holds none (.mp4 and .webm do)"
+    elif taken is None or abs(taken / fps - 1) > SAME:
+        why = "the given frames do not play at their own speed"
+    if why:
+        say(f"note: the sound of {start} is left out: {why}", quiet=request.quiet)
+        return None
+    say(f"note: the sound of {start} is added when the video is closed", quiet=request.quiet)
+    return Sound(start, times.first, len(times.taken(None if notes.get("start_every_frame") else rate)) / fps)

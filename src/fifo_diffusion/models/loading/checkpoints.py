@@ -1,0 +1,69 @@
+"""Published checkpoints by name: what is known of each."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from fifo_diffusion import toybox
+from fifo_diffusion.models.loading.sources import EMBEDDED
+from fifo_diffusion.toybox import PIPELINE_FOLDER
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """What is known of one published checkpoint: f, its clip length in latent frames, good defaults, and the flow shift
+    that its publisher samples with (`large_shift`: at 720p, where that is another)."""
+
+    frames: int
+    defaults: dict[str, Any] = field(default_factory=dict)
+    verified: str = "random weights, recorded numbers; quality not seen by us"
+    flow_shift: float | None = None
+    large_shift: float | None = None
+
+
+BY_CONTRACT = "contract tests on random weights; quality not seen by us"
+_WAN = {"guidance_scale": 5.0, "height": 480, "width": 832, "fps": 16}
+_540P = {"guidance_scale": 6.0, "height": 544, "width": 960, "fps": 24}
+
+
+_TOYBOX = Checkpoint(
+    toybox.NUM_FRAMES, {"guidance_scale": toybox.GUIDANCE_SCALE, "fps": toybox.FPS}, "its videos seen by us"
+)
+
+CHECKPOINTS = {
+    **dict.fromkeys(EMBEDDED, _TOYBOX),
+    "cerspense/zeroscope_v2_576w": Checkpoint(24, {"height": 320, "width": 576, "fps": 8}),
+    "damo-vilab/text-to-video-ms-1.7b": Checkpoint(16, {"fps": 8}),
+    "ali-vilab/text-to-video-ms-1.7b": Checkpoint(16, {"fps": 8}),
+    "maxin-cn/Latte-1": Checkpoint(16, {"height": 512, "width": 512, "fps": 8}),
+    "LanguageBind/Open-Sora-Plan-v1.1.0/65x512x512": Checkpoint(17, {"height": 512, "width": 512, "fps": 24}),
+    "LanguageBind/Open-Sora-Plan-v1.1.0/221x512x512": Checkpoint(56, {"height": 512, "width": 512, "fps": 24}),
+    "Wan-AI/Wan2.1-T2V-1.3B-Diffusers": Checkpoint(21, _WAN, BY_CONTRACT),
+    "Wan-AI/Wan2.1-T2V-14B-Diffusers": Checkpoint(21, _WAN, BY_CONTRACT, 3.0, 5.0),
+    "Wan-AI/Wan2.2-T2V-A14B-Diffusers": Checkpoint(
+        21,
+        _WAN | {"guidance_scale": 4.0, "guidance_scale_2": 3.0, "height": 720, "width": 1280},
+        BY_CONTRACT,
+        12.0,
+    ),
+    "Wan-AI/Wan2.2-TI2V-5B-Diffusers": Checkpoint(31, _WAN | {"height": 704, "width": 1280, "fps": 24}, BY_CONTRACT),
+    "Skywork/SkyReels-V2-DF-1.3B-540P-Diffusers": Checkpoint(25, _540P, BY_CONTRACT, 8.0),
+    "Skywork/SkyReels-V2-DF-14B-540P-Diffusers": Checkpoint(25, _540P, BY_CONTRACT, 8.0),
+    "Skywork/SkyReels-V2-DF-14B-720P-Diffusers": Checkpoint(
+        31, _540P | {"height": 720, "width": 1280}, BY_CONTRACT, 8.0
+    ),
+    "VideoCrafter/VideoCrafter2": Checkpoint(16, {"height": 320, "width": 512}),
+    "VideoCrafter/Text2Video-512": Checkpoint(16, {"height": 320, "width": 512}),
+    "VideoCrafter/Text2Video-1024": Checkpoint(16, {"height": 576, "width": 1024}),
+}
+
+
+def checkpoint_of(name_or_path: str) -> Checkpoint | None:
+    """What is known of a checkpoint, by its hub id or the name of a folder."""
+    if Path(name_or_path) == PIPELINE_FOLDER:
+        return _TOYBOX
+    if name_or_path in CHECKPOINTS:
+        return CHECKPOINTS[name_or_path]
+    # A local copy usually keeps the name of its repository.
+    owned = ((name.split("/"), checkpoint) for name, checkpoint in CHECKPOINTS.items())
+    return next((c for parts, c in owned if len(parts) == 2 and Path(name_or_path).name == parts[1]), None)

@@ -1,0 +1,61 @@
+"""What publishers sample their checkpoints with, where the files do not say it."""
+
+import logging
+from typing import Any
+
+from fifo_diffusion.models.shared.scheduler_choice import flow_shift_of, with_flow_shift
+
+logger = logging.getLogger(__name__)
+
+_LARGE = 1280 * 720 * 0.9
+"""Pixels from which a video counts as 720p."""
+
+_MARK = "_fifo_publishers_shift"
+
+
+def settle_shift(
+    pipe: Any, name: str, shift: float, large: float | None = None, guidance: tuple[float, float] | None = None
+) -> None:
+    """Give a pipeline that has just been loaded its publisher's flow shift, and say so.
+
+    Args:
+        name: of the checkpoint.
+        shift: for the pipeline's usual size; `large`: at 720p.
+        guidance: of two experts, that at high and that at low noise: said here, used where the caller says no other.
+    """
+    found = flow_shift_of(pipe.scheduler)
+    if found is None:
+        return
+    if found != shift:
+        pipe.scheduler = with_flow_shift(pipe.scheduler, shift)
+        more = "" if guidance is None else f" and guidance {guidance[0]:g} at high noise, {guidance[1]:g} at low"
+        logger.warning(
+            "flow shift %g%s, as the publishers of %s sample (its files: shift %g)", shift, more, name, found
+        )
+    if large is not None:
+        setattr(pipe, _MARK, (pipe.scheduler, shift, large))
+
+
+def fit_shift(pipe: Any, height: int, width: int) -> None:
+    """The publisher's flow shift for this size, where it depends on it and the scheduler is still the one that the
+    pipeline was loaded with."""
+    scheduler, usual, large = getattr(pipe, _MARK, (None, None, None))
+    if scheduler is None or pipe.scheduler is not scheduler or flow_shift_of(scheduler) not in (usual, large):
+        return
+    shift = large if height * width >= _LARGE else usual
+    if flow_shift_of(scheduler) != shift:
+        pipe.scheduler = with_flow_shift(scheduler, shift)
+        setattr(pipe, _MARK, (pipe.scheduler, usual, large))
+        logger.warning("flow shift %g, as the publishers sample %dx%d", shift, width, height)
+
+
+def hint_shift(pipe: Any, name: str, shift: float) -> None:
+    """Say it where a pipeline that somebody else has loaded has another flow shift than its publisher's."""
+    found = flow_shift_of(pipe.scheduler)
+    if found not in (None, shift):
+        logger.warning(
+            "flow shift %g; the publishers of %s sample with %g: pipe.scheduler = %s.from_config("
+            "pipe.scheduler.config, %s=%g)",
+            *(found, name, shift, type(pipe.scheduler).__name__),
+            *("flow_shift" if "flow_shift" in pipe.scheduler.config else "shift", shift),
+        )

@@ -1,0 +1,1 @@
+"""Open-Sora Plan 1.1."""

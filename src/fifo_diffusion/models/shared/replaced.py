@@ -1,0 +1,89 @@
+"""What users put in or on the modules of a pipeline, also while streams run: noticed, or refused."""
+
+import weakref
+from collections.abc import Iterable
+from typing import Any
+
+from torch import Tensor, nn
+
+from fifo_diffusion.models.shared.hooks import bare
+
+ENCODERS = ("text_encoder", "tokenizer", "image_encoder", "feature_extractor")
+"""How the names of parts begin that make texts and pictures into what a denoiser is told."""
+
+
+def weak(parts: Iterable[Any]) -> tuple[Any, ...]:
+    """The parts by reference, to be compared: equal only to those of the very same parts, which may be freed."""
+    return tuple(None if part is None else weakref.ref(part) for part in parts)
+
+
+def refuse_state(name: str, denoiser: Any) -> None:
+    """Caches between steps, and what else remembers earlier calls: the next call has other frames here.
+
+    Args:
+        name: of the denoiser, for people: `pipe.unet`.
+        denoiser: a module of the pipeline, or None.
+
+    Raises:
+        ValueError: something on the denoiser remembers, or splits it over GPUs; one line.
+    """
+    if not isinstance(denoiser, nn.Module):
+        return
+    module = bare(denoiser)
+    if getattr(module, "_parallel_config", None) is not None:
+        raise ValueError(f"{name} is split over GPUs, which FIFO cannot use: spread windows over them with group=")
+    why = f"on {name}, which would mix up windows"
+    if getattr(module, "is_cache_enabled", False):
+        raise ValueError(f"a cache is enabled {why}: call {name}.disable_cache()")
+    if vars(module).get("_is_cached", False):
+        raise ValueError(f"a cache (of cache-dit or the like) is enabled {why}: call cache_dit.disable_cache(pipe)")
+    if getattr(module, "enable_teacache", False):
+        raise ValueError(f"TeaCache is enabled {why}: set {name}.__class__.enable_teacache = False")
+    hooks = {
+        hook_name
+        for part in module.modules()
+        if (registry := vars(part).get("_diffusers_hook")) is not None
+        for hook_name, hook in registry.hooks.items()
+        if hook._is_stateful
+    }
+    if hooks:
+        calls = "; ".join(f'registry.remove_hook("{hook}")' for hook in sorted(hooks))
+        raise ValueError(
+            f"a cache ({', '.join(sorted(hooks))}) is applied {why}: from diffusers.hooks import HookRegistry; "
+            f"registry = HookRegistry.check_if_exists_or_initialize({name}); {calls}"
+        )
+
+
+def text_state(pipe: Any, denoisers: Iterable[Any]) -> Any:
+    """All that embeddings of texts depend on beside the texts: the pipeline's encoders with their adapters, and the
+    denoisers that they are made for. To be compared."""
+    denoisers = list(denoisers)
+    state: list[Any] = [weak(denoisers), [getattr(denoiser, "dtype", None) for denoiser in denoisers]]
+    for name, part in vars(pipe).items():
+        if not name.startswith(ENCODERS) or part is None:
+            continue
+        state += [name, weak([part])]
+        state += [modules_state(part)] if isinstance(part, nn.Module) else [_count(part)]
+    return state
+
+
+def modules_state(module: nn.Module) -> list[Any]:
+    """Which modules it is made of, its precision, how often its weights were written to, and how much its adapters
+    count."""
+    state: list[Any] = [getattr(module, "dtype", None)]
+    for part in module.modules():
+        state.append(id(part))
+        state += written(part.parameters(recurse=False))
+        if isinstance(vars(part).get("scaling"), dict):  # a layer of peft's
+            state.append((list(part.active_adapters), list(part.scaling.items()), part.disable_adapters))
+    return state
+
+
+def written(weights: Iterable[Tensor]) -> list[int]:
+    """How often each was written to in place, which `load_state_dict` does."""
+    return [weight._version for weight in weights if not weight.is_inference()]
+
+
+def _count(part: Any) -> int | None:
+    """Words of a tokenizer: textual inversion adds some."""
+    return len(part) if hasattr(type(part), "__len__") else None

@@ -1,0 +1,1 @@
+"""VideoCrafter1 and VideoCrafter2."""

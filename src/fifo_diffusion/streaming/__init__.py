@@ -1,0 +1,1 @@
+"""One running video: settings, prompts, start, stream, state."""

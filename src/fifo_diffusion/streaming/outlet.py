@@ -1,0 +1,160 @@
+"""The way of what has left the queue to the viewer: clean latents, decoded frames, pictures."""
+
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from fifo_diffusion.decoding.frames import StreamingDecoder, to_pictures
+from fifo_diffusion.models.shared.base import VideoModel
+from fifo_diffusion.streaming.start import Shown
+
+_UNSEEN = torch.empty(0)
+"""In place of a frame on ranks that do not show it."""
+
+
+class Outlet:
+    """What waits to be handed out. What fails in it can be asked for again: nothing is lost on the way.
+
+    Args:
+        decoder: of this video alone.
+        shows: False on ranks whose frames nobody sees.
+
+    Attributes:
+        latents: clean latents that were not decoded yet, (B, C, 1, H, W) each.
+        ready: frames that were not handed out yet, (B, 3, H, W) in [0, 1] each; NaN where a value was none.
+        unwanted: frames that the decoder will give and that are not to be handed out (again).
+    """
+
+    def __init__(self, decoder: StreamingDecoder, *, shows: bool) -> None:
+        self.decoder, self.shows = decoder, shows
+        self.latents: deque[Tensor] = deque()
+        self.ready: deque[Tensor] = deque()
+        self.unwanted = 0
+        self._given: Iterator[np.ndarray] | None = None
+
+    def decode(self) -> None:
+        """Make frames of the oldest latent."""
+        latent = self.latents[0]
+        with self._past_kept():
+            if self.shows:
+                frames = _frames(self.decoder.push(latent))
+                nothing = (latent - latent).flatten(1).sum(1)[:, None, None, None]  # or NaN: no decoder may hide it
+                frames = [frame + nothing.to(frame) for frame in frames]
+            else:
+                frames = [_UNSEEN] * self.decoder.skip(latent)
+        dropped = min(self.unwanted, len(frames))
+        self.unwanted -= dropped
+        self.ready.extend(frames[dropped:])
+        self.latents.popleft()
+
+    def flush(self) -> bool:
+        """The frames that the decoder holds back, at the end of a video; whether there are any. Should the video be
+        continued after all, the decoder gives them again."""
+        with self._past_kept():
+            frames = _frames(self.decoder.flush())
+        self.unwanted += len(frames)
+        self.ready.extend(frames)
+        return bool(frames)
+
+    def give(self, shown: Shown, index: int, videos: int) -> None:
+        """The given frame of this number is the next."""
+        if not self.shows:
+            self.ready.append(_UNSEEN)
+            return
+        try:
+            self._given = self._given or shown.frames_from(index)
+            picture = next(self._given)
+        except BaseException:  # it has ended with it; another goes on from the same frame
+            self._given = None
+            raise
+        frame = torch.tensor(picture).permute(2, 0, 1).float() / 255
+        self.ready.append(frame.expand(videos, -1, -1, -1))
+
+    def clear(self) -> None:
+        self.latents.clear()
+        self.ready.clear()
+        self._given = None
+
+    # ------------------------------------------------------------------ saving
+
+    def state(self) -> dict[str, Tensor]:
+        """All but `unwanted`, as tensors."""
+        tensors = {f"decoder.{name}": value for name, value in self.decoder.state().items()}
+        if self.latents:
+            tensors["latents"] = torch.cat(list(self.latents), 2)
+        if self.ready:
+            tensors["ready"] = torch.stack(list(self.ready), 1)
+        return tensors
+
+    def load_state(self, tensors: dict[str, Tensor], unwanted: int) -> None:
+        """What `state` gave; other tensors may lie between."""
+        if "latents" in tensors:
+            self.latents.extend(tensors["latents"].split(1, 2))
+        if "ready" in tensors:
+            self.ready.extend(tensors["ready"].unbind(1))
+        self.unwanted, prefix = unwanted, "decoder."
+        self.decoder.load_state({k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)})
+
+    @contextmanager
+    def _past_kept(self) -> Iterator[None]:
+        """A decoder that fails, or is interrupted, stands where it stood."""
+        before = self.decoder.state()
+        try:
+            yield
+        except BaseException:
+            self.decoder.load_state(before)
+            raise
+
+
+def picture(frame_BCHW: Tensor, number: int, model: VideoModel, *, batch: bool) -> np.ndarray:
+    """A frame as it is handed out: uint8 (height, width, 3), or (videos, height, width, 3).
+
+    Raises:
+        FloatingPointError: it is not finite.
+    """
+    pictures, finite = to_pictures(frame_BCHW)
+    if not finite.all():
+        which = f" of video {', '.join(map(str, np.flatnonzero(~finite)))}" if batch else ""
+        raise not_finite(
+            f"frame {number}{which} is not finite (NaN or inf): the {number} frames before are kept", model
+        )
+    return pictures if batch else pictures[0]
+
+
+def not_finite(what: str, model: VideoModel) -> FloatingPointError:
+    """The error for numbers that are none, with what may help."""
+    modules = [part for part in model.parts().values() if isinstance(part, torch.nn.Module)]
+    if any(value.dtype == torch.float16 for module in modules for value in module.parameters()):
+        cause = "the model overflows in float16, load it with --dtype bfloat16 or float32 (in Python: "
+        return FloatingPointError(f"{what}; {cause}dtype=torch.bfloat16 or dtype=torch.float32)")
+    return FloatingPointError(
+        f"{what}; where the model's weights and guidance_scale are sound, load it with --dtype float32 "
+        "(in Python: dtype=torch.float32)"
+    )
+
+
+def checked_draws(
+    noise: Callable[[int, int], Tensor], videos: int, shape: tuple[int, int, int]
+) -> Callable[[int, int], Tensor]:
+    """Noise of the user's own, its numbers checked where that costs nothing: on a GPU they show in the frames."""
+
+    def draw(frame: int, level: int) -> Tensor:
+        values = noise(frame, level)
+        found = tuple(values.shape) if isinstance(values, Tensor) else type(values).__name__
+        if found not in (tuple(shape), (videos, *shape)):
+            raise TypeError(
+                f"noise({frame}, {level}) must be a tensor {tuple(shape)} or {(videos, *shape)}, not {found}"
+            )
+        if values.device.type == "cpu" and not values.isfinite().all():
+            raise FloatingPointError(f"noise({frame}, {level}) is not finite (NaN or inf): give other noise=")
+        return values
+
+    return draw
+
+
+def _frames(decoded_BFCHW: Tensor) -> list[Tensor]:
+    return list(decoded_BFCHW.unbind(1)) if decoded_BFCHW.numel() else []

@@ -1,0 +1,1 @@
+"""`evaluate`: rows of methods and settings, their videos and costs, the report."""

@@ -1,0 +1,147 @@
+"""What the values of an evaluation's configuration may be. Names in it become names of files."""
+
+import math
+import re
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from fifo_diffusion.jobs.request import DTYPES
+from fifo_diffusion.jobs.rivals import METHODS
+from fifo_diffusion.study.config import OWN, TABLES
+
+NAME = re.compile(r"\w[\w.-]{0,99}")
+TAKEN = ("base", "ablation")  # folders beside those of the rows
+MOST_FRAMES, MOST = 10_000_000, 100_000
+TEXT = 10_000  # characters of a prompt
+
+Check = Callable[[Any], str | None]
+"""What a value must be, where it is something else."""
+
+
+def check(values: Mapping[str, Any]) -> None:
+    """Check the values of a configuration.
+
+    Raises:
+        ValueError: one is of another type or size than it must be. One line that names it.
+    """
+    for key, value in values.items():
+        if key == "rows":
+            _check_rows(value)
+        elif wrong := _KEYS[key](value):
+            raise ValueError(f"{key} must be {wrong}, not {_shown(value)}")
+
+
+def _check_rows(rows: Any) -> None:
+    if not isinstance(rows, Mapping):
+        raise ValueError(f"rows must be an object {{name: {{method and its arguments}}}}, not {_shown(rows)}")
+    seen: dict[str, str] = {}
+    for name, row in rows.items():
+        if not NAME.fullmatch(name) or name.lower() in TAKEN:
+            raise ValueError(
+                f"the row {_shown(name)} needs another name: letters, digits, _, - and dots, which is that of its files"
+            )
+        if other := seen.get(name.lower()):
+            raise ValueError(f"the rows {other} and {name} would have the same files: rename one")
+        seen[name.lower()] = name
+        if not isinstance(row, Mapping) or "method" not in row:
+            raise ValueError(f'the row {name} needs a "method"')
+        if row["method"] not in METHODS:
+            raise ValueError(f"the row {name} has the method {_shown(row['method'])}: one of {', '.join(METHODS)}")
+        for key, value in row.items():
+            if wrong := _ROW.get(key, _plain)(value):
+                raise ValueError(f"the row {name} has {key} {_shown(value)}: it must be {wrong}")
+        if row.get("ranks", 1) > 1 and row["method"] != "fifo":
+            raise ValueError(f"the row {name} has ranks {row['ranks']}: a number, and of FIFO only")
+
+
+def _whole(least: int, most: int) -> Check:
+    def wrong(value: Any) -> str | None:
+        fits = isinstance(value, int) and not isinstance(value, bool) and least <= value <= most
+        return None if fits else f"a whole number from {least} to {most}"
+
+    return wrong
+
+
+def _list_of(kind: Check, what: str) -> Check:
+    def wrong(value: Any) -> str | None:
+        fits = isinstance(value, list | tuple) and 0 < len(value) <= MOST and not any(map(kind, value))
+        return None if fits else f"a list of {what}"
+
+    return wrong
+
+
+def _maybe(kind: Check) -> Check:
+    return lambda value: None if value is None else kind(value)
+
+
+def _text(value: Any) -> str | None:
+    fits = isinstance(value, str) and value.strip() and len(value) <= TEXT and "\0" not in value and _encodes(value)
+    return None if fits else "a text"
+
+
+def _encodes(text: str) -> bool:
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _one_of(*names: str) -> Check:
+    return lambda value: None if isinstance(value, str) and value in names else f"one of {', '.join(names)}"
+
+
+def _versions(value: Any) -> str | None:
+    fits = isinstance(value, Mapping) and all(isinstance(version, str) for version in value.values())
+    return None if fits else "an object of texts"
+
+
+def _plain(value: Any) -> str | None:
+    """An argument of a stream: names, numbers, switches."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return "a number that is finite"
+    if isinstance(value, int) and abs(value) > 2**63:
+        return "a smaller number"
+    return None if value is None or isinstance(value, str | int | float | bool) else "a number, a text, true or false"
+
+
+def _method_only(value: Any) -> str:
+    return "left out: it belongs to the whole evaluation"
+
+
+_TABLES = _list_of(_one_of(*TABLES), f"{', '.join(TABLES)}")
+_KEYS: dict[str, Check] = {
+    "model": _text,
+    "tables": _TABLES,
+    "prompts": _list_of(_text, "texts"),
+    "num_frames": _whole(1, MOST_FRAMES),
+    "seed": _whole(0, 2**62),
+    "base_clips": _whole(1, MOST),
+    "base_steps": _whole(1, 1000),
+    "cost_frames": _list_of(_whole(1, MOST_FRAMES), "lengths in frames"),
+    "partitions": _list_of(_whole(1, 1000), "whole numbers"),
+    "mse_clips": _whole(2, MOST),
+    "clips": _maybe(_text),
+    "ablation_frames": _whole(1, MOST_FRAMES),
+    "features": _maybe(_text),
+    "clip_model": _maybe(_text),
+    "classifier": _maybe(_text),
+    "device": _maybe(_text),
+    "dtype": _maybe(_one_of(*DTYPES)),
+    "versions": _maybe(_versions),
+}
+_ROW: dict[str, Check] = {
+    "num_frames": _whole(1, MOST_FRAMES),
+    "num_prompts": _whole(1, MOST),
+    "cost_frames": _KEYS["cost_frames"],
+    "tables": _TABLES,
+    "ranks": _whole(1, 1024),
+    "num_partitions": _whole(1, 1000),
+    "window": _maybe(_whole(1, MOST)),
+    **dict.fromkeys(("seed", "prompt", "start", "state", "generator", "noise", "callback_on_frame"), _method_only),
+}
+assert set(OWN) <= set(_ROW)
+
+
+def _shown(value: Any) -> str:
+    return repr(value)[:60]

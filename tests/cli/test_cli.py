@@ -1,0 +1,427 @@
+"""The command line without making videos: help, what is typed wrongly, files of prompts, the dry run."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from fifo_diffusion import __version__
+from fifo_diffusion.cli.main import main
+from fifo_diffusion.errors import explain, in_shell_words
+from fifo_diffusion.jobs.cost import Cost
+from fifo_diffusion.jobs.prompt_files import read_prompts, read_schedule
+from fifo_diffusion.jobs.request import numbered, slug
+from fifo_diffusion.jobs.speed import known_speed, remember_speed, speed_file
+from fifo_diffusion.method import QueueLayout
+from fifo_diffusion.toybox import PIPELINE_FOLDER
+
+BALL = "a red ball moving right on a navy background"
+
+
+@pytest.fixture(autouse=True)
+def _in_a_folder_of_its_own(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path.parent / "cache"))
+
+
+def test_help_and_usage_errors_come_without_pytorch():
+    code = """
+import sys
+from fifo_diffusion.cli import main
+assert main(["--help"]) == 0 and main(["generate", "--help"]) == 0 and main(["--version"]) == 0
+assert main(["generate"]) == main(["generate", "x", "--seed", "y"]) == main(["generate", "x", "-o", "x.avi"]) == 2
+print(sorted({"torch", "diffusers", "transformers"} & set(sys.modules)))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip().endswith("[]")
+
+
+def test_version_and_help(capsys):
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out == f"fifo-diffusion {__version__}\n"
+    assert main([]) == 0
+    assert "generate" in capsys.readouterr().out
+    assert main(["generate", "--help"]) == 0
+    assert "Examples" in capsys.readouterr().out
+
+
+def test_as_a_module():
+    done = subprocess.run([sys.executable, "-m", "fifo_diffusion", "--version"], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, f"fifo-diffusion {__version__}\n")
+
+
+# ---------------------------------------------------------------------- typed wrongly
+
+
+def _files() -> None:
+    """What the bad commands below find in their folder."""
+    Path("there.mp4").write_bytes(b"mine")
+    Path("folder").mkdir()
+    Path("folder/note.txt").write_text("no pipeline")
+    Path("other").mkdir()
+    Path("other/model_index.json").write_text(json.dumps({"_class_name": "StableDiffusionPipeline"}))
+    Path("checkpoint.ckpt").write_bytes(b"")
+    Path("empty.txt").write_text("\n# only a comment\n\n")
+    Path("binary.txt").write_bytes(b"\xff\xfe\x00a")
+    Path("no0.txt").write_text("10: a red ball\n")
+    Path("words.txt").write_text("0: a red ball\nthen a blue one\n")
+    Path("twice.txt").write_text("0: a red ball\n0: a blue ball\n")
+    Path("broken.json").write_text('{"0": "a red ball",\n "10" "a blue ball"}')
+    Path("list.json").write_text('["a red ball"]')
+    Path("number.json").write_text('{"0": 7}')
+    Path("junk.state").write_bytes(b"junk")
+    Path("prompts.txt").write_text("a red ball\n")
+
+
+BAD = {
+    "no prompt": ([], 2, "a prompt is missing"),
+    "empty prompt": ([" "], 2, "the prompt is empty"),
+    "no command": (None, 2, "type fifo-diffusion generate 'a red ball'"),
+    "misspelt option": ([BALL, "--num-frame", "3"], 2, "--num-frames"),
+    "prompt without quotes": (["a", "red", "ball"], 2, "put the whole prompt in quotes: after it comes red ball"),
+    "another's option": ([BALL, "--cfg", "7"], 2, "there is no option --cfg: here it is --guidance-scale"),
+    "another's steps": ([BALL, "--steps", "30"], 2, "--num-partitions: each adds"),
+    "underscores": ([BALL, "--num_frames", "3"], 2, "there is no option --num_frames: type --num-frames"),
+    "nearest": ([BALL, "--num-partition", "3"], 2, "did you mean --num-partitions?"),
+    "unknown model": ([BALL, "--model", "toybx"], 2, "unknown model 'toybx': give 'toybox', a folder, or a hub id"),
+    "no pipeline": ([BALL, "--model", "folder"], 2, "folder is no diffusers pipeline"),
+    "other pipeline": ([BALL, "--model", "other"], 2, "StableDiffusionPipeline is not a supported pipeline"),
+    "a file": ([BALL, "--model", "checkpoint.ckpt"], 2, "give a diffusers folder"),
+    "odd height": ([BALL, "--height", "65"], 2, "must be multiples of 8: use 64 and 64"),
+    "no partition": ([BALL, "--num-partitions", "0"], 2, "--num-partitions must be at least 1, not 0"),
+    "small window": ([BALL, "--window", "1"], 2, "--window must be at least 2, not 1"),
+    "frames per level": ([BALL, "--frames-per-level", "5"], 2, "--frames-per-level 5 does not divide"),
+    "steps": ([BALL, "--num-inference-steps", "60"], 2, "use --num-partitions 3 (48 steps) or --num-partitions 4"),
+    "eta": ([BALL, "--eta", "1.5"], 2, "--eta must be from 0 to 1, not 1.5"),
+    "published": ([BALL, "--compat", "published"], 2, "no published FIFO code for UNet3D"),
+    "negative frames": ([BALL, "--num-frames", "-5"], 2, "--num-frames must be at least 1, not -5"),
+    "seconds": ([BALL, "--seconds", "0"], 2, "--seconds must be a number above 0"),
+    "two lengths": ([BALL, "--num-frames", "5", "--forever"], 2, "--num-frames and --forever exclude each other"),
+    "seed": ([BALL, "--seed", "lucky"], 2, "--seed must be a whole number, not lucky"),
+    "frames, the last": ([BALL, "-n", "20", "-n1e3"], 2, "--num-frames must be a whole number, not 1e3"),
+    "no name for the hub": ([BALL, "--model", "toybox/"], 2, "model 'toybox/' cannot be loaded: it is no folder here"),
+    "negative seed": ([BALL, "--seed", "-1"], 2, "--seed must be at least 0, not -1"),
+    "dtype": ([BALL, "--dtype", "int8"], 2, "--dtype 'int8' is not one of"),
+    "device": ([BALL, "--device", "tpu"], 2, "--device tpu: there is no such device here; use --device"),
+    "fps": ([BALL, "--fps", "0"], 2, "--fps must be a number above 0"),
+    "start": ([BALL, "--start", "missing.png"], 2, "--start missing.png: there is no such file"),
+    "start of a long name": ([BALL, "--start", "x" * 300], 2, "there is no such file; give clip"),
+    "start is a state": ([BALL, "--start", "a.safetensors"], 2, "--state a.safetensors"),
+    "include what": ([BALL, "--include-start"], 2, "--include-start goes with a file as --start"),
+    "prompt and schedule": ([BALL, "--schedule", "no0.txt"], 2, "a PROMPT and --schedule exclude each other"),
+    "no file": (["--prompts", "missing.txt"], 2, "there is no file missing.txt"),
+    "empty file": (["--prompts", "empty.txt"], 2, "empty.txt holds no prompt"),
+    "no text": (["--prompts", "binary.txt"], 2, "binary.txt is not a text file in UTF-8"),
+    "without frame 0": (["--schedule", "no0.txt"], 2, "no0.txt has no prompt for frame 0 (its first is frame 10)"),
+    "words": (["--schedule", "words.txt"], 2, "words.txt line 2: 'then a blue one' is not of the form FRAME: prompt"),
+    "twice": (["--schedule", "twice.txt"], 2, "twice.txt line 2: frame 0 has two prompts"),
+    "bad json": (["--schedule", "broken.json"], 2, "broken.json line 2: not valid JSON"),
+    "json list": (["--schedule", "list.json"], 2, "is not of the form"),
+    "json number": (["--schedule", "number.json"], 2, "is not of the form"),
+    "prompts to a pipe": (["--prompts", "prompts.txt", "-o", "-"], 2, "--prompts needs a file as output"),
+    "state to a pipe": ([BALL, "--state", "s", "-o", "-"], 2, "--state needs a file as output"),
+    "state every": ([BALL, "--state-every", "5"], 2, "--state-every goes with --state"),
+    "no such state": (["--state", "missing.state"], 2, "there is no state file missing.state"),
+    "damaged state": (["--state", "junk.state"], 2, "junk.state is damaged"),
+    "state and overwrite": ([BALL, "--state", "junk.state", "--overwrite"], 2, "leave --overwrite out"),
+    "state folder": ([BALL, "--state", "missing/s.state"], 1, "cannot write missing/s.state"),
+    "exists": ([BALL, "-o", "there.mp4"], 1, "there.mp4 exists already: add --overwrite"),
+    "no folder": ([BALL, "-o", "missing/ball.mp4"], 1, "there is no folder missing"),
+    "suffix": ([BALL, "-o", "ball.avi"], 2, "must end in .mp4, .webm or .gif"),
+    "a device file": ([BALL, "-o", "/dev/null/ball.mp4"], 1, "/dev/null"),
+}
+
+
+HUGE = "9" * 5000
+TOO_LARGE = {
+    "--seconds": [
+        ("1e308", "at most 1e+09"),
+        ("inf", "at most 1e+09"),
+        ("nan", "a number above 0"),
+        ("9e8", "at most 1e+08"),
+    ],
+    "--fps": [("1e308", "at most 1000"), ("inf", "at most 1000"), ("1e-300", "fps")],
+    "--num-frames": [(HUGE, "whole number"), ("9" * 30, "at most 1000000000"), ("1e3", "whole number")],
+    "--window": [("1_000_000", "at most 4096, not 1000000"), (HUGE, "whole number")],
+    "--num-partitions": [("1000000", "at most 4096")],
+    "--frames-per-level": [("1000000", "at most 65536")],
+    "--num-inference-steps": [("1000000", "at most 65536")],
+    "--scale": [("9" * 23, "at most 1024"), ("300", "makes pictures of 19200x19200: use at most 256")],
+    "--height": [(str(2**31), "at most 16384"), ("-16", "at least 1")],
+    "--width": [(str(2**31), "at most 16384")],
+    "--guidance-scale": [
+        ("1e308", "from -1000 to 1000"),
+        ("nan", "from -1000 to 1000"),
+        ("-inf", "from -1000 to 1000"),
+    ],
+    "--seed": [(str(2**64), f"at most {2**64 - 1}"), (HUGE, "whole number")],
+    "--eta": [("nan", "from 0 to 1")],
+    "--fps-condition": [("1e308", "at most 1000")],
+    "--windows-per-batch": [("9" * 20, "at most 65536")],
+    "--state-every": [("9" * 20, "at most 1000000000")],
+}
+
+
+@pytest.mark.parametrize("option", TOO_LARGE)
+def test_numbers_beyond_all_sense_are_refused_before_loading(option, capsys, monkeypatch):
+    monkeypatch.setattr("fifo_diffusion.cli.generate._load", lambda *_: pytest.fail("loaded"))
+    for value, told in TOO_LARGE[option]:
+        assert main(["generate", BALL, option, value, "--state", "s.state"]) == 2
+        error = capsys.readouterr().err
+        assert told in error
+        assert error.count("\n") == 1
+        assert len(error) < 250
+    assert not list(Path().iterdir())
+
+
+def test_sizes_beyond_the_memory_are_refused_with_the_largest_that_fits(capsys, monkeypatch):
+    monkeypatch.setattr("fifo_diffusion.jobs.memory._total_bytes", lambda _: 2**30)
+    size = ["--height", "16384", "--width", "8192", "--num-partitions", "1"]
+    assert main(["generate", BALL, "--dry-run", *size]) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    found = re.search(r"use at most --height (\d+) --width (\d+)", error)
+    assert main(["generate", BALL, "--dry-run", "--height", found[1], "--width", found[2], *size[4:]]) == 0
+
+
+def test_seeds_count_up_no_further_than_they_may(capsys):
+    Path("p.txt").write_text("a\nb\nc\n")
+    assert main(["generate", "--prompts", "p.txt", "--seed", str(2**64 - 2), "--dry-run"]) == 2
+    assert f"give at most {2**64 - 3}" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "content", ['{"x": 1e308}', '{"x": 1e999}', '{"x": -1.0}', "[1]", "[" * 100_000, "", '{"x": NaN}']
+)
+def test_a_damaged_cache_of_speeds_is_no_matter(content, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(Path.cwd()))
+    speed_file().parent.mkdir()
+    speed_file().write_text(content)
+    assert known_speed("x") is None
+    remember_speed("x", 2.0)
+    assert known_speed("x") == 2.0
+
+
+@pytest.mark.parametrize("cache", ["~nosuch", "/dev/null", "a\0b"])
+def test_a_cache_in_an_odd_place_is_no_matter(cache, monkeypatch):
+    monkeypatch.setattr("os.environ", os.environ | {"XDG_CACHE_HOME": cache})
+    remember_speed("x", 2.0)
+    assert known_speed("x") is None
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_bad_input_is_one_line_and_leaves_nothing(name, capsys):
+    _files()
+    before = {path: path.stat().st_size for path in Path().rglob("*")}
+    arguments, code, message = BAD[name]
+    assert main(["a red ball"] if arguments is None else ["generate", *arguments]) == code
+    output = capsys.readouterr()
+    assert output.out == ""
+    assert output.err.startswith("fifo-diffusion: ")
+    assert output.err.count("\n") == 1, output.err
+    assert message in output.err
+    assert {path: path.stat().st_size for path in Path().rglob("*")} == before
+
+
+def test_missing_codec(monkeypatch, capsys):
+    import av
+
+    monkeypatch.setattr(av, "codecs_available", av.codecs_available - {"libx264"})
+    assert main(["generate", BALL, "-o", "ball.mp4"]) == 1
+    error = capsys.readouterr().err
+    assert "no encoder libx264" in error
+    assert error.count("\n") == 1
+    assert main(["doctor"]) == 1
+    assert "FIX   libx264" in capsys.readouterr().out
+
+
+def test_debug_shows_where_an_error_arose(capsys):
+    assert main(["generate", BALL, "--model", "toybx", "--debug"]) == 2
+    assert "Traceback" in capsys.readouterr().err
+
+
+def test_core_messages_in_words_of_the_shell():
+    assert in_shell_words("num_partitions=3 or num_partitions=4") == "--num-partitions 3 or --num-partitions 4"
+    assert in_shell_words('leave out compat="published"') == "leave out --compat published"
+    assert in_shell_words("with lookahead=False") == "with --no-lookahead"
+    assert in_shell_words("add --overwrite (in Python: overwrite=True) or rename") == "add --overwrite or rename"
+    assert in_shell_words("use a smaller num_frames") == "use a smaller --num-frames"
+    assert in_shell_words("height 65 and\n width 64") == "height 65 and width 64"
+
+
+def test_out_of_memory_comes_with_advice():
+    cpu = RuntimeError("[enforce fail at alloc_cpu.cpp:127] . DefaultCPUAllocator: can't allocate memory")
+    for error in (
+        torch.OutOfMemoryError("CUDA out of memory. Tried to"),
+        RuntimeError("MPS backend out of memory"),
+        cpu,
+    ):
+        told = explain(error)
+        assert "--windows-per-batch 1" in str(told)
+        assert told.code == 1
+
+
+# ---------------------------------------------------------------------- files of prompts, names
+
+
+def test_prompts_file():
+    Path("p.txt").write_text("\ufeffa red ball\n\n  # later\n  a blue ball  \r\n", encoding="utf-8")
+    assert read_prompts(Path("p.txt")) == ["a red ball", "a blue ball"]
+
+
+def test_schedule_in_lines_and_in_json():
+    Path("s.txt").write_text("# day\n20: a blue ball: two\n\n0:a red ball\n")
+    assert read_schedule(Path("s.txt")) == {0: "a red ball", 20: "a blue ball: two"}
+    Path("s.json").write_text('{"20": "a blue ball", "0": "a red ball"}')
+    assert read_schedule(Path("s.json")) == {0: "a red ball", 20: "a blue ball"}
+
+
+def test_names_of_outputs():
+    assert slug('A "big" red/ball,\nbouncing!') == "a-big-red-ball-bouncing"
+    assert len(slug("word " * 100)) <= 51
+    assert slug("???") == "video"
+    assert numbered("out.webm", 7, "a ball") == "out_007.webm"
+    assert numbered("out/", 7, "a ball") == "out/007-a-ball.mp4"
+
+
+# ---------------------------------------------------------------------- reports
+
+
+def test_dry_run_counts_and_makes_nothing(capsys):
+    assert main(["generate", BALL, "--dry-run", "--seed", "1", "--num-frames", "100"]) == 0
+    output = capsys.readouterr()
+    assert output.err == ""
+    for part in (
+        "f = 16 frames per window, n = 4 partitions, b = 1 frames per level: 64 slots, 64 levels",
+        "8 context slots",
+        "-8 to 7 -> 0 to 7",
+        "256 frame-forwards per frame (guidance makes it twice as many)",
+        "2048 for the clip",
+        "100 frames of 64x64",
+        "seed 1",
+        "MB",
+    ):
+        assert part in output.out
+    assert not list(Path().iterdir())
+
+
+def test_dry_run_of_banded_lookahead(capsys):
+    assert main(["generate", BALL, "--dry-run", "--banded-lookahead", "--num-frames", "100"]) == 0
+    output = capsys.readouterr().out
+    assert "none: 72 slots at once, each sees 16 neighbours, itself among them" in output
+    assert "144 frame-forwards per frame (guidance makes it twice as many)" in output
+    assert main(["generate", BALL, "--dry-run", "--banded-lookahead", "--no-lookahead"]) == 2
+    assert "--no-lookahead and --banded-lookahead exclude each other" in capsys.readouterr().err
+    assert main(["generate", BALL, "--dry-run", "--banded-lookahead", "--compat", "published"]) == 2
+    assert "--compat published knows no --banded-lookahead: use --lookahead" in capsys.readouterr().err
+
+
+def test_dry_run_does_not_need_the_weights(capsys):
+    for file in PIPELINE_FOLDER.rglob("*.json"):
+        copy = Path("model") / file.relative_to(PIPELINE_FOLDER)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        copy.write_bytes(file.read_bytes())
+    assert main(["generate", BALL, "--dry-run", "--model", "model"]) == 0
+    assert "weights" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("start", ["clip", "noise", 4, 1, 3])
+@pytest.mark.parametrize(("n", "lookahead"), [(1, False), (2, True), (2, "banded")])
+def test_cost_is_what_is_computed(start, n, lookahead, pipe):
+    from fifo_diffusion import FIFO
+
+    with FIFO(pipe) as fifo:
+        forwards = []
+
+        def predict(latents_BCFHW, *_, **_banding):
+            forwards.append(latents_BCFHW.shape[0] * latents_BCFHW.shape[2])
+            return torch.zeros_like(latents_BCFHW)
+
+        fifo.model.predict = predict
+        count = 0 if isinstance(start, str) else start
+        given = torch.zeros(1, *_shape(fifo))[:, :, :count] if count else start
+        stream = fifo.stream(
+            "a cat", seed=0, start=given, window=4, num_partitions=n, lookahead=lookahead, guidance_scale=1
+        )
+        cost = Cost(QueueLayout(4, n, lookahead), 1, start if isinstance(start, str) else "known", given=count)
+        for frame in range(1, 8):
+            next(stream)
+            assert sum(forwards) == pytest.approx(cost.until(frame), abs=cost.fill / 4 if frame <= 4 else 0)
+
+
+def _shape(fifo):
+    channels, height, width = fifo.model.latent_shape(fifo.model.defaults["height"], fifo.model.defaults["width"])
+    return channels, 4, height, width
+
+
+def test_models_lists_what_is_supported(capsys):
+    assert main(["models"]) == 0
+    output = capsys.readouterr().out
+    assert "TextToVideoSDPipeline" in output
+    assert "cerspense/zeroscope_v2_576w" in output
+    assert "verified" in output
+
+
+def test_doctor_is_content_here(capsys):
+    code = main(["doctor"])
+    output = capsys.readouterr().out
+    assert "torch" in output
+    assert "libx264" in output
+    assert "MB, works" in output
+    assert code == (1 if "FIX" in output else 0)
+
+
+def doctor_says(capsys):
+    assert main(["doctor"]) == 1
+    return {line.split()[1]: line for line in capsys.readouterr().out.splitlines()}
+
+
+def test_doctor_tries_what_it_vouches_for(monkeypatch, capsys):
+    """As with a version of a library that cannot read the embedded tokenizer."""
+    from transformers import CLIPTokenizer
+
+    def broken(*_args, **_kwargs):
+        raise TypeError("missing 2 required arguments:\n'vocab_file' and 'merges_file'")
+
+    monkeypatch.setattr(CLIPTokenizer, "from_pretrained", broken)
+    toybox = doctor_says(capsys)["toybox"]
+    assert toybox.startswith("FIX")
+    assert "missing 2 required" in toybox
+    assert "pip install -U" in toybox
+
+
+def test_doctor_knows_what_is_too_old(monkeypatch, capsys):
+    from importlib.metadata import version
+
+    monkeypatch.setattr("fifo_diffusion.cli.doctor.requires", lambda _name: ["typer>=0.16", "av>=999", "numpy"])
+    found = doctor_says(capsys)
+    assert found["av"].startswith("FIX")
+    assert f"{version('av')}, not >=999" in found["av"]
+    assert found["av"].endswith('pip install -U "av>=999"')
+    assert found["typer"].startswith("ok")
+    assert "not tried" in found["toybox"]
+
+
+def test_plain_progress(capsys, monkeypatch):
+    from fifo_diffusion.cli.progress import Progress, duration
+
+    now = [0.0]
+    monkeypatch.setattr("fifo_diffusion.cli.progress.time.monotonic", lambda: now[0])
+    progress = Progress(100)
+    for seconds in (30, 31, 32, 41):
+        now[0] = seconds
+        progress.advance()
+    progress.close()
+    # The first frame takes long and says nothing about the others.
+    assert capsys.readouterr().err.splitlines() == [
+        "frame 1 of 100",
+        "frame 4 of 100, about 5 min 52 s left (0.27 frames/s)",
+        "4 frames in 41 s (0.10 frames/s)",
+    ]
+    assert [duration(s) for s in (3, 12, 200, 7500)] == ["3.0 s", "12 s", "3 min 20 s", "2 h 05 min"]

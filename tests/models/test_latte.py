@@ -1,0 +1,234 @@
+"""The Latte family: the contract, and what is its own: texts of different lengths, places in time, decoders."""
+
+from contextlib import contextmanager
+
+import numpy as np
+import pytest
+import torch
+from diffusers import AutoencoderKLTemporalDecoder, LattePipeline, LatteTransformer3DModel
+from transformers import T5Config, T5EncoderModel
+
+import contract
+import tiny
+from fifo_diffusion import FIFO
+from fifo_diffusion.cli.main import main
+from fifo_diffusion.models import registry
+from fifo_diffusion.video import read_frames
+from golden import distance
+from streams import SMALL, frames, same
+
+TRANSFORMER = {
+    "num_attention_heads": 2,
+    "attention_head_dim": 16,
+    "in_channels": 4,
+    "out_channels": 8,
+    "num_layers": 2,
+    "cross_attention_dim": 32,
+    "attention_bias": True,
+    "sample_size": 8,
+    "patch_size": 2,
+    "activation_fn": "gelu-approximate",
+    "num_embeds_ada_norm": 1000,
+    "norm_type": "ada_norm_single",
+    "norm_elementwise_affine": False,
+    "norm_eps": 1e-6,
+    "caption_channels": 24,
+    "video_length": 4,
+}
+
+
+def text_encoder(seed=0):
+    config = T5Config(
+        vocab_size=64, d_model=24, d_kv=12, d_ff=48, num_layers=2, num_heads=2, feed_forward_proj="gated-gelu"
+    )
+    return tiny.randomize(T5EncoderModel(config), seed)
+
+
+def transformer(seed=0, **changes):
+    return tiny.randomize(LatteTransformer3DModel(**TRANSFORMER | changes), seed)
+
+
+def pipeline(**changes):
+    """16x16 pixels, latents of 4 channels at 8x8, clips of 4 frames."""
+    parts = {name: part for name, part in tiny.components().items() if name not in ("unet", "text_encoder")}
+    pipe = LattePipeline(**parts, text_encoder=text_encoder(), transformer=transformer(**changes))
+    pipe.set_progress_bar_config(disable=True)
+    return pipe
+
+
+class ValuesOnly:
+    """Attention in which every token sees itself only."""
+
+    def __call__(self, attn, hidden_states, *_args, **_kwargs):
+        return attn.to_out[0](attn.to_v(hidden_states))
+
+
+class LatteContract(contract.VideoModelContract):
+    frames_argument = "video_length"
+
+    def make_pipe(self):
+        self.transformer = (pipe := pipeline()).transformer
+        return pipe
+
+    def denoiser(self, pipe):
+        return pipe.transformer
+
+    def stock(self, pipe, latents, timestep, text):
+        """`text`: rows that are zero where a shorter text ends; each is cut to its length, as the pipeline does."""
+        with torch.no_grad():
+            return torch.cat([
+                pipe.transformer(x[None], timestep[None], encoder_hidden_states=row[row.abs().sum(-1) > 0][None]).sample
+                for x, row in zip(latents, text, strict=True)
+            ])[:, : latents.shape[1]]  # fmt: skip
+
+    @contextmanager
+    def without_frame_mixing(self):
+        attentions = [block.attn1 for block in self.transformer.temporal_transformer_blocks]
+        saved = [attention.processor for attention in attentions]
+        for attention in attentions:
+            attention.processor = ValuesOnly()
+        yield
+        for attention, processor in zip(attentions, saved, strict=True):
+            attention.processor = processor
+
+
+class TestLatte(LatteContract):
+    """diffusers' pipeline."""
+
+
+@pytest.fixture
+def model():
+    model = registry.wrap(pipeline())
+    yield model
+    model.close()
+
+
+CALL = {"height": 16, "width": 16, "guidance_scale": 3.0}
+
+
+def test_it_is_the_stock_transformer_that_tells_frames_apart(model):
+    """Places in time count, and a shorter window has the first of them."""
+    x, condition = (
+        torch.randn(1, 4, 4, 8, 8, generator=torch.Generator().manual_seed(0)),
+        model.condition(["sea"], **CALL),
+    )
+    right = model.predict(x, torch.full((1, 4), 500), condition)
+    model.pipe.transformer.temp_pos_embed.mul_(0)
+    assert distance(model.predict(x, torch.full((1, 4), 500), condition), right) > 1e-2
+
+
+def test_a_window_shorter_than_the_clip():
+    """The same weights with fewer places are stock for it."""
+    short = transformer(video_length=2)
+    model = registry.wrap(pipe := pipeline())
+    x = torch.randn(1, 4, 2, 8, 8, generator=torch.Generator().manual_seed(0))
+    condition = model.condition(["sea"], height=16, width=16, guidance_scale=1.0)
+    with torch.no_grad():
+        expected = short(x, torch.tensor([500]), encoder_hidden_states=condition.text[0]).sample[:, :4]
+    assert distance(model.predict(x, torch.full((1, 2), 500), condition), expected) < contract.TOLERANCE
+    assert model.frames == model.most_frames == pipe.transformer.config.video_length == 4
+
+
+def test_a_text_turns_into_a_longer_one_without_a_jump(model):
+    short, long = (model.condition([prompt], **CALL) for prompt in ("a cat", "a red ball on the sea by night"))
+    assert short.text.shape[2] < long.text.shape[2]
+    x, t = torch.randn(1, 4, 4, 8, 8, generator=torch.Generator().manual_seed(0)), torch.full((1, 4), 500)
+
+    def at(share):
+        weight = torch.tensor([1 - share, share]).expand(1, 4, 2)
+        return model.predict(x, t, model.mix([short, long], weight))
+
+    whole = distance(at(1.0), at(0.0))
+    assert distance(at(1e-4), at(0.0)) < 0.01 * whole
+    assert distance(at(1 - 1e-4), at(1.0)) < 0.01 * whole
+    assert 0.1 * whole < distance(at(0.5), at(0.0)) < whole
+
+
+def test_a_negative_prompt_for_each_video(model):
+    both = model.condition(["a cat", "a dog on the sea"], negative_prompt=["sand", "by night"], **CALL)
+    alone = model.condition(["a dog on the sea"], negative_prompt=["by night"], **CALL)
+    assert distance(both.text[:, 1:], alone.text) < contract.TOLERANCE
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.bfloat16, 0.06), (torch.float16, 0.01)])
+def test_half_precision(model, dtype, tolerance):
+    prompts = ["a cat", "a red ball on the sea"]
+    x, t = (
+        torch.randn(2, 4, 4, 8, 8, generator=torch.Generator().manual_seed(0)),
+        torch.tensor([[100, 300, 500, 700]] * 2),
+    )
+    expected = model.predict(x, t, model.condition(prompts, **CALL))
+    half = registry.wrap(pipeline().to(dtype))
+    found = half.predict(x, t, half.condition(prompts, **CALL))
+    assert found.dtype == torch.float32
+    assert distance(found, expected) < tolerance
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_compiled(model, when):
+    x, t = torch.randn(1, 4, 4, 8, 8, generator=torch.Generator().manual_seed(0)), torch.tensor([[100, 300, 500, 700]])
+    expected = [model.predict(x, times, model.condition(["a cat"], **CALL)) for times in (t, t + 50)]
+    torch.compiler.reset()
+    pipe = pipeline()
+    if when == "before":
+        pipe.transformer.compile(backend="eager")
+        pipe("a dog", video_length=4, height=16, width=16, num_inference_steps=1, output_type="latent")
+    compiled = registry.wrap(pipe)
+    if when == "after":
+        pipe.transformer.compile(backend="eager")
+    condition = compiled.condition(["a cat"], **CALL)
+    for times, right in zip((t, t + 50), expected, strict=True):
+        assert distance(compiled.predict(x, times, condition), right) < contract.TOLERANCE
+
+
+def test_offloaded_by_leaves(model):
+    x, t = torch.randn(1, 4, 4, 8, 8, generator=torch.Generator().manual_seed(0)), torch.tensor([[100, 300, 500, 700]])
+    expected = model.predict(x, t, model.condition(["a cat"], **CALL))
+    pipe = pipeline()
+    pipe.transformer.enable_group_offload(torch.device("cpu"), torch.device("cpu"), offload_type="leaf_level")
+    offloaded = registry.wrap(pipe)
+    assert distance(offloaded.predict(x, t, offloaded.condition(["a cat"], **CALL)), expected) < 1e-6
+
+
+def test_more_frames_than_places_are_refused():
+    with FIFO(pipeline()) as fifo, pytest.raises(ValueError, match="use window=4 or less"):
+        fifo.stream("a cat", **SMALL | {"window": 5})
+
+
+def test_an_autoencoder_that_mixes_frames_is_refused():
+    pipe = pipeline()
+    pipe.vae = AutoencoderKLTemporalDecoder(block_out_channels=(32,), sample_size=16)
+    with pytest.raises(ValueError, match="load the pipeline without vae="):
+        FIFO(pipe)
+
+
+def test_sizes_that_do_not_fit_name_the_nearest(model):
+    with pytest.raises(ValueError, match="multiples of 4: use 16 and 12"):
+        model.latent_shape(16, 13)
+
+
+def test_published_profile_is_refused(model):
+    with pytest.raises(ValueError, match="no published FIFO code for Latte"):
+        model.levels(8, published=True)
+
+
+def test_a_stream_and_its_schedule():
+    """Prompts of different lengths in one window, and frames that do not depend on how many are asked for."""
+    with FIFO(pipeline()) as fifo:
+        run = dict(SMALL, seed=1)
+        short = frames(fifo.stream("a cat", num_frames=6, **run))
+        assert np.array_equal(short, frames(fifo.stream("a cat", **run), 6))
+        plain = frames(fifo.stream("a cat", num_frames=7, **run))
+        changed = frames(fifo.stream({0: "a cat", 5: "a red ball on the sea by night"}, num_frames=7, **run))
+    assert np.array_equal(changed[:4], short[:4])  # the opening clip
+    assert not same(changed[6], plain[6], 3)
+
+
+def test_forty_frames_by_the_command(tmp_path):
+    """From a folder as on the hub."""
+    folder, video = tmp_path / "latte", tmp_path / "out.mp4"
+    pipeline().save_pretrained(folder)
+    arguments = ["--num-frames", "40", "--height", "16", "--width", "16", "--num-partitions", "2", "--quiet"]
+    assert main(["generate", "a cat", "--model", str(folder), "-o", str(video), *arguments]) == 0
+    assert len(read_frames(video)) == 40

@@ -1,0 +1,135 @@
+"""What is said of models that cannot be loaded, and of pipelines whose relatives could be used."""
+
+from types import SimpleNamespace
+
+import diffusers
+import huggingface_hub
+import pytest
+import requests
+from huggingface_hub import errors
+from test_animatediff import LIGHT, pipeline, with_ip_adapter
+from test_latte import pipeline as latte_pipeline
+
+import tiny
+from fifo_diffusion import FIFO
+from fifo_diffusion.models.latte import model as latte
+from fifo_diffusion.models.loading import sources
+
+NO_FILE = getattr(errors, "RemoteEntryNotFoundError", errors.EntryNotFoundError)
+
+
+def refusal(kind, status=404, file="model_index.json"):
+    error = kind.__new__(kind)
+    Exception.__init__(error, "a first line\nand more")
+    error.response = SimpleNamespace(status_code=status, url=f"https://huggingface.co/a/b/resolve/main/{file}")
+    return error
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (refusal(errors.LocalEntryNotFoundError), "there is no connection"),
+        (refusal(errors.GatedRepoError, 403), "https://huggingface.co/owner/name was agreed to"),
+        (refusal(errors.RepositoryNotFoundError, 401), "no such repository"),
+        (refusal(errors.RevisionNotFoundError), "no revision 'v9'"),
+        (
+            refusal(getattr(errors, "RemoteEntryNotFoundError", errors.EntryNotFoundError)),
+            "has no model_index.json: it is no diffusers pipeline",
+        ),
+        (refusal(errors.HfHubHTTPError, 401), "hf auth login"),
+        (refusal(errors.HfHubHTTPError, 503), "status 503: try again later"),
+        (errors.HFValidationError("Repo id must be ..."), "give owner/name"),
+        (requests.ConnectionError("refused"), r"did not give it \(refused\): check your connection"),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, Exception) else "",
+)
+def test_why_the_hub_gave_nothing(monkeypatch, error, said):
+    def fail(*_args, **_kwargs):
+        raise error
+
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", fail)
+    monkeypatch.setattr(sources, "_offline", lambda: False)
+    with pytest.raises(ValueError, match=said) as raised:
+        FIFO.from_pretrained("owner/name", revision="v9", device="cpu")
+    assert "\n" not in str(raised.value)
+    assert "model 'owner/name' cannot be loaded" in str(raised.value)
+
+
+def test_offline_is_not_a_lack_of_connection(tmp_path):
+    with pytest.raises(ValueError, match=f"not in the cache {tmp_path}, beyond which .* local_files_only"):
+        FIFO.from_pretrained("owner/name", cache_dir=tmp_path, local_files_only=True, device="cpu")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    path = tmp_path_factory.mktemp("models") / "tiny"
+    tiny.pipeline(**tiny.LIGHT).save_pretrained(path)
+    return path
+
+
+def test_misspelt_arguments_of_loading(folder):
+    with pytest.raises(TypeError, match=r"varient.*did you mean variant"):
+        FIFO.from_pretrained(folder, device="cpu", varient="fp16")
+    with pytest.raises(TypeError, match=r"text_encodr.*did you mean text_encoder"):
+        FIFO.from_pretrained(folder, device="cpu", text_encodr=None)
+
+
+def test_pipelines_whose_relatives_can_be_used(tmp_path):
+    class StableDiffusionPipeline:
+        pass
+
+    class WanModularPipeline:
+        pass
+
+    class LTXModularPipeline:
+        pass
+
+    with pytest.raises(TypeError, match=r"FIFO\(AnimateDiffPipeline.from_pretrained\(NAME, motion_adapter=ADAPTER\)\)"):
+        FIFO(StableDiffusionPipeline())
+    with pytest.raises(TypeError, match=r"FIFO\(WanPipeline\(\*\*{name: pipe.components\[name\]") as raised:
+        FIFO(WanModularPipeline())
+    assert "('tokenizer', 'text_encoder', 'vae', 'scheduler')" in str(raised.value)
+    with pytest.raises(TypeError, match="modular pipeline, and FIFO takes"):
+        FIFO(LTXModularPipeline())
+    (tmp_path / "modular_model_index.json").write_text("{}")
+    with pytest.raises(ValueError, match="folder of a modular pipeline"):
+        FIFO.from_pretrained(tmp_path, device="cpu")
+    (tmp_path / "model_index.json").write_text('{"_class_name": "StableDiffusionPipeline"}')
+    with pytest.raises(TypeError, match="motion_adapter=ADAPTER"):
+        FIFO.from_pretrained(tmp_path, motion_adapter=None, device="cpu")
+
+
+def test_an_ip_adapter_without_a_picture():
+    with FIFO(with_ip_adapter(pipeline(**LIGHT))) as fifo, pytest.raises(ValueError, match="no picture for it"):
+        fifo.stream("a cat", window=4, num_partitions=1, height=16, width=16)
+
+
+def test_a_unet_that_names_no_size_takes_the_size_that_is_given():
+    pipe = tiny.pipeline(**tiny.LIGHT)
+    pipe.unet.register_to_config(sample_size=None)
+    assert pipe("a cat", height=16, width=16, num_frames=2, num_inference_steps=1).frames.shape == (1, 2, 16, 16, 3)
+    with FIFO(pipe) as fifo:
+        next(fifo.stream("a cat", window=2, num_partitions=1, height=16, width=16, lookahead=False))
+
+
+def test_captions_are_cleaned_where_it_is_said_only(monkeypatch):
+    pipe = latte_pipeline()
+    seen = []
+    original = diffusers.LattePipeline._text_preprocessing
+    monkeypatch.setattr(
+        diffusers.LattePipeline,
+        "_text_preprocessing",
+        lambda self, text, clean_caption=False: seen.append(clean_caption) or original(self, text),
+    )
+    with FIFO(pipe) as fifo:
+        call = {"height": 16, "width": 16, "guidance_scale": 3.0}
+        fifo.model.condition(["a cat"], **call)
+        assert set(seen) == {False}
+        monkeypatch.setattr(latte, "find_spec", lambda name: None)
+        with pytest.raises(ValueError, match="clean_caption=True needs"):
+            fifo.stream("a cat", window=4, num_partitions=1, height=16, width=16, clean_caption=True)
+        with pytest.raises(ValueError, match="clean_caption=True needs the package beautifulsoup4"):
+            fifo.model.condition(["a cat"], clean_caption=True, **call)
+        monkeypatch.setattr(latte, "find_spec", lambda name: True)
+        fifo.model.condition(["a cat"], clean_caption=True, **call)
+        assert seen[-1] is True

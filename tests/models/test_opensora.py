@@ -1,0 +1,135 @@
+"""Open-Sora Plan v1.1.0: recorded passes and runs, the contract, published folders, streaming."""
+
+import inspect
+
+import pytest
+import torch
+from diffusers import DDPMScheduler, LatteTransformer3DModel
+from test_latte import LatteContract
+
+import golden
+import tiny
+from fifo_diffusion.method import QueueLayout, diagonal_denoising
+from fifo_diffusion.models.latte.hooks import LatteHooks
+from fifo_diffusion.models.opensora.model import LateQueue, OpenSoraPlanModel
+from fifo_diffusion.models.opensora.transformer import OpenSoraPlanTransformer
+from fifo_diffusion.models.shared.schedulers import read_levels
+from golden import distance
+from opensora_parts import pipeline
+
+
+def recorded_transformer(video_length, kind=OpenSoraPlanTransformer):
+    weights, meta = golden.load("latte")
+    config = {k: v for k, v in meta["config"].items() if k in inspect.signature(kind).parameters}
+    if kind is LatteTransformer3DModel:
+        config["sample_size"] = config["sample_size"][0]
+    transformer = kind(**config | {"video_length": video_length}).eval()
+    del weights["caption_projection.y_embedding"]
+    transformer.load_state_dict(weights)
+    return transformer
+
+
+def run(transformer, x, t, text):
+    """One pass at per-frame timesteps (B, F): all output channels."""
+    hooks, frames = LatteHooks(transformer), x.shape[2]
+    flat, text = x.transpose(1, 2).flatten(0, 1)[:, :, None], text.flatten(1, 2) if text.dim() == 4 else text
+    with hooks.active(frames), torch.no_grad():
+        found = transformer(flat, t.flatten(), encoder_hidden_states=text.repeat_interleave(frames, 0)).sample
+    hooks.remove()
+    return found[:, :, 0].unflatten(0, (-1, frames)).transpose(1, 2)
+
+
+@pytest.mark.parametrize("kind", [OpenSoraPlanTransformer, LatteTransformer3DModel])
+@pytest.mark.parametrize("case", ["f4", "f5_b2", "f17_wide", "uniform_f5_b2"])
+def test_recorded_passes(case, kind):
+    """diffusers' own transformer too: of these lengths the positions are the same."""
+    recorded, meta = golden.load("forward_latte")
+    x, t, text, expected = (recorded[f"{case}.{name}"] for name in ("x", "timesteps", "context", "out"))
+    transformer = recorded_transformer(meta["cases"][case]["video_length"], kind)
+    t = t[:, None].expand(-1, x.shape[2]) if t.dim() == 1 else t
+    assert distance(run(transformer, x, t, text), expected) < 1e-5
+    if "uniform" not in case:
+        assert distance(run(transformer, x, t.flip(1), text), expected) > 0.1
+
+
+class RecordedNoise:
+    """The draws of a recorded run, by frame and level. They were stored as they were used: per iteration, windows
+    noisiest first, frames in order, none at timestep 0."""
+
+    def __init__(self, tensors, layout, draws):
+        self.tensors, self.layout, self.draws = tensors, layout, draws
+        self.first = layout.frames - layout.slots
+        read = [(w, p) for w in reversed(layout.windows) for p in w.reads if layout.slot_levels[p]]
+        assert len(read) == draws
+        self.order = {p: k for k, (w, p) in enumerate(read) if p in w.writes}
+
+    def __call__(self, frame, level):
+        layout, slot = self.layout, frame - self.first
+        if level == layout.levels:
+            if slot < layout.slots:
+                return self.tensors["init_noise"][0, :, slot + layout.context]
+            return self.tensors["tail_noise"][0, :, slot - layout.slots]
+        if level == 0:
+            return torch.zeros_like(self.tensors["tail_noise"][0, :, 0])
+        return self.tensors["step_noise"][0, :, (slot - level) * self.draws + self.order[level + layout.context]]
+
+
+def replay(name, *, timestep_shift=0, window_shift=0, swap_text=False, clip=1.0):
+    """Latents handed out and the queue at the end, ours and the recorded ones."""
+    tensors, meta = golden.load(name)
+    transformer = recorded_transformer(meta["f"])
+    layout = QueueLayout(meta["f"], meta["n"], meta["lookahead"])
+    levels = read_levels(DDPMScheduler(clip_sample_range=clip), layout.levels)
+    noise = RecordedNoise(tensors, layout, meta["step_noise_draws_per_iteration"])
+    queue = LateQueue.from_clip_published(layout, levels, noise, tensors["video"])
+    text = torch.stack([tensors["uncond"], tensors["cond"]])
+    text = text.flip(0) if swap_text else text
+
+    def predict(latents, timestep, _windows):
+        latents, timestep = latents.roll(window_shift, 2).repeat(2, 1, 1, 1, 1), timestep.roll(timestep_shift, 1)
+        without, with_text = run(transformer, latents, timestep.repeat(2, 1), text)[:, :4].chunk(2)
+        return without + meta["cfg_scale"] * (with_text - without)
+
+    loop = diagonal_denoising(queue, layout, levels, predict, noise)
+    found = torch.cat([next(loop)[1] for _ in range(meta["iterations"])], 2)
+    return (found, tensors["handed_out"]), (queue.latents_BCFHW, tensors["final_queue"])
+
+
+@pytest.mark.parametrize("name", ["latte_fifo_f5n2_plain", "latte_fifo_f5n2_ld"])
+def test_recorded_runs(name):
+    for found, expected in replay(name):
+        assert distance(found, expected) < 1e-4
+
+
+@pytest.mark.parametrize(
+    "mutation", [{"timestep_shift": 1}, {"window_shift": 1}, {"swap_text": True}, {"clip": 1.1}], ids=str
+)
+def test_recorded_runs_notice(mutation):
+    for found, expected in replay("latte_fifo_f5n2_ld", **mutation):
+        assert distance(found, expected) > 1e-2
+
+
+class TestOpenSoraPlan(LatteContract):
+    frames = 5
+    height = width = 32
+    exact = False
+    replaces = False  # in the slow set: its frames come in pieces of 17 latents
+
+    def make_pipe(self):
+        self.transformer = (pipe := pipeline(tiny.scheduler())).transformer
+        return pipe
+
+    def sampled(self, pipe, latents, **call):
+        return super().sampled(pipe, latents, **call | {"video_length": self.frames})  # this pipeline counts latents
+
+    def test_it_is_ours(self, model):
+        assert type(model) is OpenSoraPlanModel
+        assert (model.frames, model.defaults["height"], model.defaults["fps"]) == (5, 32, 24)
+
+
+@pytest.mark.slow
+class TestOpenSoraPlanReplaced(TestOpenSoraPlan):
+    """With other denoisers in mid-stream."""
+
+    replaces = True
+    further = 64  # until a further piece is decoded

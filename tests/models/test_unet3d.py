@@ -1,0 +1,248 @@
+"""The UNet3D family: the contract, the recorded passes, and the pipelines as users have them."""
+
+import warnings
+from contextlib import contextmanager
+
+import pytest
+import torch
+from diffusers import UNet3DConditionModel
+from diffusers.models.resnet import TemporalConvLayer
+from diffusers.models.transformers.transformer_temporal import TransformerTemporalModel
+
+import contract
+import golden
+import tiny
+from fifo_diffusion.models import registry
+from fifo_diffusion.models.unet3d import model as unet3d
+from fifo_diffusion.models.unet3d.hooks import PerFrameHooks
+from fifo_diffusion.models.videocrafter.model import add_fps
+
+
+class UNet3DContract(contract.VideoModelContract):
+    def make_pipe(self):
+        return tiny.pipeline()
+
+    def denoiser(self, pipe):
+        return pipe.unet
+
+    def stock(self, pipe, latents, timestep, text):
+        with torch.no_grad():
+            return pipe.unet(latents, timestep, encoder_hidden_states=text).sample
+
+    @contextmanager
+    def without_frame_mixing(self):
+        saved = TransformerTemporalModel.forward, TemporalConvLayer.forward
+        TransformerTemporalModel.forward = lambda self, x, *a, **k: (x,)
+        TemporalConvLayer.forward = lambda self, x, *a, **k: x
+        yield
+        TransformerTemporalModel.forward, TemporalConvLayer.forward = saved
+
+    def test_large_windows_on_a_cpu_take_two_passes(self, model, monkeypatch):
+        condition, x, t = self.condition(model, self.prompts), self.latents(model, 2), self.rising(model, 2)
+        rows, predictions = [], []
+        model.pipe.unet.register_forward_pre_hook(lambda _unet, inputs: rows.append(len(inputs[0])))
+        for limit in (x[0, 0].numel() * 4, x[0, 0].numel() * 4 - 1):
+            monkeypatch.setattr(unet3d, "CPU_TOGETHER_BYTES", limit)
+            predictions.append(model.predict(x, t, condition))
+        assert rows == [4, 2, 2]
+        assert golden.distance(*predictions) < 1e-5
+
+
+class TestTextToVideo(UNet3DContract):
+    """Our pipeline class."""
+
+
+class TestVelocity(UNet3DContract):
+    """v-prediction, DDPM-free betas as toybox has them."""
+
+    def make_pipe(self):
+        pipe = tiny.pipeline()
+        pipe.scheduler = tiny.scheduler(beta_schedule="linear", beta_end=0.02, prediction_type="v_prediction")
+        return pipe
+
+
+class TestStock(UNet3DContract):
+    """diffusers' own, deprecated class, as long as it is there."""
+
+    def make_pipe(self):
+        diffusers = pytest.importorskip("diffusers")
+        if not hasattr(diffusers, "TextToVideoSDPipeline"):
+            pytest.skip("diffusers has removed TextToVideoSDPipeline")
+        pipe = diffusers.TextToVideoSDPipeline(**tiny.components())
+        pipe.set_progress_bar_config(disable=True)
+        return pipe
+
+
+def test_the_frame_rate_by_a_hook():
+    """A stock U-Net with an embedding of the frame rate, told it by `add_fps`."""
+    from diffusers.models.embeddings import TimestepEmbedding
+
+    pipe = tiny.pipeline()
+    torch.manual_seed(3)
+    pipe.unet.fps_embedding = TimestepEmbedding(64, 256)
+    add_fps(pipe.unet, 8)
+    model, condition, x, t = ready(pipe)
+    right = model.predict(x, t, condition)
+    assert model.fps_condition == 8
+    model.fps_condition = 24
+    assert golden.distance(model.predict(x, t, condition), right) > 100 * contract.TOLERANCE
+
+
+@pytest.mark.parametrize("case", ["f4", "f16", "f6_b2", "uniform_f4"])
+def test_recorded_passes(case):
+    weights, meta = golden.load("unet3d")
+    unet = UNet3DConditionModel(**meta["config"]).eval()
+    unet.load_state_dict(weights)
+    recorded, _ = golden.load("forward_unet3d")
+    x, t, text, expected = (recorded[f"{case}.{name}"] for name in ("x", "timesteps", "context", "out"))
+
+    def run(t):
+        with hooks.active(t), torch.no_grad():
+            return unet(x, t[:, 0], encoder_hidden_states=text).sample
+
+    hooks = PerFrameHooks(unet)
+    assert golden.distance(run(t), expected) < 1e-5
+    if case != "uniform_f4":
+        assert golden.distance(run(t.roll(1, 1)), expected) > 1e-2
+
+
+def test_our_pipeline_gives_what_diffusers_own_gives():
+    diffusers = pytest.importorskip("diffusers")
+    if not hasattr(diffusers, "TextToVideoSDPipeline"):
+        pytest.skip("diffusers has removed TextToVideoSDPipeline")
+    parts = tiny.components()
+    call = {"prompt": ["a cat", "a dog"], "negative_prompt": ["night", "sea"], "num_frames": 3, "output_type": "pt"}
+    call |= {"num_inference_steps": 3, "guidance_scale": 4.0, "eta": 0.5}
+    frames = []
+    for pipeline in (diffusers.TextToVideoSDPipeline, tiny.TextToVideoPipeline):
+        pipe = pipeline(**parts)
+        pipe.set_progress_bar_config(disable=True)
+        frames.append(pipe(**call, generator=torch.Generator().manual_seed(0)).frames)
+    torch.testing.assert_close(frames[1], frames[0], rtol=1e-4, atol=1e-5)
+
+
+def ready(pipe):
+    """A model, its condition and one window with rising timesteps."""
+    model = registry.wrap(pipe)
+    condition = model.condition(["a red ball"], height=16, width=16, guidance_scale=3.0)
+    x = torch.randn(1, 4, 4, 8, 8, generator=torch.Generator().manual_seed(0))
+    return model, condition, x, torch.tensor([[100, 300, 500, 700]])
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.bfloat16, 0.06), (torch.float16, 0.01)])
+def test_half_precision(dtype, tolerance):
+    model, condition, x, t = ready(tiny.pipeline())
+    expected = model.predict(x, t, condition)
+    model, condition, x, t = ready(tiny.pipeline().to(dtype))
+    found = model.predict(x, t, condition)
+    assert found.dtype == torch.float32
+    assert golden.distance(found, expected) < tolerance
+
+
+def test_clip_skip_counts_from_the_last_layer(pipe):
+    """None and 0 mean the same; 1 does not. (diffusers' own class fails here with transformers 5.)"""
+    embeddings = [pipe.encode_text(["a red ball"], skip) for skip in (None, 0, 1)]
+    torch.testing.assert_close(embeddings[1], embeddings[0])
+    assert golden.distance(embeddings[2], embeddings[0]) > 1e-2
+
+
+def test_lora():
+    """Adapters that the user put into the U-Net count, and equal timesteps are still stock."""
+    peft = pytest.importorskip("peft")
+    pipe = tiny.pipeline()
+    model, condition, x, t = ready(pipe)
+    plain = model.predict(x, t, condition)
+    peft.inject_adapter_in_model(
+        peft.LoraConfig(r=2, init_lora_weights=False, target_modules=["to_q", "to_v"]), pipe.unet
+    )
+    assert golden.distance(model.predict(x, t, condition), plain) > 1e-3
+    equal = torch.full_like(t, 300)
+    stock = UNet3DContract().guided_stock(pipe, x, equal[0, 0], condition)
+    assert golden.distance(model.predict(x, equal, condition), stock) < 1e-5
+
+
+def test_offloaded_by_leaves():
+    model, condition, x, t = ready(tiny.pipeline())
+    expected = model.predict(x, t, condition)
+    pipe = tiny.pipeline()
+    pipe.unet.enable_group_offload(torch.device("cpu"), torch.device("cpu"), offload_type="leaf_level")
+    model, condition, x, t = ready(pipe)
+    assert golden.distance(model.predict(x, t, condition), expected) < 1e-6
+
+
+def test_another_attention_backend():
+    pipe = tiny.pipeline()
+    model, condition, x, t = ready(pipe)
+    expected = model.predict(x, t, condition)
+    from diffusers.models.attention_processor import AttnProcessor
+
+    pipe.unet.set_attn_processor(AttnProcessor())
+    assert golden.distance(model.predict(x, t, condition), expected) < 1e-4
+
+
+@pytest.mark.parametrize(
+    ("when", "in_place"),
+    [
+        ("before, and used", False),
+        pytest.param("after", False, marks=pytest.mark.slow),
+        pytest.param("before", True, marks=pytest.mark.slow),
+        pytest.param("before", False, marks=pytest.mark.slow),
+        pytest.param("before, and used", True, marks=pytest.mark.slow),
+        pytest.param("after", True, marks=pytest.mark.slow),
+    ],
+)
+def test_compiled(when, in_place):
+    """Hooks work however the user compiles; timesteps may change from call to call."""
+    small = {"block_out_channels": (64,)}
+    small |= {"down_block_types": ("CrossAttnDownBlock3D",), "up_block_types": ("CrossAttnUpBlock3D",)}
+    model, condition, x, t = ready(tiny.pipeline(**small))
+    expected = [model.predict(x, times, condition) for times in (t, t + 50)]
+    torch.compiler.reset()
+    pipe = tiny.pipeline(**small)
+
+    def compile_it():
+        if in_place:
+            pipe.unet.compile(backend="eager")
+        else:
+            pipe.unet = torch.compile(pipe.unet, backend="eager")
+
+    if when != "after":
+        compile_it()
+    if when == "before, and used":
+        pipe("a dog", num_frames=4, height=16, width=16, num_inference_steps=1, output_type="latent")
+    model, condition, x, t = ready(pipe)
+    if when == "after":
+        compile_it()
+    for times, right in zip((t, t + 50), expected, strict=True):
+        assert golden.distance(model.predict(x, times, condition), right) < 1e-5
+    model.close()
+    found, right = (
+        unet(x, 100, encoder_hidden_states=condition.text[1]).sample.detach()
+        for unet in (pipe.unet, tiny.unet(**small))
+    )
+    assert golden.distance(found, right) < 1e-5
+
+
+def test_no_warning_of_diffusers_reaches_users(tmp_path, caplog, capfd):
+    """A folder of the deprecated class loads with ours, silently."""
+    import json
+
+    tiny.pipeline().save_pretrained(tmp_path)
+    index = json.loads((tmp_path / "model_index.json").read_text())
+    index["_class_name"] = "TextToVideoSDPipeline"
+    (tmp_path / "model_index.json").write_text(json.dumps(index))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        pipe = registry.load_pipeline(tmp_path)
+    assert type(pipe).__name__ == "TextToVideoPipeline"
+    assert "deprecated" not in caplog.text + capfd.readouterr().err
+
+
+def test_published_profile_is_refused_where_nothing_was_published(pipe):
+    with pytest.raises(ValueError, match="no published FIFO code"):
+        registry.wrap(pipe).levels(8, published=True)
+
+
+def test_sizes_that_do_not_fit_name_the_nearest(pipe):
+    with pytest.raises(ValueError, match="multiples of 2: use 16 and 12"):
+        registry.wrap(pipe).latent_shape(16, 11)

@@ -1,0 +1,192 @@
+"""The house of docs/architecture.md: which room may import which, no circles, no long files. Read from the syntax tree,
+so that imports inside functions, relative ones and those for type checkers count too."""
+
+import ast
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import pytest
+
+SOURCE = Path(__file__).resolve().parents[1] / "src"
+PACKAGE = "fifo_diffusion"
+
+FLOORS = (
+    {"text"},
+    {"errors", "files"},
+    {"method", "video", "toybox"},
+    {"decoding"},
+    {"execution"},
+    {"models"},
+    {"streaming"},
+    {"pipeline", "baselines"},
+    {"jobs"},
+    {"evaluation"},
+    {"study"},
+    {"testing"},
+    {"cli"},
+)
+"""A room imports itself and rooms of lower floors. `fifo_diffusion/__init__.py` and `__main__.py` stand above all, and
+nothing but the command, evaluation and tests imports the package by its front door."""
+
+KNOWN_FAULTS = {
+    "errors imports execution.memory",
+    "errors imports video",
+    "pipeline imports ",
+    "jobs.start_file imports cli.progress",
+    "streaming.stream imports pipeline",
+    "study.run imports cli.interrupts",
+    "study.run imports cli.progress",
+    "execution.torchrun imports jobs.request",
+    "execution.batches imports models.shared.base",
+    "execution.window_share imports models.shared.base",
+}
+KNOWN_CIRCLES = [
+    " pipeline streaming.stream",
+    "baselines.methods baselines.settings",
+    "execution.torchrun jobs.continuing jobs.memory jobs.plan jobs.request jobs.rivals jobs.start_file",
+    "cli.dry_run cli.generate",
+    "study.checks study.config",
+    "study.distances study.quality study.report study.run",
+]
+"""What is still to be mended. Nothing may be added."""
+
+
+def modules(source: Path = SOURCE) -> dict[str, Path]:
+    """Every module of the package by its dotted name."""
+    found = {}
+    for path in (source / PACKAGE).rglob("*.py"):
+        parts = path.relative_to(source).with_suffix("").parts
+        found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
+    return found
+
+
+def imports(name: str, every: Mapping[str, Path]) -> Iterator[str]:
+    """The package's modules that a module imports anywhere in its file."""
+    path = every[name]
+    here = name.split(".") if path.name == "__init__.py" else name.split(".")[:-1]
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            base = ".".join(here[: len(here) - node.level + 1]) if node.level else ""
+            target = ".".join(filter(None, (base, node.module)))
+            names = [f"{target}.{alias.name}" for alias in node.names]
+        else:
+            continue
+        for wanted in names:
+            if wanted.split(".")[0] == PACKAGE:
+                while wanted not in every:
+                    wanted = wanted.rpartition(".")[0]
+                yield wanted
+
+
+def room(module: str) -> str:
+    """`fifo_diffusion.method.queue` -> `method`; the front door -> ''."""
+    return [*module.split("."), ""][1]
+
+
+def faults(source: Path = SOURCE) -> list[str]:
+    """Imports that go up, or across from one room to another of the same floor."""
+    every, floor = modules(source), {name: number for number, names in enumerate(FLOORS) for name in names}
+    wrong = []
+    for name in every:
+        if room(name) in ("", "__main__"):
+            continue
+        if room(name) not in floor:
+            wrong.append(f"{name} is in no room of the table")
+            continue
+        for other in imports(name, every):
+            there = room(other)
+            if there == room(name) or (there == "" and floor[room(name)] > floor["pipeline"]):
+                continue
+            if floor.get(there, len(FLOORS)) >= floor[room(name)]:
+                wrong.append(f"{name} imports {other}")
+    return wrong
+
+
+def circles(source: Path = SOURCE) -> list[tuple[str, ...]]:
+    """Groups of modules that import each other, directly or through others (Tarjan's strongly connected components).
+    A package's `__init__` counts as a module like any other."""
+    every = modules(source)
+    graph = {name: sorted(set(imports(name, every)) - {name}) for name in every}
+    number: dict[str, int] = {}
+    low: dict[str, int] = {}
+    stack: list[str] = []
+    found: list[tuple[str, ...]] = []
+
+    def visit(name: str) -> None:
+        number[name] = low[name] = len(number)
+        stack.append(name)
+        for other in graph[name]:
+            if other not in number:
+                visit(other)
+                low[name] = min(low[name], low[other])
+            elif other in stack:
+                low[name] = min(low[name], number[other])
+        if low[name] == number[name]:
+            group = []
+            while not group or group[-1] != name:
+                group.append(stack.pop())
+            if len(group) > 1:
+                found.append(tuple(sorted(group)))
+
+    for name in graph:
+        if name not in number:
+            visit(name)
+    return found
+
+
+def test_rooms_import_only_rooms_below():
+    assert {fault.replace(f"{PACKAGE}.", "").replace(PACKAGE, "") for fault in faults()} == KNOWN_FAULTS
+
+
+def test_no_module_imports_itself_through_others():
+    groups = [" ".join(name.removeprefix(PACKAGE).lstrip(".") for name in group) for group in circles()]
+    assert sorted(groups) == sorted(KNOWN_CIRCLES)
+
+
+def test_no_file_is_longer_than_400_lines():
+    long = {name: len(path.read_text("utf-8").splitlines()) for name, path in modules().items()}
+    assert {name: lines for name, lines in long.items() if lines > 400} == {}
+
+
+@pytest.fixture
+def small_house(tmp_path):
+    """A package with one right import, into which a test puts a wrong one."""
+    for name, text in {
+        "__init__": "",
+        "method/__init__": "",
+        "method/queue": "",
+        "execution/__init__": "",
+        "execution/batches": f"from {PACKAGE}.method import queue\n",
+        "models/__init__": "",
+        "models/base": "",
+    }.items():
+        path = tmp_path / PACKAGE / f"{name}.py"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    assert faults(tmp_path) == []
+    assert circles(tmp_path) == []
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        f"from {PACKAGE}.execution import batches",
+        f"import {PACKAGE}.execution.batches",
+        "from ..execution import batches",
+        f"def late():\n    from {PACKAGE}.execution.batches import anything",
+        f"from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from {PACKAGE}.execution.batches import Run",
+    ],
+    ids=["from", "import", "relative", "in a function", "for type checkers"],
+)
+def test_an_import_upstairs_and_the_circle_it_makes_are_seen(small_house, line):
+    (small_house / PACKAGE / "method" / "queue.py").write_text(line + "\n")
+    assert any("method.queue imports" in fault for fault in faults(small_house))
+    assert any(f"{PACKAGE}.method.queue" in group for group in circles(small_house))
+
+
+def test_a_room_that_is_not_in_the_table_is_seen(small_house):
+    (small_house / PACKAGE / "attic.py").write_text("")
+    assert faults(small_house) == [f"{PACKAGE}.attic is in no room of the table"]
