@@ -48,3 +48,9 @@ def test_the_wheel_is_typed_and_says_what_it_needs(installed):
 def test_importing_the_package_loads_no_heavy_library():
     code = "import fifo_diffusion, sys; print([m for m in ('torch', 'diffusers') if m in sys.modules])"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
+
+
+def test_every_public_name_is_there():
+    import fifo_diffusion
+
+    assert all(getattr(fifo_diffusion, name).__name__ == name for name in fifo_diffusion.__all__)

@@ -27,8 +27,8 @@ __all__ = [
 _HOMES = {
     "FIFO": "pipeline",
     "Family": "models.registry",
-    "FrameStream": "stream",
-    "QueueState": "state",
+    "FrameStream": "streaming.stream",
+    "QueueState": "streaming.state",
     "register_family": "models.registry",
     "supported_pipelines": "models.registry",
     "open_writer": "video",
