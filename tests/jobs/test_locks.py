@@ -15,7 +15,7 @@ from fifo_diffusion.video import write_video
 
 HOLD = """
 import sys
-from fifo_diffusion.app.locks import locked
+from fifo_diffusion.jobs.locks import locked
 with locked(sys.argv[1]):
     print("held", flush=True)
     sys.stdin.read()

@@ -534,7 +534,7 @@ def test_a_worker_ends_with_the_process_that_waits_for_it(model, tmp_path):
     video = {"folder": str(tmp_path / "video"), "prompt": "a cat", "num_frames": 100_000, "seed": 0}
     task = {"kind": "videos", "model": model, "device": "cpu", "dtype": None, "row": row, "videos": [video]}
     code = (
-        "import pathlib, sys; from fifo_diffusion.app import evaluate_worker as w; "
+        "import pathlib, sys; from fifo_diffusion.study import worker as w; "
         f"w.run_task({task!r}, pathlib.Path({str(tmp_path / 'a.json')!r}))"
     )
     waiting = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.DEVNULL)
