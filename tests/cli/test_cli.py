@@ -32,7 +32,7 @@ def _in_a_folder_of_its_own(tmp_path, monkeypatch):
 def test_help_and_usage_errors_come_without_pytorch():
     code = """
 import sys
-from fifo_diffusion.cli import main
+from fifo_diffusion.cli.main import main
 assert main(["--help"]) == 0 and main(["generate", "--help"]) == 0 and main(["--version"]) == 0
 assert main(["generate"]) == main(["generate", "x", "--seed", "y"]) == main(["generate", "x", "-o", "x.avi"]) == 2
 print(sorted({"torch", "diffusers", "transformers"} & set(sys.modules)))
