@@ -18,7 +18,7 @@ import numpy as np
 from PIL import Image
 
 from fifo_diffusion import FIFO
-from fifo_diffusion.baselines import PEERS, PeerSettings
+from fifo_diffusion.baselines import BASELINES, BaselineSettings
 from fifo_diffusion.evaluation.frechet import jackknife
 from fifo_diffusion.method import QueueLayout
 from fifo_diffusion.study.config import OWN
@@ -64,8 +64,8 @@ def forwards(model: Any, row: dict[str, Any], count: int) -> float:
     given = {name: value for name, value in row.items() if name not in ("method", *OWN)}
     if row["method"] == "fifo":
         return QueueLayout(model.frames, given["num_partitions"], given["lookahead"]).frame_forwards_per_frame
-    settings = PeerSettings.collect(model, row["method"], num_frames=count, **given)
-    return PEERS[row["method"]].frames_per_step(settings) * settings.num_inference_steps / count
+    settings = BaselineSettings.collect(model, row["method"], num_frames=count, **given)
+    return BASELINES[row["method"]].frames_per_step(settings) * settings.num_inference_steps / count
 
 
 def tables(document: dict[str, Any]) -> str:

@@ -43,7 +43,7 @@ KNOWN_FAULTS = {
 KNOWN_CIRCLES = [
     " pipeline streaming.stream",
     "baselines.methods baselines.settings",
-    "execution.torchrun jobs.continuing jobs.memory jobs.plan jobs.request jobs.rivals jobs.start_file",
+    "execution.torchrun jobs.baselines jobs.continuing jobs.memory jobs.plan jobs.request jobs.start_file",
     "cli.dry_run cli.generate",
     "study.checks study.config",
     "study.distances study.quality study.report study.run",

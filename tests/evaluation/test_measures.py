@@ -303,7 +303,7 @@ def test_study_is_blind_and_analysed(tmp_path, videos, capsys):
         writer.writeheader()
         writer.writerows(rows)
     assert study.main([str(tmp_path / "study" / "key.json"), str(tmp_path / "answers.csv")]) == 0
-    assert "rival genl  criterion overall  ours 2" in capsys.readouterr().out
+    assert "baseline genl  criterion overall  ours 2" in capsys.readouterr().out
     with pytest.raises(ValueError, match="makes no sense"):
         study.analyse(key, [{"pair": "99", "criterion": "overall", "answer": "A"}], "fifo")
 

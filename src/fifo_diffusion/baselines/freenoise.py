@@ -85,7 +85,7 @@ class FusedPass(ExitStack):
 
 def check_fused(model: VideoModel) -> None:
     """Raises ValueError for a model whose temporal attention cannot be fused over windows."""
-    instead = "cannot do FreeNoise: use another method"
+    instead = "cannot do FreeNoise: use another baseline"
     if not isinstance(model, UNet3DModel):
         raise ValueError(f"{model.family} models {instead}")
     for block in temporal_blocks(model.pipe.unet):

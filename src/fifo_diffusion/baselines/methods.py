@@ -20,7 +20,7 @@ from fifo_diffusion.models.shared.base import VideoModel
 from fifo_diffusion.streaming.prompts import PromptTrack
 
 if TYPE_CHECKING:
-    from fifo_diffusion.baselines.settings import PeerSettings
+    from fifo_diffusion.baselines.settings import BaselineSettings
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class Sampling:
     """
 
     model: VideoModel
-    settings: "PeerSettings"
+    settings: "BaselineSettings"
     levels: NoiseLevels
     prompts: PromptTrack
     noise: Noise
@@ -130,21 +130,21 @@ def _seeing(sampling: Sampling, known_BCKHW: Tensor, frames: range) -> Callable[
     return predict
 
 
-def _whole(settings: "PeerSettings") -> int:
+def _whole(settings: "BaselineSettings") -> int:
     return settings.num_frames or 0
 
 
-def _by_windows(settings: "PeerSettings") -> int:
+def _by_windows(settings: "BaselineSettings") -> int:
     return settings.window * len(sliding(settings.num_frames or 0, settings.window, settings.stride))
 
 
-def _by_chunks(settings: "PeerSettings") -> int:
+def _by_chunks(settings: "BaselineSettings") -> int:
     more = max(0, (settings.num_frames or 0) - settings.window)
     return settings.window * (1 - (-more // (settings.window - settings.overlap)))
 
 
 @dataclass(frozen=True)
-class Peer:
+class Baseline:
     """A method.
 
     Attributes:
@@ -159,16 +159,16 @@ class Peer:
 
     title: str
     latents: Callable[[Sampling], Iterator[Tensor]]
-    frames_per_step: Callable[["PeerSettings"], int]
+    frames_per_step: Callable[["BaselineSettings"], int]
     options: tuple[str, ...] = ()
     streams: bool = False
     eta: float | None = None
     check: Callable[[VideoModel], None] = lambda model: None
 
 
-PEERS = {
-    "freenoise": Peer("FreeNoise", freenoise, _whole, ("stride",), eta=0.0, check=check_fused),
-    "genl": Peer("Gen-L-Video", genl, _by_windows, ("stride",), eta=0.0),
-    "chunked": Peer("chunked autoregression", chunked, _by_chunks, ("overlap",), streams=True),
-    "plain": Peer("plain long sampling", plain, _whole),
+BASELINES = {
+    "freenoise": Baseline("FreeNoise", freenoise, _whole, ("stride",), eta=0.0, check=check_fused),
+    "genl": Baseline("Gen-L-Video", genl, _by_windows, ("stride",), eta=0.0),
+    "chunked": Baseline("chunked autoregression", chunked, _by_chunks, ("overlap",), streams=True),
+    "plain": Baseline("plain long sampling", plain, _whole),
 }

@@ -1,10 +1,10 @@
-"""The arguments of a rival, checked and completed."""
+"""The arguments of a baseline, checked and completed."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from fifo_diffusion.baselines.methods import PEERS
+from fifo_diffusion.baselines.methods import BASELINES
 from fifo_diffusion.models.shared.arguments import STRONGEST, flag, number, passed_on, whole
 from fifo_diffusion.models.shared.base import VideoModel
 from fifo_diffusion.streaming.settings import negative_prompts, seeds_of
@@ -16,8 +16,8 @@ PUBLISHED_STRIDE = 4
 
 
 @dataclass(frozen=True)
-class PeerSettings:
-    """Every argument of `peer_stream` that shapes the video, but the prompt."""
+class BaselineSettings:
+    """Every argument of `baseline_stream` that shapes the video, but the prompt."""
 
     method: str
     seeds: tuple[int, ...]
@@ -47,7 +47,7 @@ class PeerSettings:
         """Plain values; options that the method does not take are left out."""
         plain = asdict(self)
         for name in ("stride", "overlap"):
-            if name not in PEERS[self.method].options:
+            if name not in BASELINES[self.method].options:
                 plain.pop(name)
         return plain
 
@@ -72,22 +72,22 @@ class PeerSettings:
         guidance_scale: float | None = None,
         scheduler_exact: bool = False,
         pipeline_arguments: dict[str, Any] | None = None,
-    ) -> "PeerSettings":
+    ) -> "BaselineSettings":
         """Check arguments and fill in published defaults, or the model's.
 
         Raises:
             ValueError: see the messages.
         """
-        if method not in PEERS:
-            raise ValueError(f"method={method!r} is not one of {', '.join(PEERS)}")
-        peer, defaults = PEERS[method], model.defaults
+        if method not in BASELINES:
+            raise ValueError(f"method={method!r} is not one of {', '.join(BASELINES)}")
+        baseline, defaults = BASELINES[method], model.defaults
         if model.timing.further > 1:
-            raise ValueError(f"{peer.title} counts a frame per latent, which {model.family} has not: use FIFO")
+            raise ValueError(f"{baseline.title} counts a frame per latent, which {model.family} has not: use FIFO")
         for name, value in (("stride", stride), ("overlap", overlap)):
-            if value is not None and name not in peer.options:
-                raise ValueError(f"{name}={value} does not apply to {peer.title}: leave it out")
-        if num_frames is None and not peer.streams:
-            raise ValueError(f"{peer.title} computes all frames at once and cannot be endless: give num_frames=160")
+            if value is not None and name not in baseline.options:
+                raise ValueError(f"{name}={value} does not apply to {baseline.title}: leave it out")
+        if num_frames is None and not baseline.streams:
+            raise ValueError(f"{baseline.title} computes all frames at once and cannot be endless: give num_frames=160")
         num_frames, num_inference_steps, window, stride, overlap, height, width = (
             None if value is None else whole(name, value)
             for name, value in (
@@ -114,7 +114,7 @@ class PeerSettings:
                 f"this model takes {model.most_frames} frames at once, not {longest}: use "
                 f"{advice if longest == num_frames else f'window={model.most_frames} or less'}"
             )
-        peer.check(model)
+        baseline.check(model)
         settings = cls(
             method=method,
             seeds=seeds_of(seed, None, videos),
@@ -124,7 +124,7 @@ class PeerSettings:
             window=f,
             stride=min(PUBLISHED_STRIDE, f) if stride is None else stride,
             overlap=1 if overlap is None else overlap,
-            eta=number("eta", next(x for x in (eta, peer.eta, defaults["eta"]) if x is not None), 0, 1),
+            eta=number("eta", next(x for x in (eta, baseline.eta, defaults["eta"]) if x is not None), 0, 1),
             height=defaults["height"] if height is None else height,
             width=defaults["width"] if width is None else width,
             guidance_scale=number("guidance_scale", guidance_scale, -STRONGEST, STRONGEST),

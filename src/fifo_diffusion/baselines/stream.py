@@ -1,4 +1,4 @@
-"""One running video of a rival: the same iterator of frames as `FrameStream`."""
+"""One running video of a baseline: the same iterator of frames as `FrameStream`."""
 
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fifo_diffusion.baselines.methods import PEERS, Sampling
-from fifo_diffusion.baselines.settings import PeerSettings
+from fifo_diffusion.baselines.methods import BASELINES, Sampling
+from fifo_diffusion.baselines.settings import BaselineSettings
 from fifo_diffusion.decoding.frames import to_uint8
 from fifo_diffusion.method import SeededNoise
 from fifo_diffusion.models.shared.base import VideoModel
@@ -17,8 +17,8 @@ from fifo_diffusion.models.shared.following_decoder import FollowingDecoder
 from fifo_diffusion.streaming.prompts import PromptTrack, parse_prompt
 
 
-class PeerStream(Iterator[np.ndarray]):
-    """Frames of one video, or of a batch, made by `peer_stream`. An iterator and a context manager.
+class BaselineStream(Iterator[np.ndarray]):
+    """Frames of one video, or of a batch, made by `baseline_stream`. An iterator and a context manager.
 
     Attributes:
         frame_index: frames handed out so far.
@@ -27,15 +27,15 @@ class PeerStream(Iterator[np.ndarray]):
         settings: all arguments, completed.
     """
 
-    def __init__(self, model: VideoModel, settings: PeerSettings, sampling: Sampling) -> None:
+    def __init__(self, model: VideoModel, settings: BaselineSettings, sampling: Sampling) -> None:
         self.settings, self.fps, self.seed = settings, model.defaults["fps"], settings.seeds[0]
         self.frame_index, self._closed = 0, False
         self._decoder = FollowingDecoder(model)
-        self._parts = PEERS[settings.method].latents(sampling)
+        self._parts = BASELINES[settings.method].latents(sampling)
         self._latents: deque[Tensor] = deque()  # clean, one frame each
         self._ready: deque[Tensor] = deque()  # decoded: (B, 3, H, W) in [0, 1]
 
-    def __iter__(self) -> "PeerStream":
+    def __iter__(self) -> "BaselineStream":
         return self
 
     def __next__(self) -> np.ndarray:
@@ -65,17 +65,17 @@ class PeerStream(Iterator[np.ndarray]):
         self._ready.clear()
         self._closed = True
 
-    def __enter__(self) -> "PeerStream":
+    def __enter__(self) -> "BaselineStream":
         return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
 
 
-def peer_stream(
+def baseline_stream(
     model: VideoModel, method: str, prompt: str | Sequence[str] | Mapping[int, str], **arguments: Any
-) -> PeerStream:
-    """Frames of a long video by one of the methods that FIFO-Diffusion is compared with.
+) -> BaselineStream:
+    """Frames of a long video by one of the baselines that FIFO-Diffusion is compared with.
 
     The noise of the first f frames is that of `FIFO.stream` with the same seed, so that on one window (num_frames=f)
     all methods, and `FIFO.stream` with as many steps, give the same video.
@@ -93,7 +93,7 @@ def peer_stream(
         ValueError, TypeError: arguments that do not fit; nothing has been computed then.
     """
     keys, batch = parse_prompt(prompt)
-    settings = PeerSettings.collect(model, method, videos=len(keys[min(keys)]), batch=batch, **arguments)
+    settings = BaselineSettings.collect(model, method, videos=len(keys[min(keys)]), batch=batch, **arguments)
     levels = model.levels(settings.num_inference_steps, eta=settings.eta, scheduler_exact=settings.scheduler_exact)
     shape = model.latent_shape(settings.height, settings.width)
     noise, after = SeededNoise(settings.seeds, shape), len(levels) + 1
@@ -106,4 +106,4 @@ def peer_stream(
         noise,
         torch.empty((len(settings.seeds), shape[0], 1, *shape[1:]), device=model.device),
     )
-    return PeerStream(model, settings, sampling)
+    return BaselineStream(model, settings, sampling)

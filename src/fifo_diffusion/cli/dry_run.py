@@ -6,10 +6,10 @@ from typing import Any
 
 from fifo_diffusion.cli.generate import cost_of, speed_of
 from fifo_diffusion.cli.progress import duration
+from fifo_diffusion.jobs.baselines import describe_baseline
 from fifo_diffusion.jobs.blueprint import parameters
 from fifo_diffusion.jobs.memory import queue_bytes, weights_bytes
 from fifo_diffusion.jobs.plan import Plan
-from fifo_diffusion.jobs.rivals import describe_rival
 from fifo_diffusion.method.layout import Layout
 from fifo_diffusion.streaming.prompt_notes import prompt_notes
 from fifo_diffusion.streaming.prompts import parse_prompt
@@ -23,7 +23,7 @@ def describe(plan: Plan) -> str:
         ("video", _video(plan)),
         *(("", f"{v.output}  seed {v.seed}  {_prompt(v.prompt)}") for v in plan.videos),
         *_time(plan),
-        *(_method(plan) if plan.request.method == "fifo" else describe_rival(plan)),
+        *(_method(plan) if plan.request.method == "fifo" else describe_baseline(plan)),
         *(("note", remark) for remark in (*plan.remarks, *_notes_on_prompts(plan))),
     ]
     return "\n".join(f"{name:<9} {one_line(text)}".rstrip() for name, text in rows)

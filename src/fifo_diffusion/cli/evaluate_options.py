@@ -4,7 +4,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
-from fifo_diffusion.cli.option_kinds import FILES, LENGTH, MODEL, OTHERS, at_least, option
+from fifo_diffusion.cli.option_kinds import BASELINE_PANEL, FILES, LENGTH, MODEL, at_least, option
 
 
 class Table(StrEnum):
@@ -61,14 +61,14 @@ EvaluateFrames = Annotated[
         help="Frames of each video. [dim]Default: 192.[/dim]",
     ),
 ]
-RivalSteps = Annotated[
+BaselineSteps = Annotated[
     int | None,
     option(
         "--num-inference-steps",
         check=at_least(1),
         metavar="N",
-        panel=OTHERS,
-        help="Of the rivals and of base clips. [dim]Default: 50, as published.[/dim]",
+        panel=BASELINE_PANEL,
+        help="Of the baselines and of base clips. [dim]Default: 50, as published.[/dim]",
     ),
 ]
 EvaluateSeed = Annotated[

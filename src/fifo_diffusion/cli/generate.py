@@ -10,13 +10,13 @@ from fifo_diffusion.cli.interrupts import Interrupts, Stopped
 from fifo_diffusion.cli.progress import Progress, duration, say, tell
 from fifo_diffusion.errors import FAILURE, CliError, checking, explain
 from fifo_diffusion.execution.torchrun import joined, torchrun_rank
+from fifo_diffusion.jobs.baselines import BaselineCost, open_baseline
 from fifo_diffusion.jobs.batch import make_folder, plan_of, resumed
 from fifo_diffusion.jobs.cost import Cost
 from fifo_diffusion.jobs.keeper import StateKeeper
 from fifo_diffusion.jobs.locks import locked
 from fifo_diffusion.jobs.plan import Plan, check_outputs, make_plan, sampling, stream_arguments
 from fifo_diffusion.jobs.request import DEFAULT_STATE_EVERY, DEFAULT_STATE_SECONDS, Request, Video
-from fifo_diffusion.jobs.rivals import RivalCost, open_rival
 from fifo_diffusion.jobs.speed import key, known_speed, remember_speed
 from fifo_diffusion.jobs.start_file import sound_of
 from fifo_diffusion.text import shell_words
@@ -144,7 +144,7 @@ def _open_stream(plan: Plan, fifo: Any, video: Video) -> Any:
     windows = plan.request.get("windows_per_batch")
     with checking():
         if plan.request.method != "fifo":
-            return open_rival(plan, fifo, video)
+            return open_baseline(plan, fifo, video)
         if plan.state is not None:
             return fifo.stream(start=plan.state, num_frames=plan.num_frames, windows_per_batch=windows)
         return fifo.stream(
@@ -302,10 +302,10 @@ class _Run:
         say(f"\nstopped by {name}: {frames} frames are safe in {output}; {advice}")
 
 
-def cost_of(plan: Plan) -> Cost | RivalCost:
+def cost_of(plan: Plan) -> Cost | BaselineCost:
     """The work of one of the plan's videos."""
     if plan.request.method != "fifo":
-        return RivalCost(plan.settings)
+        return BaselineCost(plan.settings)
     passes = 2 if plan.settings.guidance_scale > 1 else 1
     notes = plan.state.notes if plan.state is not None else plan.request.given
     shown = plan.given if notes.get("include_start") else 0

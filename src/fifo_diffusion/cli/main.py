@@ -80,7 +80,7 @@ def generate(
     windows_per_batch: options.WindowsPerBatch = None,
     compat: options.Compat = None,
     scheduler_exact: options.SchedulerExact = False,
-    method: options.WayToMake = None,
+    method: options.MethodName = None,
     stride: options.Stride = None,
     overlap: options.Overlap = None,
     fps: options.Fps = None,
@@ -137,7 +137,7 @@ def evaluate(
     prompts: evaluate_options.EvaluatePrompts = None,
     num_frames: evaluate_options.EvaluateFrames = None,
     num_partitions: options.NumPartitions = None,
-    num_inference_steps: evaluate_options.RivalSteps = None,
+    num_inference_steps: evaluate_options.BaselineSteps = None,
     seed: evaluate_options.EvaluateSeed = None,
     base_clips: evaluate_options.BaseClips = None,
     cost_frames: evaluate_options.CostFrames = None,
@@ -152,7 +152,7 @@ def evaluate(
     quiet: options.Quiet = False,
     debug: options.Debug = False,
 ) -> int:
-    """Make the paper's tables and figures for a model: FIFO and its rivals on the same weights.
+    """Make the paper's tables and figures for a model: FIFO and its baselines on the same weights.
 
     Stopped, it goes on where it was when the same is typed again. REPORT/config.json makes every number again.
 

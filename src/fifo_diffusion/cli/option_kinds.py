@@ -42,7 +42,7 @@ class Precision(StrEnum):
 
 
 LENGTH, MODEL, METHOD = "How long", "Model", "Method (FIFO-Diffusion)"
-OTHERS = "Other methods, to compare with"
+BASELINE_PANEL = "Baselines, to compare with"
 LOOK, FILES, TALK = "Look", "Files", "What is said"
 
 

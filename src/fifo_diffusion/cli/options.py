@@ -6,12 +6,12 @@ from typing import Annotated
 import typer
 
 from fifo_diffusion.cli.option_kinds import (
+    BASELINE_PANEL,
     FILES,
     LENGTH,
     LOOK,
     METHOD,
     MODEL,
-    OTHERS,
     TALK,
     Change,
     Fit,
@@ -220,12 +220,12 @@ Compat = Annotated[
 SchedulerExact = Annotated[
     bool, option("--scheduler-exact", panel=METHOD, help="Step exactly as the model's scheduler does.")
 ]
-WayToMake = Annotated[
+MethodName = Annotated[
     Method | None,
     option(
         "--method",
         metavar="METHOD",
-        panel=OTHERS,
+        panel=BASELINE_PANEL,
         help="freenoise (FreeNoise), genl (Gen-L-Video), chunked (each chunk goes on from the last frames of the one "
         "before), plain (all frames in one pass). Steps: --num-inference-steps, by default 50. "
         "[dim]Default: fifo.[/dim]",
@@ -236,7 +236,7 @@ Stride = Annotated[
     option(
         check=at_least(1, 65536),
         metavar="N",
-        panel=OTHERS,
+        panel=BASELINE_PANEL,
         help="freenoise, genl: frames from one window to the next. [dim]Default: 4.[/dim]",
     ),
 ]
@@ -245,7 +245,7 @@ Overlap = Annotated[
     option(
         check=at_least(1, 65536),
         metavar="N",
-        panel=OTHERS,
+        panel=BASELINE_PANEL,
         help="chunked: frames that a chunk has in common with the one before. [dim]Default: 1.[/dim]",
     ),
 ]

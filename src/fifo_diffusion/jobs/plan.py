@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from fifo_diffusion import __version__
 from fifo_diffusion.errors import CliError, as_option, checking, usage
 from fifo_diffusion.execution.torchrun import local_gpu
+from fifo_diffusion.jobs.baselines import baseline_settings
 from fifo_diffusion.jobs.continuing import continued_video, load_state
 from fifo_diffusion.jobs.memory import check_memory
 from fifo_diffusion.jobs.prompt_files import in_frames
@@ -24,7 +25,6 @@ from fifo_diffusion.jobs.request import (
     Video,
     model_id,
 )
-from fifo_diffusion.jobs.rivals import rival_settings
 from fifo_diffusion.jobs.start_file import frames_given
 from fifo_diffusion.models.shared.arguments import LARGEST
 from fifo_diffusion.video import open_writer
@@ -202,7 +202,7 @@ def make_plan(request: Request) -> Plan:
             settings = _settings(model, request, state, given)
             steps, published = settings.layout.levels, settings.compat == "published"
         else:
-            settings = rival_settings(model, request, num_frames)
+            settings = baseline_settings(model, request, num_frames)
             steps, published = settings.num_inference_steps, False
         levels = model.levels(steps, eta=settings.eta, scheduler_exact=settings.scheduler_exact, published=published)
         if state is not None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from fifo_diffusion.errors import LOOKAHEAD_OPTIONS, as_option, usage
+from fifo_diffusion.jobs.baselines import check_method
 from fifo_diffusion.jobs.prompt_files import (
     MOST_FRAMES,
     Schedule,
@@ -16,7 +17,6 @@ from fifo_diffusion.jobs.prompt_files import (
     read_prompts,
     read_schedule,
 )
-from fifo_diffusion.jobs.rivals import check_method
 from fifo_diffusion.text import shell_words
 
 DEFAULT_MODEL = "toybox"

@@ -5,8 +5,8 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from fifo_diffusion.jobs.baselines import METHODS
 from fifo_diffusion.jobs.request import DTYPES
-from fifo_diffusion.jobs.rivals import METHODS
 from fifo_diffusion.study.config import OWN, TABLES
 
 NAME = re.compile(r"\w[\w.-]{0,99}")

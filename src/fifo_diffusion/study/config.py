@@ -149,10 +149,10 @@ class Config:
 
 
 def default_rows(num_partitions: int, steps: int | None, gpus: int = 0) -> dict[str, dict[str, Any]]:
-    """FIFO with and without lookahead, on several GPUs where there are several, and all rivals.
+    """FIFO with and without lookahead, on several GPUs where there are several, and all baselines.
 
     Args:
-        steps: of the rivals; None: their published ones.
+        steps: of the baselines; None: their published ones.
         gpus: of this machine.
     """
     fifo = {"method": "fifo", "num_partitions": num_partitions}

@@ -47,7 +47,7 @@ def write(results: Results) -> None:
     path = results.folder / "report.json"
     write_text(path, json.dumps(document, indent=1, ensure_ascii=False) + "\n")
     first = Section(f"{config.model}", notes=_about(about), errors=results.errors)
-    write_html(results.folder / "report.html", "FIFO-Diffusion and its rivals", [first, *sections])
+    write_html(results.folder / "report.html", "FIFO-Diffusion and its baselines", [first, *sections])
 
 
 @contextmanager

@@ -68,7 +68,7 @@ Each rater saves a file answers-NAME.csv. key.json says which video is which: ke
 def write(
     folder: Path, videos: Mapping[str, Sequence[tuple[str, Path]]], ours: str, *, seed: int = 0, fps: float = 10
 ) -> None:
-    """Write index.html, videos/, key.json and README.txt: every prompt of every rival against `ours`.
+    """Write index.html, videos/, key.json and README.txt: every prompt of every baseline against `ours`.
 
     A pair's name, its sides and the names of its files follow from what is in its videos, so that a folder may be
     written again, with other rows too: pairs that were there are the same, answers that were given still count, and
@@ -137,7 +137,7 @@ def _pair(number: str, prompt: str) -> str:
 
 
 def analyse(key: Key, answers: Iterable[Mapping[str, str]], ours: str) -> list[dict[str, Any]]:
-    """How often `ours` was preferred to each rival by each criterion.
+    """How often `ours` was preferred to each baseline by each criterion.
 
     Returns:
         rows with the counts `ours`, `draw` and `theirs`, and the probability of a division at least as uneven if
@@ -151,17 +151,17 @@ def analyse(key: Key, answers: Iterable[Mapping[str, str]], ours: str) -> list[d
         pair, criterion, answer = key.get(row["pair"]), row["criterion"], row["answer"]
         if pair is None or criterion not in CRITERIA or answer not in CHOICES:
             raise ValueError(f"an answer makes no sense: {dict(row)}")
-        rival = pair["B"] if pair["A"] == ours else pair["A"]
+        baseline = pair["B"] if pair["A"] == ours else pair["A"]
         who = "draw" if answer == "draw" else "ours" if pair[answer] == ours else "theirs"
-        counts.setdefault((rival, criterion), Counter())[who] += 1
+        counts.setdefault((baseline, criterion), Counter())[who] += 1
     return [
         {
-            "rival": rival,
+            "baseline": baseline,
             "criterion": criterion,
             **{name: count[name] for name in ("ours", "draw", "theirs")},
             "p": round(sign_test(count["ours"], count["theirs"]), 4),
         }
-        for (rival, criterion), count in sorted(counts.items())
+        for (baseline, criterion), count in sorted(counts.items())
     ]
 
 

@@ -153,7 +153,7 @@ def _load(task: dict[str, Any]) -> Any:
 
 def open_row(fifo: Any, row: dict[str, Any], prompt: Any, num_frames: int, seed: int) -> Iterator[Any]:
     """The stream of one video by the method of a row."""
-    from fifo_diffusion.baselines import peer_stream
+    from fifo_diffusion.baselines import baseline_stream
 
     arguments = {name: value for name, value in row.items() if name not in (*OWN, "method")}
     if isinstance(prompt, dict):
@@ -161,7 +161,7 @@ def open_row(fifo: Any, row: dict[str, Any], prompt: Any, num_frames: int, seed:
     call = {"num_frames": num_frames, "seed": seed} | arguments
     if row["method"] == "fifo":
         return fifo.stream(prompt, **call)
-    return peer_stream(fifo.model, row["method"], prompt, **call)
+    return baseline_stream(fifo.model, row["method"], prompt, **call)
 
 
 def _videos(task: dict[str, Any]) -> dict[str, Any]:

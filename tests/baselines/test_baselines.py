@@ -1,4 +1,4 @@
-"""The rivals: on one window the base model's own sampling; on more, what their papers say, step by step."""
+"""The baselines: on one window the base model's own sampling; on more, what their papers say, step by step."""
 
 from itertools import islice
 
@@ -9,7 +9,7 @@ import torch
 import tiny
 from contract import TOLERANCE
 from fifo_diffusion import FIFO
-from fifo_diffusion.baselines import PEERS, freenoise, peer_stream, windows
+from fifo_diffusion.baselines import BASELINES, baseline_stream, freenoise, windows
 from fifo_diffusion.cli.main import main
 from fifo_diffusion.decoding.timing import LatentTiming
 from fifo_diffusion.method import SeededNoise
@@ -29,12 +29,12 @@ def fifo():
 
 
 def video(fifo, method, count, prompt="a red ball", **changes):
-    return np.stack(list(peer_stream(fifo.model, method, prompt, num_frames=count, **SMALL | changes)))
+    return np.stack(list(baseline_stream(fifo.model, method, prompt, num_frames=count, **SMALL | changes)))
 
 
 def latents(fifo, method, count, prompt="a red ball", **changes):
     """Clean latents instead of frames."""
-    stream = peer_stream(fifo.model, method, prompt, num_frames=count, **SMALL | changes)
+    stream = baseline_stream(fifo.model, method, prompt, num_frames=count, **SMALL | changes)
     return torch.cat(list(stream._parts), 2)[:, :, :count]
 
 
@@ -43,29 +43,29 @@ def temporal_layers(fifo):
 
 
 def own(method, **options):
-    return {name: value for name, value in options.items() if name in PEERS[method].options}
+    return {name: value for name, value in options.items() if name in BASELINES[method].options}
 
 
 # ---------------------------------------------------------------------------- one window
 
 
 @pytest.mark.parametrize("eta", [0.0, 1.0])
-@pytest.mark.parametrize("method", PEERS)
-def test_on_one_window_a_rival_is_base_sampling(fifo, method, eta):
+@pytest.mark.parametrize("method", BASELINES)
+def test_on_one_window_a_baseline_is_base_sampling(fifo, method, eta):
     base = fifo.stream("a red ball", num_frames=4, num_partitions=1, eta=eta, window=4, seed=3, guidance_scale=3.0)
     assert same(video(fifo, method, 4, eta=eta), np.stack(list(base)))
 
 
-@pytest.mark.parametrize("method", PEERS)
+@pytest.mark.parametrize("method", BASELINES)
 def test_shorter_than_a_window(fifo, method):
     assert video(fifo, method, 3).shape == (3, 16, 16, 3)
 
 
 def test_methods_differ_on_more_than_one_window(fifo):
     """So that the tests of one window can fail."""
-    videos = {m: latents(fifo, m, 10, **own(m, stride=2)) for m in PEERS}
-    for a in PEERS:
-        for b in PEERS:
+    videos = {m: latents(fifo, m, 10, **own(m, stride=2)) for m in BASELINES}
+    for a in BASELINES:
+        for b in BASELINES:
             assert a == b or distance(videos[a], videos[b]) > 100 * TOLERANCE, (a, b)
 
 
@@ -176,7 +176,7 @@ def test_genl_averages_what_the_windows_step_to(fifo, eta):
 
 
 def test_chunks_stream_and_later_ones_change_nothing(fifo):
-    endless = peer_stream(fifo.model, "chunked", "a red ball", overlap=2, **SMALL)
+    endless = baseline_stream(fifo.model, "chunked", "a red ball", overlap=2, **SMALL)
     first = np.stack(list(islice(endless, 9)))
     assert np.array_equal(first, video(fifo, "chunked", 9, overlap=2))
     assert endless.frame_index == 9
@@ -220,17 +220,17 @@ def test_a_chunk_is_what_replacement_says(fifo):
 )
 def test_what_does_not_fit_is_named(fifo, method, arguments, words):
     with pytest.raises(ValueError, match=words):
-        peer_stream(fifo.model, method, "a red ball", **{"num_frames": 8} | SMALL | arguments)
+        baseline_stream(fifo.model, method, "a red ball", **{"num_frames": 8} | SMALL | arguments)
 
 
 def test_models_with_several_frames_per_latent_are_refused(fifo, monkeypatch):
     monkeypatch.setattr(fifo.model, "timing", LatentTiming(1, 4))
     with pytest.raises(ValueError, match="chunked autoregression counts a frame per latent, which UNet3D has not"):
-        peer_stream(fifo.model, "chunked", "a red ball", num_frames=9)
+        baseline_stream(fifo.model, "chunked", "a red ball", num_frames=9)
 
 
 def test_a_batch_is_its_videos_one_by_one(fifo):
-    both = list(peer_stream(fifo.model, "genl", ["a red ball", "a cat"], num_frames=6, stride=2, **SMALL))
+    both = list(baseline_stream(fifo.model, "genl", ["a red ball", "a cat"], num_frames=6, stride=2, **SMALL))
     alone = video(fifo, "genl", 6, prompt="a cat", stride=2, seed=4)
     assert np.abs(np.stack(both)[:, 1].astype(int) - alone).max() <= 1
 
@@ -248,7 +248,7 @@ def generate(*arguments):
     return main(["generate", BALL, *arguments])
 
 
-@pytest.mark.parametrize("method", PEERS)
+@pytest.mark.parametrize("method", BASELINES)
 def test_generate_with_each_method(folder, method, capsys):
     small = ["--window", "4", "--num-inference-steps", "2", "--height", "32", "--width", "32", "--seed", "1"]
     assert generate("--method", method, "--num-frames", "6", "-o", "ball.mp4", *small) == 0
@@ -264,7 +264,7 @@ def test_the_frames_are_those_of_the_stream(folder):
     assert generate("--method", "genl", "--num-frames", "6", "-o", "frames/", *small) == 0
     with FIFO.from_pretrained("toybox", device="cpu") as fifo:
         call = {"window": 4, "num_inference_steps": 2, "height": 32, "width": 32, "seed": 1, "num_frames": 6}
-        assert np.array_equal(np.stack(list(peer_stream(fifo.model, "genl", BALL, **call))), read_frames("frames/"))
+        assert np.array_equal(np.stack(list(baseline_stream(fifo.model, "genl", BALL, **call))), read_frames("frames/"))
 
 
 @pytest.mark.parametrize(

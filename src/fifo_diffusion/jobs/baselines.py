@@ -1,4 +1,4 @@
-"""`generate --method`: the methods that FIFO-Diffusion is compared with."""
+"""`generate --method`: the baselines that FIFO-Diffusion is compared with."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -37,7 +37,7 @@ FIFO_ONLY = (
     "compile",
 )
 
-RIVAL_ARGUMENTS = (
+BASELINE_ARGUMENTS = (
     "num_inference_steps",
     "window",
     "stride",
@@ -70,30 +70,30 @@ def check_method(given: dict[str, Any]) -> None:
         raise usage(f"--method {method} runs in one process: leave torchrun out")
 
 
-def rival_settings(model: Any, request: "Request", num_frames: int | None) -> Any:
+def baseline_settings(model: Any, request: "Request", num_frames: int | None) -> Any:
     """Arguments of the first video, checked and completed."""
-    from fifo_diffusion.baselines import PeerSettings
+    from fifo_diffusion.baselines import BaselineSettings
 
-    arguments = rival_arguments(request, num_frames)
-    return PeerSettings.collect(model, request.method, seed=request.videos[0].seed, **arguments)
+    arguments = baseline_arguments(request, num_frames)
+    return BaselineSettings.collect(model, request.method, seed=request.videos[0].seed, **arguments)
 
 
-def rival_arguments(request: "Request", num_frames: int | None) -> dict[str, Any]:
-    """The options that shape the video, as arguments of `peer_stream`."""
-    given = {name: request.given[name] for name in RIVAL_ARGUMENTS if name in request.given}
+def baseline_arguments(request: "Request", num_frames: int | None) -> dict[str, Any]:
+    """The options that shape the video, as arguments of `baseline_stream`."""
+    given = {name: request.given[name] for name in BASELINE_ARGUMENTS if name in request.given}
     return given | {"num_frames": num_frames}
 
 
-def open_rival(plan: "Plan", fifo: Any, video: "Video") -> Any:
+def open_baseline(plan: "Plan", fifo: Any, video: "Video") -> Any:
     """The stream of one video."""
-    from fifo_diffusion.baselines import peer_stream
+    from fifo_diffusion.baselines import baseline_stream
 
-    arguments = rival_arguments(plan.request, plan.num_frames)
-    return peer_stream(fifo.model, plan.request.method, video.prompt, seed=video.seed, **arguments)
+    arguments = baseline_arguments(plan.request, plan.num_frames)
+    return baseline_stream(fifo.model, plan.request.method, video.prompt, seed=video.seed, **arguments)
 
 
 @dataclass(frozen=True)
-class RivalCost:
+class BaselineCost:
     """The work of one video in frame-forwards, as `Cost` has it for FIFO."""
 
     settings: Any
@@ -106,24 +106,26 @@ class RivalCost:
         """Frame-forwards that have been computed when so many frames are there."""
         from dataclasses import replace
 
-        from fifo_diffusion.baselines import PEERS
+        from fifo_diffusion.baselines import BASELINES
 
-        peer, settings = PEERS[self.settings.method], self.settings
+        baseline, settings = BASELINES[self.settings.method], self.settings
         if frames < 1:
             return 0
-        if peer.streams:
+        if baseline.streams:
             settings = replace(settings, num_frames=frames)
-        return peer.frames_per_step(settings) * settings.num_inference_steps * self.passes
+        return baseline.frames_per_step(settings) * settings.num_inference_steps * self.passes
 
 
-def describe_rival(plan: "Plan") -> list[tuple[str, str]]:
-    """Rows of `--dry-run` that are a rival's own."""
-    from fifo_diffusion.baselines import PEERS
+def describe_baseline(plan: "Plan") -> list[tuple[str, str]]:
+    """Rows of `--dry-run` that are a baseline's own."""
+    from fifo_diffusion.baselines import BASELINES
 
-    settings, peer = plan.settings, PEERS[plan.settings.method]
-    own = "".join(f", {name} {getattr(settings, name)}" for name in peer.options)
-    rows = [("method", f"{peer.title}: {settings.num_inference_steps} steps, windows of {settings.window} frames{own}")]
-    cost = RivalCost(settings)
+    settings, baseline = plan.settings, BASELINES[plan.settings.method]
+    own = "".join(f", {name} {getattr(settings, name)}" for name in baseline.options)
+    rows = [
+        ("method", f"{baseline.title}: {settings.num_inference_steps} steps, windows of {settings.window} frames{own}")
+    ]
+    cost = BaselineCost(settings)
     twice = " (guidance makes it twice as many)" if cost.passes == 2 else ""
     rows.append(("cost", f"{cost.until(1)} frame-forwards until the first frame{twice}"))
     if plan.num_frames is not None:
