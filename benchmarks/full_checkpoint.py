@@ -7,19 +7,14 @@ costs. Writes docs/results/full_checkpoint.json.
 """
 
 import argparse
-import sys
 import time
 from pathlib import Path
 
+import common
 import torch
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT / "tests"))
-
-import common  # noqa: E402
-
-import published  # noqa: E402
-from fifo_diffusion.models import registry  # noqa: E402
+from fifo_diffusion.models import registry
+from fifo_diffusion.testing import published
 
 GIB = 2**30
 

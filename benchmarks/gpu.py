@@ -9,7 +9,6 @@ Weights are random: only the work counts.
 
 import argparse
 import json
-import sys
 import time
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -21,8 +20,6 @@ from common import hardware
 from one_device import SIZES, load_random
 
 from fifo_diffusion import FIFO
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 
 SECONDS = 240
 PROMPT = "a red ball"
@@ -56,28 +53,20 @@ class Report:
 
 def families() -> dict[str, Callable[[], tuple[Any, dict[str, Any]]]]:
     """A tiny pipeline of each, and the arguments that its condition takes."""
-    import test_animatediff
-    import test_class_latte
-    import test_latte
-    import test_videocrafter
-    import test_wan
-
-    import opensora_parts
-    import tiny
-    import tiny_wan
+    from fifo_diffusion.testing import tiny, tiny_animatediff, tiny_latte, tiny_opensora, tiny_videocrafter, tiny_wan
 
     size, wan = {"height": 16, "width": 16, "guidance_scale": 3.0}, tiny_wan.SIZE
     return {
         "UNet3D": lambda: (tiny.pipeline(), size),
-        "VideoCrafter2": lambda: (test_videocrafter.pipeline(), size),
-        "AnimateDiff": lambda: (test_animatediff.pipeline(), size),
-        "AnimateDiff XL": lambda: (test_animatediff.pipeline(xl=True), size),
+        "VideoCrafter2": lambda: (tiny_videocrafter.pipeline(), size),
+        "AnimateDiff": lambda: (tiny_animatediff.pipeline(), size),
+        "AnimateDiff XL": lambda: (tiny_animatediff.pipeline(xl=True), size),
         "Wan": lambda: (tiny_wan.pipeline(), wan),
-        "Wan, two transformers": lambda: (test_wan.two_transformers(), wan),
+        "Wan, two transformers": lambda: (tiny_wan.two_transformers(), wan),
         "SkyReels-V2": lambda: (tiny_wan.skyreels(), wan),
-        "Latte": lambda: (test_latte.pipeline(), size),
-        "Latte, class-conditional": lambda: (test_class_latte.pipeline(), size),
-        "Open-Sora Plan": lambda: (opensora_parts.pipeline(tiny.scheduler()), size | {"height": 32, "width": 32}),
+        "Latte": lambda: (tiny_latte.pipeline(), size),
+        "Latte, class-conditional": lambda: (tiny_latte.class_pipeline(), size),
+        "Open-Sora Plan": lambda: (tiny_opensora.pipeline(tiny.scheduler()), size | {"height": 32, "width": 32}),
     }
 
 
@@ -150,8 +139,8 @@ def wan(device: str, tiny: bool) -> dict[str, Any]:
     from diffusers import AutoencoderKLWan, WanPipeline, WanTransformer3DModel
     from transformers import UMT5Config, UMT5EncoderModel
 
-    import tiny as parts
-    import tiny_wan
+    from fifo_diffusion.testing import tiny as parts
+    from fifo_diffusion.testing import tiny_wan
 
     if tiny:
         pipe, size = tiny_wan.pipeline(), tiny_wan.SIZE | {"window": 3}

@@ -11,26 +11,20 @@ much of an iteration is the decoding of its frame, which is the most that could 
 docs/results/model_memory.json.
 """
 
-import sys
 import weakref
 from collections.abc import Callable
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
+import common
 import torch
+from diffusers import AutoencoderKL
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT / "tests"))
-
-import common  # noqa: E402
-from diffusers import AutoencoderKL  # noqa: E402
-
-import published  # noqa: E402
-from fifo_diffusion.method import QueueLayout  # noqa: E402
+from fifo_diffusion.method import QueueLayout
+from fifo_diffusion.testing import published
 
 GB = 1e9
 META = torch.device("meta")

@@ -8,23 +8,15 @@ a latent by itself, the highest of the four), and the relative distance in norm 
 their norms over time more seriously than trained ones should. Writes docs/results/opensora_decoding.json.
 """
 
-import sys
-from pathlib import Path
-
+import common
 import torch
 from torch import Tensor
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path[:0] = [str(ROOT / "tests" / "models"), str(ROOT / "tests")]
-
-import common  # noqa: E402
-from test_opensora_streams import latents, roughness  # noqa: E402
-
-from fifo_diffusion.decoding.pieces import BLEND, MARGIN, SIZE, STRIDE, PieceDecoder  # noqa: E402
-from fifo_diffusion.decoding.timing import LatentTiming  # noqa: E402
-from fifo_diffusion.models.opensora.tiles import in_chunks  # noqa: E402
-from golden import distance  # noqa: E402
-from opensora_parts import autoencoder  # noqa: E402
+from fifo_diffusion.decoding.pieces import BLEND, MARGIN, SIZE, STRIDE, PieceDecoder
+from fifo_diffusion.decoding.timing import LatentTiming
+from fifo_diffusion.models.opensora.tiles import in_chunks
+from fifo_diffusion.testing import distance
+from fifo_diffusion.testing.tiny_opensora import autoencoder, latents, roughness
 
 LATENTS = 44
 

@@ -9,8 +9,8 @@ os.environ["OMP_NUM_THREADS"] = "1"
 import pytest
 import torch
 
-import tiny
 from fifo_diffusion import FIFO
+from fifo_diffusion.testing import tiny
 
 # The compiler's structured trace is formatted for pytest's log capture otherwise, which takes minutes.
 logging.getLogger("torch.__trace").disabled = True

@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 import torch
 
-import tiny
 from fifo_diffusion import FIFO, QueueState
+from fifo_diffusion.testing import tiny
 from streams import SMALL
 
 SCHEDULE = {0: "a cat", 6: "a dog"}

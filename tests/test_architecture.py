@@ -22,8 +22,8 @@ FLOORS = (
     {"jobs"},
     {"evaluation"},
     {"study"},
-    {"testing"},
     {"cli"},
+    {"testing"},
 )
 """A room imports itself and rooms of lower floors. `fifo_diffusion/__init__.py` and `__main__.py` stand above all, and
 nothing but the command, evaluation and tests imports the package by its front door."""
@@ -148,6 +148,17 @@ def test_no_module_imports_itself_through_others():
 def test_no_file_is_longer_than_400_lines():
     long = {name: len(path.read_text("utf-8").splitlines()) for name, path in modules().items()}
     assert {name: lines for name, lines in long.items() if lines > 400} == {}
+
+
+def test_no_test_module_is_imported_by_another_one_or_by_a_benchmark():
+    """What several need is in `fifo_diffusion.testing`, or in a helper beside the tests."""
+    root, found = SOURCE.parent, []
+    for path in [*root.glob("tests/**/*.py"), *root.glob("benchmarks/*.py")]:
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            names = [alias.name for alias in getattr(node, "names", ())] if isinstance(node, ast.Import) else []
+            names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+            found += [f"{path.name} imports {name}" for name in names if name.startswith("test_")]
+    assert found == []
 
 
 @pytest.fixture

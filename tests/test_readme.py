@@ -8,9 +8,9 @@ import torch
 from diffusers import DiffusionPipeline
 
 import fifo_diffusion
-import tiny
 from fifo_diffusion import FIFO
 from fifo_diffusion.cli.main import main
+from fifo_diffusion.testing import tiny
 from fifo_diffusion.video import count_frames, read_metadata
 
 SNIPPETS = re.findall(r"```python\n(.*?)```", Path(__file__).parents[1].joinpath("README.md").read_text("utf-8"), re.S)

@@ -6,17 +6,14 @@ import numpy as np
 import pytest
 import torch
 
-import tiny
-from contract import TOLERANCE
 from fifo_diffusion import FIFO
 from fifo_diffusion.baselines import BASELINES, baseline_stream, freenoise, windows
 from fifo_diffusion.cli.main import main
 from fifo_diffusion.decoding.timing import LatentTiming
 from fifo_diffusion.method import SeededNoise
 from fifo_diffusion.models.banded.passes import attention_of, temporal_blocks
+from fifo_diffusion.testing import TOLERANCE, distance, same, tiny
 from fifo_diffusion.video import count_frames, read_frames, read_metadata
-from golden import distance
-from streams import same
 
 STEPS, SMALL = 4, {"num_inference_steps": 4, "guidance_scale": 3.0, "window": 4, "seed": 3}
 BALL = "a red ball moving right on a navy background"

@@ -5,16 +5,12 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-import test_class_latte
-import test_latte
 
-import opensora_parts
-import tiny
-import tiny_wan
 from fifo_diffusion import FIFO
 from fifo_diffusion.cli import bench
 from fifo_diffusion.cli.bench import PLAIN, Setting, compare, running, settings, table
 from fifo_diffusion.cli.main import main
+from fifo_diffusion.testing import tiny, tiny_latte, tiny_opensora, tiny_wan
 from streams import SMALL
 
 ARGUMENTS = SMALL | {"guidance_scale": 2.0}
@@ -79,9 +75,9 @@ def test_what_was_typed_wrongly(options, words, capsys):
 MAKERS = {
     "Wan": tiny_wan.pipeline,
     "SkyReels": tiny_wan.skyreels,
-    "Latte": test_latte.pipeline,
-    "class-conditional Latte": test_class_latte.pipeline,
-    "Open-Sora Plan": opensora_parts.pipeline,
+    "Latte": tiny_latte.pipeline,
+    "class-conditional Latte": tiny_latte.class_pipeline,
+    "Open-Sora Plan": tiny_opensora.pipeline,
 }
 
 

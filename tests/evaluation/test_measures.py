@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 import torch
 
-import tiny
 from fifo_diffusion.evaluation import frechet, inception, motion, quality, report, scenes, whole_files
 from fifo_diffusion.evaluation.clip_score import ClipScore
 from fifo_diffusion.study import user_study as study
 from fifo_diffusion.study import vbench
+from fifo_diffusion.testing import tiny
 from fifo_diffusion.toybox.world import FAMILIES, make_clip
 from fifo_diffusion.video import count_frames, iter_frames, read_frames, write_video
 

@@ -16,9 +16,10 @@ import rank_workers
 from fifo_diffusion import QueueState
 from fifo_diffusion.cli.main import main
 from fifo_diffusion.execution.window_share import WindowShare
+from fifo_diffusion.testing import frames, same
 from fifo_diffusion.video import count_frames, read_frames
 from rank_workers import ETA, on_ranks
-from streams import SMALL, frames, same
+from streams import SMALL
 
 pytestmark = pytest.mark.skipif(not torch.distributed.is_available(), reason="this PyTorch has no torch.distributed")
 

@@ -6,32 +6,13 @@ import pytest
 import torch
 from torch import Tensor
 
-import golden
 from fifo_diffusion.method import Queue, QueueLayout, diagonal_denoising
 from fifo_diffusion.models.unet3d.hooks import PerFrameHooks
 from fifo_diffusion.models.videocrafter.model import add_fps, load_unet, published_levels
+from fifo_diffusion.testing import distance, golden
+from recorded_runs import VideoCrafterNoise
 
 RUNS = ("fifo_f4n2_plain", "fifo_f4n2_ld", "fifo_f4n2_ld_eta1", "multi_ld", "fifo_f8n2_plain_vc1")
-
-
-class RecordedNoise:
-    """The draws of a recorded run, by frame and level."""
-
-    def __init__(self, tensors: dict[str, Tensor], layout: QueueLayout) -> None:
-        self.tensors, self.layout = tensors, layout
-        self.first = layout.frames - layout.slots  # frame number of slot 0 at the start
-
-    def __call__(self, frame: int, level: int) -> Tensor:
-        layout, slot = self.layout, frame - self.first
-        if level == layout.levels:
-            if slot < layout.slots:
-                return self.tensors["init_noise"][0, :, slot + layout.context]
-            return self.tensors["tail_noise"][0, :, slot - layout.slots]
-        iteration = slot - level
-        padded = level + layout.context
-        block = next(k for k, w in enumerate(layout.windows) if padded in w.writes)
-        order = len(layout.windows) - 1 - block  # recorded noisiest first
-        return self.tensors["step_noise"][0, :, iteration, order, padded - layout.windows[block].reads.start]
 
 
 def replay(
@@ -46,7 +27,7 @@ def replay(
     hooks = PerFrameHooks(unet)
     layout = QueueLayout(meta["f"], meta["n"], meta["lookahead"])
     levels = published_levels(layout.levels, eta=meta["eta"])
-    noise = RecordedNoise(tensors, layout)
+    noise = VideoCrafterNoise(tensors, layout)
     queue = Queue.from_clip_published(layout, levels, noise, tensors["video"])
     conds = tensors.get("conds", tensors.get("cond"))
     starts = [0]
@@ -75,7 +56,7 @@ def replay(
 @pytest.mark.parametrize("name", RUNS)
 def test_recorded_run(name):
     found, expected = replay(name)
-    assert golden.distance(found, expected) < 1e-4
+    assert distance(found, expected) < 1e-4
 
 
 @pytest.mark.parametrize(
@@ -83,7 +64,7 @@ def test_recorded_run(name):
 )
 def test_recorded_run_notices(mutation):
     found, expected = replay("fifo_f4n2_ld", **mutation)
-    assert golden.distance(found, expected) > 1e-2
+    assert distance(found, expected) > 1e-2
 
 
 def test_recorded_tables():

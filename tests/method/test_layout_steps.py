@@ -5,12 +5,12 @@ from dataclasses import dataclass
 import pytest
 import torch
 
-import tiny
 from fifo_diffusion.evaluation.relative_mse import diagonal_errors
 from fifo_diffusion.jobs.cost import Cost
 from fifo_diffusion.method import Layout, Queue, QueueLayout, SeededNoise, Step, Window, diagonal_denoising
 from fifo_diffusion.method.layout import index_of
 from fifo_diffusion.models.shared.schedulers import read_levels
+from fifo_diffusion.testing import tiny
 
 SHAPE = (4, 3, 3)
 NOISE = SeededNoise([7], SHAPE)

@@ -6,10 +6,9 @@ import diffusers
 import pytest
 import torch
 
-import tiny
 from fifo_diffusion.method import NoiseLevels
 from fifo_diffusion.models.shared.schedulers import read_levels
-from golden import distance
+from fifo_diffusion.testing import distance, tiny
 
 COUNT = 10
 

@@ -6,10 +6,10 @@ import diffusers
 import pytest
 import torch
 
-import tiny
 from fifo_diffusion.execution.batches import in_batches
 from fifo_diffusion.method import Queue, QueueLayout, SeededNoise, complete_clip, diagonal_denoising, sample_clip
 from fifo_diffusion.models.shared.schedulers import read_levels
+from fifo_diffusion.testing import tiny
 
 SHAPE = (4, 3, 3)
 LIKE = torch.zeros(1, 4, 1, 3, 3)

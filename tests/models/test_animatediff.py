@@ -1,100 +1,29 @@
 """The AnimateDiff family: the contract for Stable Diffusion 1.5 and XL, and what users do to these pipelines."""
 
 import logging
-from contextlib import contextmanager
 
 import numpy as np
 import pytest
 import torch
-from diffusers import AnimateDiffPipeline, AnimateDiffSDXLPipeline, LCMScheduler, MotionAdapter, UNetMotionModel
-from diffusers.models.unets.unet_motion_model import AnimateDiffTransformer3D
-from transformers import CLIPTextConfig, CLIPTextModelWithProjection
+from diffusers import AnimateDiffPipeline, LCMScheduler
 
-import contract
-import tiny
 from fifo_diffusion import FIFO
 from fifo_diffusion.cli.main import main
 from fifo_diffusion.method import sample_clip
 from fifo_diffusion.models import registry
+from fifo_diffusion.testing import TOLERANCE, distance, frames, same, tiny
+from fifo_diffusion.testing.contract.families import AnimateDiffContract
+from fifo_diffusion.testing.tiny_animatediff import (
+    LIGHT,
+    PLACES,
+    UNET,
+    components,
+    motion_adapter,
+    pipeline,
+    with_ip_adapter,
+)
 from fifo_diffusion.video import read_frames
-from golden import distance
-from streams import SMALL, frames, pictures, same
-
-PLACES = 6
-UNET = {
-    "sample_size": 8,
-    "block_out_channels": (32, 64),
-    "norm_num_groups": 16,
-    "down_block_types": ("CrossAttnDownBlockMotion", "DownBlockMotion"),
-    "up_block_types": ("UpBlockMotion", "CrossAttnUpBlockMotion"),
-    "layers_per_block": 1,
-    "num_attention_heads": 2,
-    "motion_num_attention_heads": 2,
-    "motion_max_seq_length": PLACES,
-    "cross_attention_dim": 24,
-}
-LIGHT = {
-    "block_out_channels": (32,),
-    "down_block_types": ("DownBlockMotion",),
-    "up_block_types": ("UpBlockMotion",),
-}
-"""For tests that run many steps: text only in the middle block."""
-XL = {
-    "addition_embed_type": "text_time",
-    "addition_time_embed_dim": 8,
-    "projection_class_embeddings_input_dim": 6 * 8 + 12,
-    "use_linear_projection": True,
-    "cross_attention_dim": 24 + 16,
-}
-
-
-def motion_adapter():
-    """What motion modules are loaded from; the pipeline keeps it, but does not run it."""
-    return MotionAdapter(
-        block_out_channels=(32, 64),
-        motion_layers_per_block=1,
-        motion_num_attention_heads=2,
-        motion_norm_num_groups=16,
-        motion_max_seq_length=PLACES,
-    )
-
-
-def components(xl=False, **changes):
-    parts = tiny.components() | {"motion_adapter": motion_adapter()}
-    parts["unet"] = tiny.randomize(UNetMotionModel(**UNET | (XL if xl else {}) | changes), 0)
-    if xl:
-        second = {"hidden_size": 16, "intermediate_size": 32, "projection_dim": 12, "num_hidden_layers": 2}
-        second |= {"vocab_size": 64, "num_attention_heads": 2, "max_position_embeddings": 8}
-        second |= {"bos_token_id": 1, "eos_token_id": 0, "pad_token_id": 0}
-        parts["text_encoder_2"] = tiny.randomize(CLIPTextModelWithProjection(CLIPTextConfig(**second)), 4)
-        parts["tokenizer_2"] = tiny.tokenizer()
-    return parts
-
-
-def pipeline(xl=False, **changes):
-    pipe = (AnimateDiffSDXLPipeline if xl else AnimateDiffPipeline)(**components(xl, **changes))
-    pipe.set_progress_bar_config(disable=True)
-    return pipe
-
-
-class AnimateDiffContract(contract.VideoModelContract):
-    def make_pipe(self):
-        return pipeline()
-
-    def denoiser(self, pipe):
-        return pipe.unet
-
-    def stock(self, pipe, latents, timestep, text, **added):
-        text = text.repeat_interleave(latents.shape[2], 0)
-        with torch.no_grad():
-            return pipe.unet(latents, timestep, encoder_hidden_states=text, added_cond_kwargs=added).sample
-
-    @contextmanager
-    def without_frame_mixing(self):
-        saved = AnimateDiffTransformer3D.forward
-        AnimateDiffTransformer3D.forward = lambda self, x, *a, **k: x
-        yield
-        AnimateDiffTransformer3D.forward = saved
+from streams import SMALL, pictures
 
 
 class TestAnimateDiff(AnimateDiffContract):
@@ -107,7 +36,7 @@ class TestAnimateDiff(AnimateDiffContract):
         changed = x.clone()
         changed[:, :, 2] += 1
         found, right = model.predict(changed, t, condition), model.predict(x, t, condition)
-        assert distance(found[:, :, 0], right[:, :, 0]) > 100 * contract.TOLERANCE
+        assert distance(found[:, :, 0], right[:, :, 0]) > 100 * TOLERANCE
 
 
 class TestXL(AnimateDiffContract):
@@ -130,9 +59,9 @@ class TestXL(AnimateDiffContract):
         x, t = self.latents(model, 1), self.rising(model)
         right = model.predict(x, t, self.condition(model, self.prompts[:1]))
         larger = self.condition(model, self.prompts[:1], original_size=(64, 64))
-        assert distance(model.predict(x, t, larger), right) > 100 * contract.TOLERANCE
+        assert distance(model.predict(x, t, larger), right) > 100 * TOLERANCE
         second = self.condition(model, self.prompts[:1], prompt_2=[self.prompts[1]])
-        assert distance(model.predict(x, t, second), right) > 100 * contract.TOLERANCE
+        assert distance(model.predict(x, t, second), right) > 100 * TOLERANCE
 
     def test_arguments_without_effect_are_refused(self, model):
         with pytest.raises(ValueError, match="guidance_rescale would have no effect here: leave it out"):
@@ -190,7 +119,7 @@ def assert_captured_loop_is_the_pipeline(pipe, prompts=("a red ball",), steps=3,
         start,
     )
     model.close()
-    assert distance(found, expected) < contract.TOLERANCE
+    assert distance(found, expected) < TOLERANCE
     return expected
 
 
@@ -205,23 +134,6 @@ def test_lora_and_its_scale():
     half = assert_captured_loop_is_the_pipeline(pipe, cross_attention_kwargs={"scale": 0.5})
     assert distance(whole, plain) > 1e-2
     assert distance(half, whole) > 1e-2
-
-
-def with_ip_adapter(pipe):
-    """A random IP-adapter: 4 image tokens from an embedding of 10 numbers."""
-    generator = torch.Generator().manual_seed(7)
-    width, weights = pipe.unet.config.cross_attention_dim, {}
-    layers = [name for name in pipe.unet.attn_processors if "attn2" in name and "motion" not in name]
-    modules = dict(pipe.unet.named_modules())
-    for k, name in enumerate(layers):
-        inner = modules[name.removesuffix(".processor")].to_q.out_features
-        for part in ("to_k_ip", "to_v_ip"):
-            weights[f"{2 * k + 1}.{part}.weight"] = torch.randn(inner, width, generator=generator) / width**0.5
-    projection = {"proj.weight": torch.randn(4 * width, 10, generator=generator), "proj.bias": torch.zeros(4 * width)}
-    projection |= {"norm.weight": torch.ones(width), "norm.bias": torch.zeros(width)}
-    adapter = {"image_proj": projection, "ip_adapter": weights}
-    pipe.load_ip_adapter(adapter, subfolder="", weight_name="", image_encoder_folder=None)
-    return pipe
 
 
 @pytest.mark.parametrize("xl", [False, True])

@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 import torch
 
-import tiny
 from fifo_diffusion import FIFO
 from fifo_diffusion.models.class_latte.pipeline import ClassLattePipeline
 from fifo_diffusion.models.opensora.pipeline import OpenSoraPlanPipeline
 from fifo_diffusion.models.shared.arguments import EMBEDS, NEGATIVE_EMBEDS, REFUSED
 from fifo_diffusion.models.shared.pipeline_model import call_arguments
 from fifo_diffusion.models.unet3d.pipeline import TextToVideoPipeline, VideoCrafterPipeline
-from streams import SMALL, frames
+from fifo_diffusion.testing import frames, tiny
+from streams import SMALL
 
 PASSED_ON = {
     "attention_kwargs",

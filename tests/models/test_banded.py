@@ -6,8 +6,6 @@ from threading import Barrier
 
 import numpy as np
 import pytest
-import test_animatediff
-import test_videocrafter
 import torch
 import torch.nn.functional as F
 from diffusers.models.attention_processor import Attention, AttnProcessor, AttnProcessor2_0
@@ -15,8 +13,6 @@ from diffusers.models.embeddings import TimestepEmbedding
 from diffusers.models.resnet import ResnetBlock2D, TemporalConvLayer
 from diffusers.models.transformers.transformer_temporal import TransformerTemporalModel
 
-import tiny
-from contract import TOLERANCE
 from fifo_diffusion import FIFO
 from fifo_diffusion.method import QueueLayout
 from fifo_diffusion.models import registry
@@ -27,7 +23,7 @@ from fifo_diffusion.models.banded.table import BandTable, OwnFrames
 from fifo_diffusion.models.shared.base import VideoModel
 from fifo_diffusion.models.unet3d import model as unet3d
 from fifo_diffusion.models.videocrafter.model import add_fps
-from golden import distance
+from fifo_diffusion.testing import TOLERANCE, distance, tiny, tiny_animatediff, tiny_videocrafter
 
 LAYOUTS = [
     QueueLayout(4, 3, False),
@@ -93,7 +89,7 @@ def test_a_frame_attends_to_its_band_only(layout, pipe):
 @pytest.mark.parametrize("layout", LAYOUTS, ids=str)
 def test_a_frame_has_the_place_of_its_window_in_every_band(layout):
     """AnimateDiff's layers are given frames with their places in the window added: of every band, as if it were one."""
-    block = temporal_block(test_animatediff.pipeline())
+    block = temporal_block(tiny_animatediff.pipeline())
     places = block.pos_embed.pe[0, : layout.frames]
 
     def found(bands, hidden):
@@ -109,7 +105,7 @@ def test_a_frame_has_the_place_of_its_window_in_every_band(layout):
 @pytest.mark.parametrize("layout", LAYOUTS, ids=str)
 def test_distances_between_frames_are_what_they_are(layout):
     """VideoCrafter1's layers know how far frames are apart; here up to two, so that farther ones are there too."""
-    layer = temporal_block(test_videocrafter.light("vc1_512")).attn1
+    layer = temporal_block(tiny_videocrafter.light("vc1_512")).attn1
 
     def found(bands, hidden):
         return banded_layers.RelativeBandedAttention(BandTable(bands, CPU), layer)(hidden)
@@ -193,18 +189,18 @@ def videocrafter():
 
 
 def videocrafter1():
-    return test_videocrafter.pipeline("vc1_1024")
+    return tiny_videocrafter.pipeline("vc1_1024")
 
 
 def animatediff_xl():
-    return test_animatediff.pipeline(xl=True)
+    return tiny_animatediff.pipeline(xl=True)
 
 
 FAMILIES = {
     tiny.pipeline: (4, 3),
     videocrafter: (5, 2),
     videocrafter1: (4, 3),
-    test_animatediff.pipeline: (5, 2),
+    tiny_animatediff.pipeline: (5, 2),
     animatediff_xl: (4, 2),
 }
 
@@ -311,7 +307,7 @@ def test_other_families_in_pieces_with_texts_per_frame(make):
         assert distance(found, expected) > 100 * TOLERANCE, name
 
 
-@pytest.mark.parametrize("make", [tiny.pipeline, test_animatediff.pipeline, videocrafter1])
+@pytest.mark.parametrize("make", [tiny.pipeline, tiny_animatediff.pipeline, videocrafter1])
 def test_nothing_stays_behind(make, monkeypatch):
     pipe = make()
     own = AttnProcessor2_0()

@@ -5,24 +5,15 @@ from contextlib import contextmanager
 import pytest
 import torch
 import torch.nn.functional as functional
-from test_latte import LatteContract
 
-import tiny
 from fifo_diffusion import FIFO
 from fifo_diffusion.cli.main import main
 from fifo_diffusion.models import registry
-from fifo_diffusion.models.class_latte.pipeline import ClassLattePipeline, ClassLatteTransformer
+from fifo_diffusion.models.class_latte.pipeline import ClassLatteTransformer
+from fifo_diffusion.testing import distance
+from fifo_diffusion.testing.contract.families import LatteContract
+from fifo_diffusion.testing.tiny_latte import class_pipeline
 from fifo_diffusion.video import read_frames
-from golden import distance
-
-SIZES = {"hidden_size": 384, "depth": 4, "num_heads": 6, "input_size": 8, "num_frames": 4, "num_classes": 10}
-
-
-def pipeline():
-    vae = tiny.components()["vae"]
-    pipe = ClassLattePipeline(vae, tiny.randomize(ClassLatteTransformer(**SIZES), 0), tiny.scheduler())
-    pipe.set_progress_bar_config(disable=True)
-    return pipe
 
 
 class TestClassLatte(LatteContract):
@@ -30,7 +21,7 @@ class TestClassLatte(LatteContract):
     frames_argument = "num_frames"
 
     def make_pipe(self):
-        self.transformer = (pipe := pipeline()).transformer
+        self.transformer = (pipe := class_pipeline()).transformer
         return pipe
 
     def stock(self, pipe, latents, timestep, text):
@@ -99,7 +90,7 @@ def written_out(state, x, timestep, number):
 
 
 def test_the_network_is_the_public_one():
-    transformer = pipeline().transformer
+    transformer = class_pipeline().transformer
     x = torch.randn(4, 4, 8, 8, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         classes = transformer.y_embedder.embedding_table(torch.tensor([3]))
@@ -119,7 +110,7 @@ def test_all_names_at_full_size():
 
 @pytest.fixture
 def file(tmp_path):
-    pipe = pipeline()
+    pipe = class_pipeline()
     torch.save({"ema": pipe.transformer.state_dict(), "model": {}}, tmp_path / "ucf101.pt")
     pipe.vae.save_pretrained(tmp_path / "vae")
     return tmp_path / "ucf101.pt"

@@ -6,16 +6,13 @@ import shutil
 from functools import partial
 
 import pytest
-import test_class_latte
 import torch
 
-import published
-import tiny
-import tiny_wan
 from fifo_diffusion.cli.main import main
 from fifo_diffusion.models import registry
 from fifo_diffusion.models.videocrafter.checkpoint import read_weights
-from opensora_parts import published_folder
+from fifo_diffusion.testing import published, tiny, tiny_latte, tiny_wan
+from fifo_diffusion.testing.tiny_opensora import published_folder
 
 ODD = [
     None,
@@ -214,7 +211,7 @@ def test_checkpoints_with_other_tensors(tmp_path, checkpoint, seeds):
 
 @pytest.mark.parametrize("seeds", [range(10), pytest.param(range(100, 200), marks=pytest.mark.slow)])
 def test_class_conditional_latte_with_other_tensors(tmp_path, seeds):
-    pipe, path, found = test_class_latte.pipeline(), tmp_path / "ucf101.pt", []
+    pipe, path, found = tiny_latte.class_pipeline(), tmp_path / "ucf101.pt", []
     pipe.vae.save_pretrained(tmp_path / "vae")
     for seed in seeds:
         tensors = dict(pipe.transformer.state_dict())

@@ -17,14 +17,11 @@ from diffusers import (
 from diffusers.models.attention_processor import Attention
 from transformers import T5Config, T5EncoderModel
 
-import contract
-import tiny
 from fifo_diffusion import FIFO
 from fifo_diffusion.decoding.frames import to_uint8
 from fifo_diffusion.models import registry
 from fifo_diffusion.models.shared.schedulers import read_levels
-from golden import distance
-from streams import frames, same
+from fifo_diffusion.testing import TOLERANCE, VideoModelContract, distance, frames, same, tiny
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "examples"))
 import cogvideox
@@ -72,7 +69,7 @@ def pipeline(rotary=True, **changes):
     return pipe
 
 
-class TestCogVideoX(contract.VideoModelContract):
+class TestCogVideoX(VideoModelContract):
     """With rotary positions, as the model of 5B."""
 
     frames = 5
@@ -129,10 +126,10 @@ class TestCogVideoX(contract.VideoModelContract):
         weights = torch.tensor([[[1.0, 0.0]] * 5, [[0.0, 1.0]] * 5])
         found = model.predict(x, t, model.mix(conditions, weights))
         for k, condition in enumerate(conditions):
-            assert distance(found[k], model.predict(x[k : k + 1], t[:1], condition)[0]) < contract.TOLERANCE
+            assert distance(found[k], model.predict(x[k : k + 1], t[:1], condition)[0]) < TOLERANCE
         half = model.mix(conditions, torch.full((2, 5, 2), 0.5))
         expected = (conditions[0].text + conditions[1].text) / 2
-        assert distance(half.text[:, :1], expected) < contract.TOLERANCE
+        assert distance(half.text[:, :1], expected) < TOLERANCE
 
 
 class TestCogVideoXByPlaces(TestCogVideoX):
@@ -150,8 +147,8 @@ def test_the_text_may_have_the_noise_level_of_one_frame(text_at):
     rising = torch.tensor([[100, 300, 500, 700, 900]])
     mean = [model.predict(x, times, condition) for times in (t, rising)]
     model.text_at = text_at
-    assert distance(model.predict(x, t, condition), mean[0]) < contract.TOLERANCE
-    assert distance(model.predict(x, rising, condition), mean[1]) > 100 * contract.TOLERANCE
+    assert distance(model.predict(x, t, condition), mean[0]) < TOLERANCE
+    assert distance(model.predict(x, rising, condition), mean[1]) > 100 * TOLERANCE
 
 
 @pytest.fixture(scope="module")

@@ -8,13 +8,13 @@ import diffusers
 import pytest
 import torch
 import transformers
-from test_animatediff import LIGHT, pipeline, with_ip_adapter
 from torch.utils._pytree import tree_map
 
-import tiny
 from fifo_diffusion import FIFO, QueueState
 from fifo_diffusion.models.shared.fingerprint import content_hash, fingerprint
 from fifo_diffusion.models.unet3d.model import UNet3DModel
+from fifo_diffusion.testing import tiny
+from fifo_diffusion.testing.tiny_animatediff import LIGHT, pipeline, with_ip_adapter
 from streams import SMALL
 
 STATE = Path(__file__).parents[1] / "data" / "state_plain.safetensors"

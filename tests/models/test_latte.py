@@ -1,95 +1,18 @@
 """The Latte family: the contract, and what is its own: texts of different lengths, places in time, decoders."""
 
-from contextlib import contextmanager
-
 import numpy as np
 import pytest
 import torch
-from diffusers import AutoencoderKLTemporalDecoder, LattePipeline, LatteTransformer3DModel
-from transformers import T5Config, T5EncoderModel
+from diffusers import AutoencoderKLTemporalDecoder
 
-import contract
-import tiny
 from fifo_diffusion import FIFO
 from fifo_diffusion.cli.main import main
 from fifo_diffusion.models import registry
+from fifo_diffusion.testing import TOLERANCE, distance, frames, same
+from fifo_diffusion.testing.contract.families import LatteContract
+from fifo_diffusion.testing.tiny_latte import pipeline, transformer
 from fifo_diffusion.video import read_frames
-from golden import distance
-from streams import SMALL, frames, same
-
-TRANSFORMER = {
-    "num_attention_heads": 2,
-    "attention_head_dim": 16,
-    "in_channels": 4,
-    "out_channels": 8,
-    "num_layers": 2,
-    "cross_attention_dim": 32,
-    "attention_bias": True,
-    "sample_size": 8,
-    "patch_size": 2,
-    "activation_fn": "gelu-approximate",
-    "num_embeds_ada_norm": 1000,
-    "norm_type": "ada_norm_single",
-    "norm_elementwise_affine": False,
-    "norm_eps": 1e-6,
-    "caption_channels": 24,
-    "video_length": 4,
-}
-
-
-def text_encoder(seed=0):
-    config = T5Config(
-        vocab_size=64, d_model=24, d_kv=12, d_ff=48, num_layers=2, num_heads=2, feed_forward_proj="gated-gelu"
-    )
-    return tiny.randomize(T5EncoderModel(config), seed)
-
-
-def transformer(seed=0, **changes):
-    return tiny.randomize(LatteTransformer3DModel(**TRANSFORMER | changes), seed)
-
-
-def pipeline(**changes):
-    """16x16 pixels, latents of 4 channels at 8x8, clips of 4 frames."""
-    parts = {name: part for name, part in tiny.components().items() if name not in ("unet", "text_encoder")}
-    pipe = LattePipeline(**parts, text_encoder=text_encoder(), transformer=transformer(**changes))
-    pipe.set_progress_bar_config(disable=True)
-    return pipe
-
-
-class ValuesOnly:
-    """Attention in which every token sees itself only."""
-
-    def __call__(self, attn, hidden_states, *_args, **_kwargs):
-        return attn.to_out[0](attn.to_v(hidden_states))
-
-
-class LatteContract(contract.VideoModelContract):
-    frames_argument = "video_length"
-
-    def make_pipe(self):
-        self.transformer = (pipe := pipeline()).transformer
-        return pipe
-
-    def denoiser(self, pipe):
-        return pipe.transformer
-
-    def stock(self, pipe, latents, timestep, text):
-        """`text`: rows that are zero where a shorter text ends; each is cut to its length, as the pipeline does."""
-        with torch.no_grad():
-            return torch.cat([
-                pipe.transformer(x[None], timestep[None], encoder_hidden_states=row[row.abs().sum(-1) > 0][None]).sample
-                for x, row in zip(latents, text, strict=True)
-            ])[:, : latents.shape[1]]  # fmt: skip
-
-    @contextmanager
-    def without_frame_mixing(self):
-        attentions = [block.attn1 for block in self.transformer.temporal_transformer_blocks]
-        saved = [attention.processor for attention in attentions]
-        for attention in attentions:
-            attention.processor = ValuesOnly()
-        yield
-        for attention, processor in zip(attentions, saved, strict=True):
-            attention.processor = processor
+from streams import SMALL
 
 
 class TestLatte(LatteContract):
@@ -125,7 +48,7 @@ def test_a_window_shorter_than_the_clip():
     condition = model.condition(["sea"], height=16, width=16, guidance_scale=1.0)
     with torch.no_grad():
         expected = short(x, torch.tensor([500]), encoder_hidden_states=condition.text[0]).sample[:, :4]
-    assert distance(model.predict(x, torch.full((1, 2), 500), condition), expected) < contract.TOLERANCE
+    assert distance(model.predict(x, torch.full((1, 2), 500), condition), expected) < TOLERANCE
     assert model.frames == model.most_frames == pipe.transformer.config.video_length == 4
 
 
@@ -147,7 +70,7 @@ def test_a_text_turns_into_a_longer_one_without_a_jump(model):
 def test_a_negative_prompt_for_each_video(model):
     both = model.condition(["a cat", "a dog on the sea"], negative_prompt=["sand", "by night"], **CALL)
     alone = model.condition(["a dog on the sea"], negative_prompt=["by night"], **CALL)
-    assert distance(both.text[:, 1:], alone.text) < contract.TOLERANCE
+    assert distance(both.text[:, 1:], alone.text) < TOLERANCE
 
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.bfloat16, 0.06), (torch.float16, 0.01)])
@@ -179,7 +102,7 @@ def test_compiled(model, when):
         pipe.transformer.compile(backend="eager")
     condition = compiled.condition(["a cat"], **CALL)
     for times, right in zip((t, t + 50), expected, strict=True):
-        assert distance(compiled.predict(x, times, condition), right) < contract.TOLERANCE
+        assert distance(compiled.predict(x, times, condition), right) < TOLERANCE
 
 
 def test_offloaded_by_leaves(model):

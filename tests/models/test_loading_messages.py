@@ -7,13 +7,13 @@ import huggingface_hub
 import pytest
 import requests
 from huggingface_hub import errors
-from test_animatediff import LIGHT, pipeline, with_ip_adapter
-from test_latte import pipeline as latte_pipeline
 
-import tiny
 from fifo_diffusion import FIFO
 from fifo_diffusion.models.latte import model as latte
 from fifo_diffusion.models.loading import sources
+from fifo_diffusion.testing import tiny
+from fifo_diffusion.testing.tiny_animatediff import LIGHT, pipeline, with_ip_adapter
+from fifo_diffusion.testing.tiny_latte import pipeline as latte_pipeline
 
 NO_FILE = getattr(errors, "RemoteEntryNotFoundError", errors.EntryNotFoundError)
 

@@ -11,12 +11,11 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import CLIPTextModel, T5Config, T5EncoderModel, UMT5EncoderModel
 
-import tiny
-import tiny_wan
 from fifo_diffusion import FIFO
 from fifo_diffusion.jobs.blueprint import blueprint
 from fifo_diffusion.models import registry
 from fifo_diffusion.models.loading.parts import FolderError, load_part
+from fifo_diffusion.testing import tiny, tiny_wan
 
 POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 1234\n"
 

@@ -5,15 +5,13 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-import test_wan
 import torch
 
-import tiny
-import tiny_wan
 from fifo_diffusion import FIFO
 from fifo_diffusion.cli.main import main
 from fifo_diffusion.models.shared.offload import TextOffload
-from streams import SMALL, frames, same
+from fifo_diffusion.testing import frames, same, tiny, tiny_wan
+from streams import SMALL
 
 
 class Places:
@@ -61,7 +59,7 @@ def test_a_video_autoencoder_is_brought_when_it_decodes():
     """`decode` is no `forward`, which is where offloading hooks in."""
     from accelerate import cpu_offload_with_hook
 
-    from opensora_parts import autoencoder
+    from fifo_diffusion.testing.tiny_opensora import autoencoder
 
     vae, brought = autoencoder(), []
     cpu_offload_with_hook(vae, torch.device("cpu"))
@@ -127,9 +125,9 @@ class PretendedGPU:
         return [name for name, place in self._places.items() if place.type == "cuda"]
 
 
-@pytest.mark.parametrize("build", [lambda: tiny.pipeline(**tiny.LIGHT), test_wan.two_transformers], ids=["unet", "wan"])
+@pytest.mark.parametrize("build", [lambda: tiny.pipeline(**tiny.LIGHT), tiny_wan.two_transformers], ids=["unet", "wan"])
 def test_model_offload_brings_every_module_once_an_iteration_and_one_at_a_time(build, monkeypatch, caplog):
-    of_wan = build is test_wan.two_transformers
+    of_wan = build is tiny_wan.two_transformers
     call = tiny_wan.SIZE | {"window": 4} if of_wan else SMALL
     call = call | {"num_partitions": 2, "seed": 1}
     opening, count, further = (13, 9, 4) if of_wan else (4, 4, 1)

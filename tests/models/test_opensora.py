@@ -1,32 +1,18 @@
 """Open-Sora Plan v1.1.0: recorded passes and runs, the contract, published folders, streaming."""
 
-import inspect
-
 import pytest
 import torch
 from diffusers import DDPMScheduler, LatteTransformer3DModel
-from test_latte import LatteContract
 
-import golden
-import tiny
 from fifo_diffusion.method import QueueLayout, diagonal_denoising
 from fifo_diffusion.models.latte.hooks import LatteHooks
 from fifo_diffusion.models.opensora.model import LateQueue, OpenSoraPlanModel
 from fifo_diffusion.models.opensora.transformer import OpenSoraPlanTransformer
 from fifo_diffusion.models.shared.schedulers import read_levels
-from golden import distance
-from opensora_parts import pipeline
-
-
-def recorded_transformer(video_length, kind=OpenSoraPlanTransformer):
-    weights, meta = golden.load("latte")
-    config = {k: v for k, v in meta["config"].items() if k in inspect.signature(kind).parameters}
-    if kind is LatteTransformer3DModel:
-        config["sample_size"] = config["sample_size"][0]
-    transformer = kind(**config | {"video_length": video_length}).eval()
-    del weights["caption_projection.y_embedding"]
-    transformer.load_state_dict(weights)
-    return transformer
+from fifo_diffusion.testing import distance, golden, tiny
+from fifo_diffusion.testing.contract.families import LatteContract
+from fifo_diffusion.testing.tiny_opensora import pipeline
+from recorded_runs import OpenSoraNoise, recorded_transformer
 
 
 def run(transformer, x, t, text):
@@ -52,35 +38,13 @@ def test_recorded_passes(case, kind):
         assert distance(run(transformer, x, t.flip(1), text), expected) > 0.1
 
 
-class RecordedNoise:
-    """The draws of a recorded run, by frame and level. They were stored as they were used: per iteration, windows
-    noisiest first, frames in order, none at timestep 0."""
-
-    def __init__(self, tensors, layout, draws):
-        self.tensors, self.layout, self.draws = tensors, layout, draws
-        self.first = layout.frames - layout.slots
-        read = [(w, p) for w in reversed(layout.windows) for p in w.reads if layout.slot_levels[p]]
-        assert len(read) == draws
-        self.order = {p: k for k, (w, p) in enumerate(read) if p in w.writes}
-
-    def __call__(self, frame, level):
-        layout, slot = self.layout, frame - self.first
-        if level == layout.levels:
-            if slot < layout.slots:
-                return self.tensors["init_noise"][0, :, slot + layout.context]
-            return self.tensors["tail_noise"][0, :, slot - layout.slots]
-        if level == 0:
-            return torch.zeros_like(self.tensors["tail_noise"][0, :, 0])
-        return self.tensors["step_noise"][0, :, (slot - level) * self.draws + self.order[level + layout.context]]
-
-
 def replay(name, *, timestep_shift=0, window_shift=0, swap_text=False, clip=1.0):
     """Latents handed out and the queue at the end, ours and the recorded ones."""
     tensors, meta = golden.load(name)
     transformer = recorded_transformer(meta["f"])
     layout = QueueLayout(meta["f"], meta["n"], meta["lookahead"])
     levels = read_levels(DDPMScheduler(clip_sample_range=clip), layout.levels)
-    noise = RecordedNoise(tensors, layout, meta["step_noise_draws_per_iteration"])
+    noise = OpenSoraNoise(tensors, layout, meta["step_noise_draws_per_iteration"])
     queue = LateQueue.from_clip_published(layout, levels, noise, tensors["video"])
     text = torch.stack([tensors["uncond"], tensors["cond"]])
     text = text.flip(0) if swap_text else text

@@ -7,15 +7,14 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-import contract
-import golden
 from fifo_diffusion import FIFO
 from fifo_diffusion.models import registry
 from fifo_diffusion.models.opensora.checkpoint import find_opensora, load_opensora
 from fifo_diffusion.models.opensora.transformer import OpenSoraPlanTransformer
 from fifo_diffusion.models.opensora.vae import CausalVideoAutoencoder
-from golden import distance
-from opensora_parts import autoencoder, pipeline, published_folder, text_encoder
+from fifo_diffusion.testing import TOLERANCE, distance, golden
+from fifo_diffusion.testing.tiny_latte import text_encoder
+from fifo_diffusion.testing.tiny_opensora import autoencoder, pipeline, published_folder
 
 CALL = {"height": 32, "width": 32, "guidance_scale": 3.0}
 
@@ -26,10 +25,7 @@ def folder(tmp_path_factory):
 
 
 def full(name):
-    for place in (golden.WITHIN, golden.BESIDE):
-        if (path := place / f"{name}.json.gz").exists():
-            return json.loads(gzip.decompress(path.read_bytes()))
-    pytest.skip(f"{name}.json.gz is neither in tests/data nor in ../shared/fixtures")
+    return json.loads(gzip.decompress(golden.find(f"{name}.json.gz").read_bytes()))
 
 
 def shapes(module):
@@ -81,8 +77,8 @@ def test_a_published_folder_is_the_pipeline_that_it_was_made_of(folder):
         found.append(model.predict(x, t, model.condition(["a red ball"], **CALL)))
         found.append(model._decode(x))
         model.close()
-    assert distance(found[2], found[0]) < contract.TOLERANCE
-    assert distance(found[3], found[1]) < contract.TOLERANCE
+    assert distance(found[2], found[0]) < TOLERANCE
+    assert distance(found[3], found[1]) < TOLERANCE
 
 
 def test_another_precision_and_a_text_encoder_of_ones_own(folder):

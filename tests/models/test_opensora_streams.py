@@ -12,9 +12,9 @@ from fifo_diffusion.jobs.cost import Cost
 from fifo_diffusion.method import QueueLayout
 from fifo_diffusion.models.opensora.tiles import in_chunks
 from fifo_diffusion.streaming.state import QueueState
+from fifo_diffusion.testing import frames, same
+from fifo_diffusion.testing.tiny_opensora import autoencoder, latents, pipeline, published_folder, roughness
 from fifo_diffusion.video import read_frames
-from opensora_parts import autoencoder, pipeline, published_folder
-from streams import frames, same
 
 RUN = {"num_partitions": 2, "height": 16, "width": 16, "guidance_scale": 3.0, "seed": 1}
 TIMING = LatentTiming(1, 4)
@@ -27,12 +27,6 @@ def numbered(latents):
     first, count = latents[:, 0, 0, 0, 0], TIMING.frames(latents.shape[2])
     frames = torch.arange(count).float()[None] + 1000 * first[:, None]
     return frames[..., None, None, None].expand(-1, -1, 3, 2, 2)
-
-
-def latents(count, channels=4, size=4, seed=0):
-    """A clip that moves slowly, as clean latents do."""
-    draws = torch.randn(1, channels, count + 8, size, size, generator=torch.Generator().manual_seed(seed))
-    return torch.stack([draws[:, :, k : k + 8].mean(2) * 8**0.5 for k in range(count)], 2)
 
 
 @pytest.mark.parametrize(("size", "stride"), [(17, 4), (9, 2), (6, 2), (17, 13)])
@@ -91,17 +85,6 @@ def test_counting_is_pushing():
     pushed, counted = PieceDecoder(numbered, TIMING), PieceDecoder(numbered, TIMING)
     for part in torch.zeros(1, 4, 60, 2, 2).split(7, 2):
         assert pushed.push(part).shape[1] == counted.skip(part)
-
-
-def roughness(video, joins):
-    """The difference between neighbouring frames at joins (frames, each with the one before it) over that elsewhere,
-    for each of the four places within a latent: they differ anyway."""
-    steps = (video[1:] - video[:-1]).flatten(1).norm(dim=1)
-    at = torch.zeros(len(steps), dtype=torch.bool)
-    at[[frame - 1 for join in joins for frame in join if frame <= len(steps)]] = True
-    place = torch.arange(len(steps)) % 4
-    of_places = [(steps[at & (place == k)], steps[~at & (place == k)]) for k in range(4)]
-    return [float(joined.mean() / others.mean()) for joined, others in of_places if len(joined)]
 
 
 @torch.no_grad()

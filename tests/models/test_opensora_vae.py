@@ -6,11 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-import golden
 from fifo_diffusion.models import registry
 from fifo_diffusion.models.opensora.vae import CausalVideoAutoencoder
-from golden import distance
-from opensora_parts import pipeline
+from fifo_diffusion.testing import distance, golden
+from fifo_diffusion.testing.tiny_opensora import pipeline
 
 
 def known(config):

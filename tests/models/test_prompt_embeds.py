@@ -2,18 +2,15 @@
 
 import numpy as np
 import pytest
-import test_animatediff
 import torch
-from test_latte import pipeline as latte
 
-import tiny
-import tiny_wan
 from fifo_diffusion import FIFO, QueueState
 from fifo_diffusion.models import registry
 from fifo_diffusion.models.shared.texts import Embeds, embeds_of, unseen
 from fifo_diffusion.streaming.prompts import MOST_MIXED, PromptTrack
-from golden import distance
-from streams import SMALL, frames
+from fifo_diffusion.testing import distance, frames, tiny, tiny_animatediff, tiny_wan
+from fifo_diffusion.testing.tiny_latte import pipeline as latte
+from streams import SMALL
 
 TEXTS = ("a red ball", "a dog on the sea by night")
 LONG = "a red ball moving left right up down on the sea"
@@ -47,8 +44,8 @@ def encoded_latte(pipe, text):
 
 FAMILIES = {
     "unet3d": (lambda: tiny.pipeline(**tiny.LIGHT), lambda pipe, text: {"prompt_embeds": encoded(pipe, text)}),
-    "animatediff": (test_animatediff.pipeline, encoded_sd),
-    "animatediff xl": (lambda: test_animatediff.pipeline(xl=True), encoded_xl),
+    "animatediff": (tiny_animatediff.pipeline, encoded_sd),
+    "animatediff xl": (lambda: tiny_animatediff.pipeline(xl=True), encoded_xl),
     "wan": (tiny_wan.pipeline, encoded_wan),
     "latte": (latte, encoded_latte),
 }

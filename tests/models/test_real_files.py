@@ -4,10 +4,9 @@ import logging
 
 import diffusers
 import pytest
-import test_animatediff
 
-import tiny
 from fifo_diffusion.models import registry
+from fifo_diffusion.testing import tiny, tiny_animatediff
 
 
 def test_weights_in_bin_files_load_without_a_word(tmp_path, caplog, capfd):
@@ -24,7 +23,7 @@ def test_weights_in_bin_files_load_without_a_word(tmp_path, caplog, capfd):
 
 
 def test_a_motion_adapter_is_named(tmp_path):
-    test_animatediff.motion_adapter().save_pretrained(tmp_path / "adapter")
+    tiny_animatediff.motion_adapter().save_pretrained(tmp_path / "adapter")
     with pytest.raises(ValueError, match="is a motion adapter, not a pipeline: join it"):
         registry.load_pipeline(tmp_path / "adapter")
 

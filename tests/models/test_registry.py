@@ -9,10 +9,10 @@ import diffusers
 import pytest
 import torch
 
-import tiny
 from fifo_diffusion import FIFO, Family, register_family, supported_pipelines
 from fifo_diffusion.jobs.blueprint import blueprint
 from fifo_diffusion.models import registry
+from fifo_diffusion.testing import tiny
 
 
 @pytest.fixture(scope="module")

@@ -5,21 +5,17 @@ import dataclasses
 import threading
 
 import pytest
-import test_latte
-import test_wan
 import torch
 from diffusers import AutoencoderKL, FirstBlockCacheConfig, PNDMScheduler, PyramidAttentionBroadcastConfig
 from diffusers.hooks import HookRegistry, apply_first_block_cache, apply_pyramid_attention_broadcast
 
-import tiny
-import tiny_wan
 from fifo_diffusion import FIFO
 from fifo_diffusion.models import registry
 from fifo_diffusion.models.shared.base import VideoModel
 from fifo_diffusion.models.shared.capture import capture
 from fifo_diffusion.models.shared.hooks import DenoiserHooks
-from golden import distance
-from streams import SMALL, frames
+from fifo_diffusion.testing import distance, frames, tiny, tiny_latte, tiny_wan
+from streams import SMALL
 
 SHORT = SMALL | {"num_partitions": 1, "lookahead": False, "seed": 3}
 WAN = tiny_wan.SIZE | {"num_partitions": 1, "lookahead": False, "seed": 3, "window": 3}
@@ -155,16 +151,16 @@ def test_denoisers_that_do_not_fit_are_refused_in_one_line():
 
 
 def test_a_denoiser_of_fewer_places_is_refused():
-    pipe = test_latte.pipeline()
+    pipe = tiny_latte.pipeline()
     stream = FIFO(pipe).stream("a cat", **SHORT)
     next(stream)
-    pipe.transformer = test_latte.transformer(video_length=3)
+    pipe.transformer = tiny_latte.transformer(video_length=3)
     with pytest.raises(ValueError, match=r"takes 3 frames, a window of this video has 4: .* window=3"):
         frames(stream, 5)
 
 
 def test_the_second_transformer_is_the_one_that_is_there_now():
-    pipe, x = test_wan.two_transformers(), torch.randn(1, 4, 4, 4, 4, generator=torch.Generator().manual_seed(0))
+    pipe, x = tiny_wan.two_transformers(), torch.randn(1, 4, 4, 4, 4, generator=torch.Generator().manual_seed(0))
     model, t = registry.wrap(pipe), torch.tensor([[100, 300, 500, 700]])
     old = model.predict(x, t, model.condition(["a cat"], **tiny_wan.SIZE))
     pipe.transformer_2 = tiny_wan.components(seed=9)["transformer"]
@@ -203,7 +199,7 @@ PAB = {"spatial_attention_block_skip_range": 2, "spatial_attention_timestep_skip
 @pytest.mark.parametrize("kind", ["wan", "second", "latte"])
 @pytest.mark.parametrize("way", ["enabled", "applied"])
 def test_caches_are_refused_in_mid_stream(kind, way):
-    pipe = {"wan": tiny_wan.pipeline, "second": test_wan.two_transformers, "latte": test_latte.pipeline}[kind]()
+    pipe = {"wan": tiny_wan.pipeline, "second": tiny_wan.two_transformers, "latte": tiny_latte.pipeline}[kind]()
     name = "transformer_2" if kind == "second" else "transformer"
     stream = FIFO(pipe).stream("a cat", **(SHORT if kind == "latte" else WAN))
     next(stream)

@@ -7,18 +7,15 @@ import sys
 import diffusers
 import numpy as np
 import pytest
-import test_animatediff
 import torch
 from diffusers import SchedulerMixin
 
-import tiny
-import tiny_wan
 from fifo_diffusion import FIFO
 from fifo_diffusion.method import sample_clip
 from fifo_diffusion.models import registry
 from fifo_diffusion.models.shared.schedulers import read_levels
 from fifo_diffusion.models.shared.step_rules import RULES, known_class
-from golden import distance
+from fifo_diffusion.testing import distance, tiny, tiny_animatediff, tiny_wan
 
 STEPS, FRAMES = 5, 3
 SD = {"beta_schedule": "scaled_linear", "beta_start": 0.00085, "beta_end": 0.012}
@@ -81,7 +78,7 @@ TABLE = {
 
 FAMILIES = {
     "UNet3D": lambda: tiny.pipeline(**tiny.LIGHT),
-    "AnimateDiff": lambda: test_animatediff.pipeline(**test_animatediff.LIGHT),
+    "AnimateDiff": lambda: tiny_animatediff.pipeline(**tiny_animatediff.LIGHT),
     "Wan": tiny_wan.pipeline,
 }
 CALL = {"prompt": ["a red ball"], "guidance_scale": 3.0}

@@ -6,12 +6,12 @@ import pytest
 import torch
 from diffusers import DPMSolverMultistepScheduler, UniPCMultistepScheduler
 
-import contract
 from fifo_diffusion import FIFO
 from fifo_diffusion.method import Queue, QueueLayout, diagonal_denoising
 from fifo_diffusion.models import registry
-from golden import distance
-from tiny_wan import FEW, FLOW, SIZE, SKYREELS, WanContract, skyreels, unipc
+from fifo_diffusion.testing import TOLERANCE, distance
+from fifo_diffusion.testing.contract.families import WanContract
+from fifo_diffusion.testing.tiny_wan import FEW, FLOW, SIZE, SKYREELS, skyreels, unipc
 
 
 class TestSkyReels(WanContract):
@@ -49,7 +49,7 @@ class TestSkyReelsToldTheFrameRate(TestSkyReels):
     def test_the_frame_rate_counts(self, model):
         x, t = self.latents(model, 1), self.rising(model)
         slow, fast = (model.predict(x, t, self.condition(model, self.prompts[:1], fps=fps)) for fps in (16, 24))
-        assert distance(slow, fast) > 100 * contract.TOLERANCE
+        assert distance(slow, fast) > 100 * TOLERANCE
 
 
 def sampled_from(pipe, latents, **call):
@@ -90,7 +90,7 @@ def test_staggered_sampling_of_diffusers_is_ours_at_the_same_levels():
         prediction = model.predict(slots[:, :4], label[None], condition)
         moving = (level >= 0) & (level < STAGGERED)
         slots[:, :, moving] = levels.step(slots[:, :, moving], prediction[:, :, moving], level[None, moving])
-    assert distance(slots[:, :4], expected) < contract.TOLERANCE
+    assert distance(slots[:, :4], expected) < TOLERANCE
     assert distance(slots[:, :4].roll(1, 2), expected) > 1e-2
 
 
@@ -113,9 +113,9 @@ def test_staggered_sampling_of_diffusers_is_diagonal_denoising_where_it_stands_o
         return model.predict(x, t, condition)
 
     _, head = next(diagonal_denoising(queue, layout, levels, predict, lambda *_: torch.zeros(1, 4, 4, 4)))
-    assert distance(head, after[:, :, :1]) < contract.TOLERANCE
-    assert distance(queue.latents_BCFHW[:, :, :-1], after[:, :, 1:]) < contract.TOLERANCE
-    assert distance(head, before[:, :, :1]) > 100 * contract.TOLERANCE
+    assert distance(head, after[:, :, :1]) < TOLERANCE
+    assert distance(queue.latents_BCFHW[:, :, :-1], after[:, :, 1:]) < TOLERANCE
+    assert distance(head, before[:, :, :1]) > 100 * TOLERANCE
 
 
 def test_a_missing_package_is_named(monkeypatch):

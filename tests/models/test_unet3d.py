@@ -1,41 +1,21 @@
 """The UNet3D family: the contract, the recorded passes, and the pipelines as users have them."""
 
 import warnings
-from contextlib import contextmanager
 
 import pytest
 import torch
 from diffusers import UNet3DConditionModel
-from diffusers.models.resnet import TemporalConvLayer
-from diffusers.models.transformers.transformer_temporal import TransformerTemporalModel
 
-import contract
-import golden
-import tiny
 from fifo_diffusion.models import registry
 from fifo_diffusion.models.unet3d import model as unet3d
 from fifo_diffusion.models.unet3d.hooks import PerFrameHooks
 from fifo_diffusion.models.videocrafter.model import add_fps
+from fifo_diffusion.testing import TOLERANCE, distance, golden, tiny
+from fifo_diffusion.testing.contract.families import UNet3DContract
 
 
-class UNet3DContract(contract.VideoModelContract):
-    def make_pipe(self):
-        return tiny.pipeline()
-
-    def denoiser(self, pipe):
-        return pipe.unet
-
-    def stock(self, pipe, latents, timestep, text):
-        with torch.no_grad():
-            return pipe.unet(latents, timestep, encoder_hidden_states=text).sample
-
-    @contextmanager
-    def without_frame_mixing(self):
-        saved = TransformerTemporalModel.forward, TemporalConvLayer.forward
-        TransformerTemporalModel.forward = lambda self, x, *a, **k: (x,)
-        TemporalConvLayer.forward = lambda self, x, *a, **k: x
-        yield
-        TransformerTemporalModel.forward, TemporalConvLayer.forward = saved
+class TestTextToVideo(UNet3DContract):
+    """Our pipeline class."""
 
     def test_large_windows_on_a_cpu_take_two_passes(self, model, monkeypatch):
         condition, x, t = self.condition(model, self.prompts), self.latents(model, 2), self.rising(model, 2)
@@ -45,11 +25,7 @@ class UNet3DContract(contract.VideoModelContract):
             monkeypatch.setattr(unet3d, "CPU_TOGETHER_BYTES", limit)
             predictions.append(model.predict(x, t, condition))
         assert rows == [4, 2, 2]
-        assert golden.distance(*predictions) < 1e-5
-
-
-class TestTextToVideo(UNet3DContract):
-    """Our pipeline class."""
+        assert distance(*predictions) < 1e-5
 
 
 class TestVelocity(UNet3DContract):
@@ -85,7 +61,7 @@ def test_the_frame_rate_by_a_hook():
     right = model.predict(x, t, condition)
     assert model.fps_condition == 8
     model.fps_condition = 24
-    assert golden.distance(model.predict(x, t, condition), right) > 100 * contract.TOLERANCE
+    assert distance(model.predict(x, t, condition), right) > 100 * TOLERANCE
 
 
 @pytest.mark.parametrize("case", ["f4", "f16", "f6_b2", "uniform_f4"])
@@ -101,9 +77,9 @@ def test_recorded_passes(case):
             return unet(x, t[:, 0], encoder_hidden_states=text).sample
 
     hooks = PerFrameHooks(unet)
-    assert golden.distance(run(t), expected) < 1e-5
+    assert distance(run(t), expected) < 1e-5
     if case != "uniform_f4":
-        assert golden.distance(run(t.roll(1, 1)), expected) > 1e-2
+        assert distance(run(t.roll(1, 1)), expected) > 1e-2
 
 
 def test_our_pipeline_gives_what_diffusers_own_gives():
@@ -136,14 +112,14 @@ def test_half_precision(dtype, tolerance):
     model, condition, x, t = ready(tiny.pipeline().to(dtype))
     found = model.predict(x, t, condition)
     assert found.dtype == torch.float32
-    assert golden.distance(found, expected) < tolerance
+    assert distance(found, expected) < tolerance
 
 
 def test_clip_skip_counts_from_the_last_layer(pipe):
     """None and 0 mean the same; 1 does not. (diffusers' own class fails here with transformers 5.)"""
     embeddings = [pipe.encode_text(["a red ball"], skip) for skip in (None, 0, 1)]
     torch.testing.assert_close(embeddings[1], embeddings[0])
-    assert golden.distance(embeddings[2], embeddings[0]) > 1e-2
+    assert distance(embeddings[2], embeddings[0]) > 1e-2
 
 
 def test_lora():
@@ -155,10 +131,10 @@ def test_lora():
     peft.inject_adapter_in_model(
         peft.LoraConfig(r=2, init_lora_weights=False, target_modules=["to_q", "to_v"]), pipe.unet
     )
-    assert golden.distance(model.predict(x, t, condition), plain) > 1e-3
+    assert distance(model.predict(x, t, condition), plain) > 1e-3
     equal = torch.full_like(t, 300)
     stock = UNet3DContract().guided_stock(pipe, x, equal[0, 0], condition)
-    assert golden.distance(model.predict(x, equal, condition), stock) < 1e-5
+    assert distance(model.predict(x, equal, condition), stock) < 1e-5
 
 
 def test_offloaded_by_leaves():
@@ -167,7 +143,7 @@ def test_offloaded_by_leaves():
     pipe = tiny.pipeline()
     pipe.unet.enable_group_offload(torch.device("cpu"), torch.device("cpu"), offload_type="leaf_level")
     model, condition, x, t = ready(pipe)
-    assert golden.distance(model.predict(x, t, condition), expected) < 1e-6
+    assert distance(model.predict(x, t, condition), expected) < 1e-6
 
 
 def test_another_attention_backend():
@@ -177,7 +153,7 @@ def test_another_attention_backend():
     from diffusers.models.attention_processor import AttnProcessor
 
     pipe.unet.set_attn_processor(AttnProcessor())
-    assert golden.distance(model.predict(x, t, condition), expected) < 1e-4
+    assert distance(model.predict(x, t, condition), expected) < 1e-4
 
 
 @pytest.mark.parametrize(
@@ -214,13 +190,13 @@ def test_compiled(when, in_place):
     if when == "after":
         compile_it()
     for times, right in zip((t, t + 50), expected, strict=True):
-        assert golden.distance(model.predict(x, times, condition), right) < 1e-5
+        assert distance(model.predict(x, times, condition), right) < 1e-5
     model.close()
     found, right = (
         unet(x, 100, encoder_hidden_states=condition.text[1]).sample.detach()
         for unet in (pipe.unet, tiny.unet(**small))
     )
-    assert golden.distance(found, right) < 1e-5
+    assert distance(found, right) < 1e-5
 
 
 def test_no_warning_of_diffusers_reaches_users(tmp_path, caplog, capfd):

@@ -3,12 +3,8 @@
 import pytest
 import torch
 from diffusers import DDIMScheduler
-from test_unet3d import UNet3DContract
 from torch import Tensor
 
-import golden
-import published
-import tiny
 from fifo_diffusion import FIFO
 from fifo_diffusion.method import Queue, QueueLayout, diagonal_denoising, sample_clip
 from fifo_diffusion.models import registry
@@ -16,42 +12,9 @@ from fifo_diffusion.models.shared.schedulers import SignalScaleDDIMScheduler
 from fifo_diffusion.models.unet3d.hooks import PerFrameHooks
 from fifo_diffusion.models.unet3d.pipeline import VideoCrafterPipeline
 from fifo_diffusion.models.videocrafter.model import add_fps, load_unet
-from fifo_diffusion.models.videocrafter.unet import VideoCrafterUNet
-from golden import distance
-
-VARIANTS = {
-    "vc2": {"fps_condition": True, "temporal_convolutions": True, "relative_positions": 0},
-    "vc1_512": {"fps_condition": False, "temporal_convolutions": False, "relative_positions": 2},
-    "vc1_1024": {"fps_condition": True, "temporal_convolutions": False, "relative_positions": 2},
-}
-SCALE_END = {"vc2": 0.7, "vc1_1024": 0.3}
-
-
-def pipeline(variant: str = "vc2", **unet_changes) -> VideoCrafterPipeline:
-    """A tiny random pipeline of a variant."""
-    parts = tiny.components(kind=VideoCrafterUNet, **unet_changes | VARIANTS[variant])
-    if variant in SCALE_END:
-        parts["scheduler"] = SignalScaleDDIMScheduler(signal_scale_end=SCALE_END[variant])
-    pipe = VideoCrafterPipeline(**parts, fps_condition=8.0 if VARIANTS[variant]["fps_condition"] else None)
-    pipe.set_progress_bar_config(disable=True)
-    return pipe
-
-
-def light(variant: str = "vc2") -> VideoCrafterPipeline:
-    """For tests that run many steps."""
-    return pipeline(variant, **tiny.LIGHT)
-
-
-class VideoCrafterContract(UNet3DContract):
-    variant = "vc2"
-
-    def make_pipe(self):
-        return pipeline(self.variant)
-
-    def stock(self, pipe, latents, timestep, text):
-        with torch.no_grad():
-            told = pipe.rate_arguments(None)
-            return pipe.unet(latents, timestep, encoder_hidden_states=text, **told).sample
+from fifo_diffusion.testing import distance, golden, published, tiny
+from fifo_diffusion.testing.contract.families import VideoCrafterContract
+from fifo_diffusion.testing.tiny_videocrafter import light
 
 
 class TestVideoCrafter2(VideoCrafterContract):

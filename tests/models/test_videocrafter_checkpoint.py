@@ -15,8 +15,6 @@ from huggingface_hub.errors import EntryNotFoundError
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-import golden
-import published
 from fifo_diffusion import FIFO
 from fifo_diffusion.cli.main import main
 from fifo_diffusion.jobs.locks import locked
@@ -27,9 +25,8 @@ from fifo_diffusion.models.videocrafter.checkpoint import (
     load_text_tower,
     read_weights,
 )
+from fifo_diffusion.testing import distance, golden, published, same
 from fifo_diffusion.video import count_frames
-from golden import distance
-from streams import same
 
 VARIANTS = ["vc2", "vc1_512", "vc1_1024"]
 SMALL = {"height": 32, "width": 32, "num_partitions": 1, "window": 4, "lookahead": False, "seed": 0}
@@ -244,8 +241,7 @@ def test_text_tower_of_a_whole_checkpoint(fifo):
 
 
 def test_autoencoder_recorded():
-    if not (path := golden.BESIDE / "tiny_checkpoint.ckpt").exists():
-        pytest.skip("the recorded checkpoint is not in ../shared/fixtures")
+    path = golden.find("tiny_checkpoint.ckpt")
     tensors, _ = golden.load("tiny_checkpoint_io")
     pipe = load_checkpoint(path, dtype=torch.float32, text_encoder=None, tokenizer=None)
     with torch.no_grad():

@@ -11,7 +11,6 @@ import torch
 from diffusers import DDIMScheduler, UNet3DConditionModel
 from torch import Tensor
 
-import golden
 from fifo_diffusion.models.unet3d.hooks import PerFrameHooks
 from fifo_diffusion.models.videocrafter.model import (
     UNET_PREFIX,
@@ -21,7 +20,7 @@ from fifo_diffusion.models.videocrafter.model import (
     unet_config,
     videocrafter_alphas_cumprod,
 )
-from golden import distance
+from fifo_diffusion.testing import distance, golden
 
 DATA = Path(__file__).parents[1] / "data"
 TOLERANCE = 1e-5  # relative in norm
@@ -87,7 +86,7 @@ def test_published_numbers(unet, name):
 
 def test_published_numbers_from_a_checkpoint_file():
     given, _ = golden.load("tiny_checkpoint_io")
-    state = torch.load(golden.BESIDE / "tiny_checkpoint.ckpt", map_location="cpu", weights_only=True)["state_dict"]
+    state = torch.load(golden.find("tiny_checkpoint.ckpt"), map_location="cpu", weights_only=True)["state_dict"]
     part = {name: tensor for name, tensor in state.items() if name.startswith(UNET_PREFIX)}
     unet = load_unet(part, torch.float32)
     add_fps(unet, given["fps"])

@@ -4,12 +4,11 @@ import pytest
 import torch
 from diffusers import WanPipeline
 
-import contract
 from fifo_diffusion import FIFO
 from fifo_diffusion.models import registry
-from golden import distance
-from streams import frames
-from tiny_wan import FEW, SIZE, VAE_2_2, WanContract, components, euler, pipeline, skyreels
+from fifo_diffusion.testing import TOLERANCE, distance, frames
+from fifo_diffusion.testing.contract.families import WanContract
+from fifo_diffusion.testing.tiny_wan import FEW, SIZE, VAE_2_2, components, euler, pipeline, skyreels, two_transformers
 
 
 class TestWan(WanContract):
@@ -46,14 +45,6 @@ class TestWanOfExpandedTimesteps(WanContract):
         return pipe
 
 
-def two_transformers():
-    """Wan 2.2 A14B: the second takes over below timestep 600."""
-    second = components(seed=7)["transformer"]
-    pipe = WanPipeline(**components(), transformer_2=second, boundary_ratio=0.6)
-    pipe.set_progress_bar_config(disable=True)
-    return pipe
-
-
 class TestWanOfTwoTransformers(WanContract):
     def make_pipe(self):
         return two_transformers()
@@ -71,8 +62,8 @@ class TestWanOfTwoTransformers(WanContract):
         x, t = self.latents(model, 1), self.rising(model)
         conditions = [self.condition(model, self.prompts[:1], guidance_scale_2=scale) for scale in (1.5, None)]
         right, other = (model.predict(x, t, condition) for condition in conditions)
-        assert distance(right[:, :, :1], other[:, :, :1]) > 100 * contract.TOLERANCE
-        assert distance(right[:, :, t[0] >= 600], other[:, :, t[0] >= 600]) < contract.TOLERANCE
+        assert distance(right[:, :, :1], other[:, :, :1]) > 100 * TOLERANCE
+        assert distance(right[:, :, t[0] >= 600], other[:, :, t[0] >= 600]) < TOLERANCE
 
     second: float | None = None
 
@@ -140,7 +131,7 @@ def test_what_the_transformers_do_by_themselves_is_the_same(tell):
     with torch.no_grad():
         tokens = t if own else t.repeat_interleave(4, 1)
         without, with_text = (pipe.transformer(x, tokens, text, **own).sample for text in condition.text)
-    assert distance(found, without + 3 * (with_text - without)) < contract.TOLERANCE
+    assert distance(found, without + 3 * (with_text - without)) < TOLERANCE
 
 
 @pytest.mark.slow
@@ -166,7 +157,7 @@ def test_compiled(when):
     if when == "after":
         compile_both()
     for shift, right in zip((0, 50), expected, strict=True):
-        assert distance(model.predict(x, t + shift, model.condition(["a cat"], **SIZE)), right) < contract.TOLERANCE
+        assert distance(model.predict(x, t + shift, model.condition(["a cat"], **SIZE)), right) < TOLERANCE
 
 
 def test_lora_counts():

@@ -12,10 +12,10 @@ from fifo_diffusion.cli.main import main
 from fifo_diffusion.decoding.frames import to_uint8
 from fifo_diffusion.jobs.cost import Cost
 from fifo_diffusion.models import registry
+from fifo_diffusion.testing import distance, frames, same
+from fifo_diffusion.testing.contract.families import WanContract
+from fifo_diffusion.testing.tiny_wan import FEW, VAE_2_2, components, pipeline
 from fifo_diffusion.video import count_frames, read_frames
-from golden import distance
-from streams import frames, same
-from tiny_wan import FEW, VAE_2_2, WanContract, components, pipeline
 
 
 @pytest.fixture(scope="module")

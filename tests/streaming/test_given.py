@@ -12,11 +12,12 @@ from PIL import Image
 from fifo_diffusion.models.shared.pipeline_model import latent_size
 from fifo_diffusion.streaming.given import Given, size_for, take_given
 from fifo_diffusion.streaming.state import QueueState
+from fifo_diffusion.testing import frames
 from fifo_diffusion.video import VideoFileError, count_frames, iter_frames, read_frames
 from fifo_diffusion.video.readers import fit, read_timeline
 from fifo_diffusion.video.timeline import Timeline, timeline
 from odd_media import animation, edit_list, number_of, pattern, video
-from streams import SMALL, frames
+from streams import SMALL
 
 TEN = SimpleNamespace(defaults={"fps": 10, "height": 64, "width": 64}, other_shapes=False)
 

@@ -2,20 +2,17 @@
 saved and continued once. Only the opening clip and the texts are put in; both were recorded too."""
 
 import pytest
-import test_golden_queue
-import test_opensora
 import torch
 
-import golden
-import tiny
 from fifo_diffusion import FIFO
 from fifo_diffusion.models.latte.model import LatteCondition
 from fifo_diffusion.models.shared.pipeline_model import TextCondition
 from fifo_diffusion.models.shared.schedulers import SignalScaleDDIMScheduler
 from fifo_diffusion.models.unet3d.pipeline import VideoCrafterPipeline
 from fifo_diffusion.models.videocrafter.model import load_unet
-from golden import distance
-from opensora_parts import pipeline as opensora
+from fifo_diffusion.testing import distance, golden, tiny
+from fifo_diffusion.testing.tiny_opensora import pipeline as opensora
+from recorded_runs import OpenSoraNoise, VideoCrafterNoise, recorded_transformer
 
 
 def videocrafter(tensors, meta):
@@ -25,16 +22,16 @@ def videocrafter(tensors, meta):
     scheduler = SignalScaleDDIMScheduler(signal_scale_end=0.7)
     pipe = VideoCrafterPipeline(**tiny.components() | {"unet": unet, "scheduler": scheduler}, fps_condition=told)
     text = torch.stack([tensors["uncond"], tensors["cond"]])
-    return pipe, TextCondition(text, meta["cfg_scale"], pipe.rate_arguments(None)), test_golden_queue.RecordedNoise, 16
+    return pipe, TextCondition(text, meta["cfg_scale"], pipe.rate_arguments(None)), VideoCrafterNoise, 16
 
 
 def opensora_plan(tensors, meta):
     pipe = opensora()
-    pipe.register_modules(transformer=test_opensora.recorded_transformer(meta["f"]))
+    pipe.register_modules(transformer=recorded_transformer(meta["f"]))
     text = torch.stack([tensors["uncond"], tensors["cond"]])
 
     def noise(tensors, layout):
-        return test_opensora.RecordedNoise(tensors, layout, meta["step_noise_draws_per_iteration"])
+        return OpenSoraNoise(tensors, layout, meta["step_noise_draws_per_iteration"])
 
     return pipe, LatteCondition(text, meta["cfg_scale"], {"return_dict": False}), noise, 64
 

@@ -8,11 +8,10 @@ import numpy as np
 import pytest
 import torch
 
-import tiny
 from fifo_diffusion import FIFO
 from fifo_diffusion.method import SeededNoise
-from golden import distance
-from streams import SMALL, frames, same
+from fifo_diffusion.testing import distance, frames, same, tiny
+from streams import SMALL
 
 
 def test_frames_are_pictures(fifo):

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-import tiny
 from fifo_diffusion import FIFO
 from fifo_diffusion.decoding.frames import to_pictures, to_uint8
 from fifo_diffusion.method import SeededNoise
-from streams import SMALL, frames, pictures
+from fifo_diffusion.testing import frames, tiny
+from streams import SMALL, pictures
 
 CHEAP = SMALL | {"num_partitions": 1, "lookahead": False}
 

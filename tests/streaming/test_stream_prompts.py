@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from streams import SMALL, frames, same
+from fifo_diffusion.testing import frames, same
+from streams import SMALL
 
 
 def test_a_schedule_with_one_text_is_that_text(fifo):

@@ -9,7 +9,8 @@ from PIL import Image
 
 from fifo_diffusion.decoding.frames import to_uint8
 from fifo_diffusion.method import SeededNoise
-from streams import SMALL, frames, pictures, same
+from fifo_diffusion.testing import frames, same
+from streams import SMALL, pictures
 
 
 def rendered(fifo, given):

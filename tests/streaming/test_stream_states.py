@@ -5,14 +5,12 @@ from itertools import islice
 
 import numpy as np
 import pytest
-import test_wan
 import torch
 from safetensors.torch import save_file
 
-import tiny
-import tiny_wan
 from fifo_diffusion import FIFO, QueueState
-from streams import SMALL, frames, pictures
+from fifo_diffusion.testing import frames, tiny, tiny_wan
+from streams import SMALL, pictures
 
 
 @pytest.mark.parametrize("at", [0, 1, 3, 4, 5, 9])
@@ -92,7 +90,7 @@ def test_a_state_does_not_fit_another_model_or_setting(fifo, tmp_path):
 
 def test_a_state_knows_what_stood_around_the_weights(monkeypatch):
     def pipe(ratio=0.6):
-        found = test_wan.two_transformers()
+        found = tiny_wan.two_transformers()
         found.register_to_config(boundary_ratio=ratio)
         return found
 

@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 import torch
 
-import tiny
 from fifo_diffusion.cli.main import main
 from fifo_diffusion.errors import CliError
 from fifo_diffusion.evaluation import frechet, inception, scenes
@@ -22,6 +21,7 @@ from fifo_diffusion.study import run as evaluate
 from fifo_diffusion.study import worker as evaluate_worker
 from fifo_diffusion.study.config import Config, ablation_rows, default_prompts, default_rows
 from fifo_diffusion.study.tasks import base_folders
+from fifo_diffusion.testing import tiny
 from fifo_diffusion.toybox import checker, world
 from fifo_diffusion.video import count_frames, read_frames, write_video
 

@@ -16,10 +16,7 @@ from torch import Tensor
 from fifo_diffusion import FIFO
 from fifo_diffusion.method import Queue, QueueLayout, SeededNoise, diagonal_denoising, sample_clip
 from fifo_diffusion.models import registry
-from golden import distance
-from streams import frames
-
-TOLERANCE = 1e-5
+from fifo_diffusion.testing.compare import TOLERANCE, distance, frames
 
 
 def without_data(value: Any) -> Any:

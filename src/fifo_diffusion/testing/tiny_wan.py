@@ -1,10 +1,9 @@
-"""Tiny random pipelines of Wan and SkyReels-V2, and how their contract is tested."""
+"""Tiny random pipelines of Wan and SkyReels-V2."""
 
 import sys
-from contextlib import contextmanager
 from types import SimpleNamespace
+from typing import Any
 
-import torch
 from diffusers import (
     AutoencoderKLWan,
     FlowMatchEulerDiscreteScheduler,
@@ -16,8 +15,7 @@ from diffusers import (
 )
 from transformers import UMT5Config, UMT5EncoderModel
 
-import contract
-import tiny
+from fifo_diffusion.testing import tiny
 
 SKYREELS = sys.modules[SkyReelsV2DiffusionForcingPipeline.__module__]
 if not hasattr(SKYREELS, "ftfy"):  # a package that it cleans texts with, and that need not be there for the tests
@@ -51,20 +49,28 @@ VAE_2_2 = {"is_residual": True, "patch_size": 2, "in_channels": 12, "out_channel
 FLOW = {"prediction_type": "flow_prediction", "use_flow_sigmas": True, "flow_shift": 3.0}
 
 
-def unipc(**changes):
+def unipc(**changes: Any) -> UniPCMultistepScheduler:
     """As the checkpoints on the hub have it."""
     return UniPCMultistepScheduler(**FLOW | changes)
 
 
-def euler(shift=3.0):
+def euler(shift: float = 3.0) -> FlowMatchEulerDiscreteScheduler:
+    """The scheduler class that `WanPipeline` names."""
     return FlowMatchEulerDiscreteScheduler(shift=shift)
 
 
-def vae(**changes):
+def vae(**changes: Any) -> AutoencoderKLWan:
     return tiny.randomize(AutoencoderKLWan(**VAE | changes), 1)
 
 
-def components(scheduler=None, transformer=WanTransformer3DModel, vae_changes=None, seed=3, **changes):
+def components(
+    scheduler: Any = None,
+    transformer: type = WanTransformer3DModel,
+    vae_changes: dict[str, Any] | None = None,
+    seed: int = 3,
+    **changes: Any,
+) -> dict[str, Any]:
+    """The parts of a pipeline; `changes` are the transformer's."""
     config = UMT5Config(d_model=24, d_kv=6, d_ff=32, num_layers=1, num_heads=2, vocab_size=64, pad_token_id=0)
     return {
         "vae": vae(**vae_changes or {}),
@@ -75,13 +81,15 @@ def components(scheduler=None, transformer=WanTransformer3DModel, vae_changes=No
     }
 
 
-def pipeline(scheduler=None, **options):
+def pipeline(scheduler: Any = None, **options: Any) -> WanPipeline:
+    """32x32 pixels, latents of 4 channels at 4x4."""
     pipe = WanPipeline(**components(scheduler), **options)
     pipe.set_progress_bar_config(disable=True)
     return pipe
 
 
-def skyreels(scheduler=None, **changes):
+def skyreels(scheduler: Any = None, **changes: Any) -> SkyReelsV2DiffusionForcingPipeline:
+    """As `pipeline`; `changes` are the transformer's."""
     pipe = SkyReelsV2DiffusionForcingPipeline(**components(scheduler, SkyReelsV2Transformer3DModel, **changes))
     pipe.set_progress_bar_config(disable=True)
     return pipe
@@ -90,34 +98,9 @@ def skyreels(scheduler=None, **changes):
 FEW = {"window": 3, "num_partitions": 2} | SIZE
 
 
-class WanContract(contract.VideoModelContract):
-    height = width = 32
-    opening, further = 13, 5
-
-    def make_pipe(self):
-        return pipeline()
-
-    def denoiser(self, pipe):
-        return pipe.transformer
-
-    def stock(self, pipe, latents, timestep, text):
-        with torch.no_grad():
-            return pipe.transformer(latents, timestep.expand(len(latents)), text).sample
-
-    def whole_decoding(self, pipe, latents):
-        mean, std = (
-            torch.tensor(pipe.vae.config[name]).view(1, -1, 1, 1, 1) for name in ("latents_mean", "latents_std")
-        )
-        with torch.no_grad():
-            video = pipe.vae.decode(latents / (1 / std) + mean, return_dict=False)[0]
-        return pipe.video_processor.postprocess_video(video, output_type="pt")
-
-    @contextmanager
-    def without_frame_mixing(self):
-        """Self-attention is the only layer that looks across frames."""
-        from diffusers.models.transformers.transformer_wan import WanAttention
-
-        saved = WanAttention.forward
-        WanAttention.forward = lambda self, x, text=None, *a: saved(self, x, text, *a) if text is not None else 0.1 * x
-        yield
-        WanAttention.forward = saved
+def two_transformers() -> WanPipeline:
+    """Wan 2.2 A14B: the second takes over below timestep 600."""
+    second = components(seed=7)["transformer"]
+    pipe = WanPipeline(**components(), transformer_2=second, boundary_ratio=0.6)
+    pipe.set_progress_bar_config(disable=True)
+    return pipe

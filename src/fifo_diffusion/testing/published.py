@@ -3,7 +3,6 @@
 import gzip
 import json
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -11,9 +10,8 @@ from tokenizers import AddedToken
 from torch import Tensor
 from transformers import CLIPTokenizer
 
-import golden
+from fifo_diffusion.testing import golden
 
-DATA = Path(__file__).parent / "data"
 PREFIXES = {"unet": "model.diffusion_model.", "vae": "first_stage_model.", "text": "cond_stage_model.model."}
 VOCABULARY = 256 + 256 + 2  # bytes, bytes that end a word, start and end of a text
 TINY = {1024: 128, 3072: 384, 4096: 512, 49408: VOCABULARY}
@@ -21,7 +19,7 @@ TINY = {1024: 128, 3072: 384, 4096: 512, 49408: VOCABULARY}
 
 @cache
 def _recorded(name: str) -> dict[str, Any]:
-    return json.loads(gzip.decompress((DATA / f"{name}.json.gz").read_bytes()))
+    return json.loads(gzip.decompress(golden.find(f"{name}.json.gz").read_bytes()))
 
 
 def full_shapes(variant: str) -> dict[str, list[int]]:

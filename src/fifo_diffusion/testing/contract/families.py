@@ -1,0 +1,132 @@
+"""How the contract is tested for the families of this package. A model of one's own may derive from these."""
+
+from contextlib import contextmanager
+
+import torch
+from diffusers.models.resnet import TemporalConvLayer
+from diffusers.models.transformers.transformer_temporal import TransformerTemporalModel
+from diffusers.models.unets.unet_motion_model import AnimateDiffTransformer3D
+
+from fifo_diffusion.testing import tiny, tiny_animatediff, tiny_latte, tiny_videocrafter, tiny_wan
+from fifo_diffusion.testing.contract.base import VideoModelContract
+
+
+class UNet3DContract(VideoModelContract):
+    def make_pipe(self):
+        return tiny.pipeline()
+
+    def denoiser(self, pipe):
+        return pipe.unet
+
+    def stock(self, pipe, latents, timestep, text):
+        with torch.no_grad():
+            return pipe.unet(latents, timestep, encoder_hidden_states=text).sample
+
+    @contextmanager
+    def without_frame_mixing(self):
+        saved = TransformerTemporalModel.forward, TemporalConvLayer.forward
+        TransformerTemporalModel.forward = lambda self, x, *a, **k: (x,)
+        TemporalConvLayer.forward = lambda self, x, *a, **k: x
+        yield
+        TransformerTemporalModel.forward, TemporalConvLayer.forward = saved
+
+
+class VideoCrafterContract(UNet3DContract):
+    variant = "vc2"
+
+    def make_pipe(self):
+        return tiny_videocrafter.pipeline(self.variant)
+
+    def stock(self, pipe, latents, timestep, text):
+        with torch.no_grad():
+            told = pipe.rate_arguments(None)
+            return pipe.unet(latents, timestep, encoder_hidden_states=text, **told).sample
+
+
+class AnimateDiffContract(VideoModelContract):
+    def make_pipe(self):
+        return tiny_animatediff.pipeline()
+
+    def denoiser(self, pipe):
+        return pipe.unet
+
+    def stock(self, pipe, latents, timestep, text, **added):
+        text = text.repeat_interleave(latents.shape[2], 0)
+        with torch.no_grad():
+            return pipe.unet(latents, timestep, encoder_hidden_states=text, added_cond_kwargs=added).sample
+
+    @contextmanager
+    def without_frame_mixing(self):
+        saved = AnimateDiffTransformer3D.forward
+        AnimateDiffTransformer3D.forward = lambda self, x, *a, **k: x
+        yield
+        AnimateDiffTransformer3D.forward = saved
+
+
+class ValuesOnly:
+    """Attention in which every token sees itself only."""
+
+    def __call__(self, attn, hidden_states, *_args, **_kwargs):
+        return attn.to_out[0](attn.to_v(hidden_states))
+
+
+class LatteContract(VideoModelContract):
+    frames_argument = "video_length"
+
+    def make_pipe(self):
+        self.transformer = (pipe := tiny_latte.pipeline()).transformer
+        return pipe
+
+    def denoiser(self, pipe):
+        return pipe.transformer
+
+    def stock(self, pipe, latents, timestep, text):
+        """`text`: rows that are zero where a shorter text ends; each is cut to its length, as the pipeline does."""
+        with torch.no_grad():
+            return torch.cat([
+                pipe.transformer(x[None], timestep[None], encoder_hidden_states=row[row.abs().sum(-1) > 0][None]).sample
+                for x, row in zip(latents, text, strict=True)
+            ])[:, : latents.shape[1]]  # fmt: skip
+
+    @contextmanager
+    def without_frame_mixing(self):
+        attentions = [block.attn1 for block in self.transformer.temporal_transformer_blocks]
+        saved = [attention.processor for attention in attentions]
+        for attention in attentions:
+            attention.processor = ValuesOnly()
+        yield
+        for attention, processor in zip(attentions, saved, strict=True):
+            attention.processor = processor
+
+
+class WanContract(VideoModelContract):
+    height = width = 32
+    opening, further = 13, 5
+
+    def make_pipe(self):
+        return tiny_wan.pipeline()
+
+    def denoiser(self, pipe):
+        return pipe.transformer
+
+    def stock(self, pipe, latents, timestep, text):
+        with torch.no_grad():
+            return pipe.transformer(latents, timestep.expand(len(latents)), text).sample
+
+    def whole_decoding(self, pipe, latents):
+        mean, std = (
+            torch.tensor(pipe.vae.config[name]).view(1, -1, 1, 1, 1) for name in ("latents_mean", "latents_std")
+        )
+        with torch.no_grad():
+            video = pipe.vae.decode(latents / (1 / std) + mean, return_dict=False)[0]
+        return pipe.video_processor.postprocess_video(video, output_type="pt")
+
+    @contextmanager
+    def without_frame_mixing(self):
+        """Self-attention is the only layer that looks across frames."""
+        from diffusers.models.transformers.transformer_wan import WanAttention
+
+        saved = WanAttention.forward
+        WanAttention.forward = lambda self, x, text=None, *a: saved(self, x, text, *a) if text is not None else 0.1 * x
+        yield
+        WanAttention.forward = saved
