@@ -8,7 +8,7 @@ from fifo_diffusion import FIFO
 from fifo_diffusion.cli.main import main
 from fifo_diffusion.models import registry
 from fifo_diffusion.models.shared.scheduler_choice import choose_scheduler, flow_shift_of
-from fifo_diffusion.models.shared.schedulers import SignalScaleDDIMScheduler
+from fifo_diffusion.models.videocrafter.scheduler import SignalScaleDDIMScheduler
 from fifo_diffusion.streaming.state import QueueState
 from fifo_diffusion.testing import tiny, tiny_wan
 from fifo_diffusion.video import read_metadata

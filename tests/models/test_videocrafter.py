@@ -8,10 +8,10 @@ from torch import Tensor
 from fifo_diffusion import FIFO
 from fifo_diffusion.method import Queue, QueueLayout, diagonal_denoising, sample_clip
 from fifo_diffusion.models import registry
-from fifo_diffusion.models.shared.schedulers import SignalScaleDDIMScheduler
 from fifo_diffusion.models.unet3d.hooks import PerFrameHooks
 from fifo_diffusion.models.unet3d.pipeline import VideoCrafterPipeline
 from fifo_diffusion.models.videocrafter.model import add_fps, load_unet
+from fifo_diffusion.models.videocrafter.scheduler import SignalScaleDDIMScheduler
 from fifo_diffusion.testing import distance, golden, published, tiny
 from fifo_diffusion.testing.contract.families import VideoCrafterContract
 from fifo_diffusion.testing.tiny_videocrafter import light

@@ -7,9 +7,9 @@ import torch
 from fifo_diffusion import FIFO
 from fifo_diffusion.models.latte.model import LatteCondition
 from fifo_diffusion.models.shared.pipeline_model import TextCondition
-from fifo_diffusion.models.shared.schedulers import SignalScaleDDIMScheduler
 from fifo_diffusion.models.unet3d.pipeline import VideoCrafterPipeline
 from fifo_diffusion.models.videocrafter.model import load_unet
+from fifo_diffusion.models.videocrafter.scheduler import SignalScaleDDIMScheduler
 from fifo_diffusion.testing import distance, golden, tiny
 from fifo_diffusion.testing.tiny_opensora import pipeline as opensora
 from recorded_runs import OpenSoraNoise, VideoCrafterNoise, recorded_transformer

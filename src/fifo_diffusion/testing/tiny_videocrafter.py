@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from fifo_diffusion.models.shared.schedulers import SignalScaleDDIMScheduler
 from fifo_diffusion.models.unet3d.pipeline import VideoCrafterPipeline
+from fifo_diffusion.models.videocrafter.scheduler import SignalScaleDDIMScheduler
 from fifo_diffusion.models.videocrafter.unet import VideoCrafterUNet
 from fifo_diffusion.testing import tiny
 

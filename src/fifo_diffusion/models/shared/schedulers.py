@@ -3,25 +3,23 @@
 import copy
 import logging
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 import torch
 from diffusers import (
     CogVideoXDDIMScheduler,
-    DDIMScheduler,
     DDPMParallelScheduler,
     DDPMScheduler,
     EulerDiscreteScheduler,
-    SchedulerMixin,  # noqa: F401  what diffusers looks for at load
 )
-from diffusers.configuration_utils import register_to_config
-from diffusers.schedulers.scheduling_ddim import DDIMSchedulerOutput
 from torch import Tensor
 
 from fifo_diffusion.method import NoiseLevels
 from fifo_diffusion.models.shared.scheduler_choice import flow_shift_of
 from fifo_diffusion.models.shared.solver_probe import probe
+from fifo_diffusion.models.shared.spacing import Spacing, numbers_of
 from fifo_diffusion.models.shared.step_rules import (
     Grid,
     Rule,
@@ -36,91 +34,15 @@ from fifo_diffusion.models.shared.step_rules import (
 logger = logging.getLogger(__name__)
 
 
-class SignalScaleDDIMScheduler(DDIMScheduler):
-    """DDIM for models that were trained on a rescaled signal: x = sqrt(abar) s x0 + sqrt(1 - abar) e.
-
-    The scale s falls evenly from 1 at timestep 0 to `signal_scale_end` at timestep `signal_scale_steps` - 1, and stays
-    there (VideoCrafter2: 0.7 after 400 timesteps). Otherwise the stock scheduler, with VideoCrafter's defaults.
-
-    Attributes:
-        signal_scale: (timesteps,) float64.
-    """
-
-    @register_to_config
-    def __init__(
-        self,
-        num_train_timesteps: int = 1000,
-        beta_start: float = 0.00085,
-        beta_end: float = 0.012,
-        beta_schedule: str = "scaled_linear",
-        trained_betas: list[float] | None = None,
-        clip_sample: bool = False,
-        set_alpha_to_one: bool = True,
-        steps_offset: int = 0,
-        prediction_type: str = "epsilon",
-        thresholding: bool = False,
-        dynamic_thresholding_ratio: float = 0.995,
-        clip_sample_range: float = 1.0,
-        sample_max_value: float = 1.0,
-        timestep_spacing: str = "trailing",
-        rescale_betas_zero_snr: bool = False,
-        signal_scale_end: float = 1.0,
-        signal_scale_steps: int = 400,
-    ) -> None:
-        super().__init__(
-            num_train_timesteps,
-            beta_start,
-            beta_end,
-            beta_schedule,
-            trained_betas,
-            clip_sample,
-            set_alpha_to_one,
-            steps_offset,
-            prediction_type,
-            thresholding,
-            dynamic_thresholding_ratio,
-            clip_sample_range,
-            sample_max_value,
-            timestep_spacing,
-            rescale_betas_zero_snr,
-        )
-        falling = torch.linspace(1, signal_scale_end, signal_scale_steps, dtype=torch.float64)
-        constant = torch.full((num_train_timesteps,), signal_scale_end, dtype=torch.float64)
-        self.signal_scale = torch.cat([falling, constant])[:num_train_timesteps]
-
-    def step(
-        self,
-        model_output: Tensor,
-        timestep: int,
-        sample: Tensor,
-        eta: float = 0.0,
-        use_clipped_model_output: bool = False,
-        generator: torch.Generator | None = None,
-        variance_noise: Tensor | None = None,
-        return_dict: bool = True,
-    ) -> DDIMSchedulerOutput | tuple[Tensor, ...]:
-        """As in the stock scheduler, whose estimate of the clean sample is s x0 here."""
-        stock = super().step(
-            model_output, timestep, sample, eta, use_clipped_model_output, generator, variance_noise, True
-        )
-        target = int(timestep) - self.config.num_train_timesteps // self.num_inference_steps
-        scale = float(self.signal_scale[int(timestep)])
-        target_scale = float(self.signal_scale[target]) if target >= 0 else 1.0
-        target_abar = self.alphas_cumprod[target] if target >= 0 else self.final_alpha_cumprod
-        correction = float(target_abar) ** 0.5 * (target_scale / scale - 1)
-        previous = stock.prev_sample + correction * stock.pred_original_sample
-        result = DDIMSchedulerOutput(prev_sample=previous, pred_original_sample=stock.pred_original_sample / scale)
-        return result if return_dict else (result.prev_sample, result.pred_original_sample)
-
-    def add_noise(self, original_samples: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
-        """(B, ...) clean samples brought to the noise of their timesteps (B,)."""
-        scale = self.signal_scale[timesteps.cpu()].to(original_samples.device, original_samples.dtype)
-        scale = scale.reshape(-1, *[1] * (original_samples.dim() - 1))
-        return super().add_noise(scale * original_samples, noise, timesteps)
-
-
 def read_levels(
-    scheduler: Any, count: int, *, eta: float = 0.0, scheduler_exact: bool = False, flow: bool | None = None
+    scheduler: Any,
+    count: int,
+    *,
+    eta: float = 0.0,
+    scheduler_exact: bool = False,
+    flow: bool | None = None,
+    timesteps: Sequence[float] | None = None,
+    sigmas: Sequence[float] | None = None,
 ) -> NoiseLevels:
     """Noise levels of `count` sampling steps of a diffusers scheduler, on its own timesteps and sigmas.
 
@@ -135,6 +57,7 @@ def read_levels(
         scheduler_exact: aim where `scheduler.step` aims. diffusers' DDIM goes from t to t - 1000 // L, which with some
             spacings is not the next level; by default each step goes exactly to the next level.
         flow: whether the model was trained by flow matching; None: not known.
+        timesteps, sigmas: the steps themselves, as in the call of a diffusers pipeline (see `Spacing`); not both.
 
     Raises:
         ValueError: a scheduler or an option that cannot be stepped frame by frame, or that does not go with the model;
@@ -144,19 +67,20 @@ def read_levels(
     name = type(scheduler).__name__
     known, rule = known_class(scheduler)
     _check(scheduler, rule, count, eta, flow)
-    changed = changed_methods(scheduler, known, (SignalScaleDDIMScheduler,)) if known is not None else ["step"]
+    steps = _spacing(count, timesteps, sigmas, scheduler_exact)
+    changed = changed_methods(scheduler, known) if known is not None else ["step"]
     try:
         if rule is None or changed:
-            step = f"what {name} does in {' and '.join(changed)} (FIFO knows diffusers' own steps only)"
-            levels = _at_first_order(scheduler, replace(rule or unknown_rule(scheduler), lost=step), count, eta)
+            lost = f"what {name} does in {' and '.join(changed)} (FIFO knows diffusers' own steps only)"
+            levels = _at_first_order(scheduler, replace(rule or unknown_rule(scheduler), lost=lost), steps, eta)
         elif not rule.written:
-            levels = _probed(scheduler, rule, count, eta)
+            levels = _probed(scheduler, rule, steps, eta)
         elif rule.space == "flow":
-            levels = _flow_levels(scheduler, count)
+            levels = _flow_levels(scheduler, steps)
         elif rule.fresh:
-            levels = _lcm_levels(scheduler, count)
+            levels = _lcm_levels(scheduler, steps)
         else:
-            levels = _ddim_levels(scheduler, count, eta, scheduler_exact)
+            levels = _ddim_levels(scheduler, steps, eta, scheduler_exact)
     except (AssertionError, AttributeError, LookupError, ArithmeticError, RuntimeError, TypeError) as error:
         raise ValueError(f"{name} cannot be stepped as it is set up: {short_error(error)}") from error
     tables = torch.stack([levels.timestep, levels.alpha, levels.sigma, levels.target_alpha, levels.target_sigma])
@@ -219,6 +143,15 @@ def _check(scheduler: Any, rule: Rule | None, count: int, eta: float, flow: bool
         raise ValueError(f"{name} draws noise by a rule of its own: leave eta out")
 
 
+def _spacing(count: int, timesteps: Any, sigmas: Any, scheduler_exact: bool) -> Spacing:
+    steps = Spacing(count, numbers_of("timesteps", timesteps), numbers_of("sigmas", sigmas))
+    if steps.timesteps is not None and steps.sigmas is not None:
+        raise ValueError("give either timesteps or sigmas, not both")
+    if steps.given and scheduler_exact:
+        raise ValueError("scheduler_exact is about the scheduler's own spacing: leave it out, or timesteps and sigmas")
+    return steps
+
+
 def _draws(scheduler: Any, rule: Rule | None) -> bool:
     """Whether it draws noise by a rule of its own."""
     stochastic = str(scheduler.config.get("algorithm_type")).startswith("sde")
@@ -240,19 +173,18 @@ def advice(flow: bool | None) -> str:
 # ------------------------------------------------------------------ steps that are written out
 
 
-def _ddim_levels(scheduler: Any, count: int, eta: float, scheduler_exact: bool) -> NoiseLevels:
+def _ddim_levels(scheduler: Any, steps: Spacing, eta: float, scheduler_exact: bool) -> NoiseLevels:
     """DDIM and DDPM."""
     config, ancestral = scheduler.config, isinstance(scheduler, DDPMScheduler | DDPMParallelScheduler)
-    scheduler.set_timesteps(count)
+    steps.lay(scheduler)
     timestep = scheduler.timesteps.flip(0).cpu()
-    if len(timestep) != count or bool((timestep.diff() <= 0).any()):
-        name = type(scheduler).__name__
-        raise ValueError(f"{name} does not give {count} distinct timesteps: choose another number of num_partitions")
+    if len(timestep) != steps.count or bool((timestep.diff() <= 0).any()):
+        raise steps.not_distinct(scheduler)
     abar = scheduler.alphas_cumprod.double().cpu()
     final = 1.0 if ancestral else float(getattr(scheduler, "final_alpha_cumprod", 1.0))
     target = torch.cat([torch.tensor([final], dtype=torch.float64), abar[timestep[:-1]]])
     exact = scheduler_exact and not ancestral
-    aim = timestep - config.num_train_timesteps // count
+    aim = timestep - config.num_train_timesteps // steps.count
     if exact:
         target = torch.where(aim >= 0, abar[aim.clamp_min(0)], torch.tensor(final, dtype=torch.float64))
     levels = NoiseLevels.diffusion(
@@ -263,8 +195,8 @@ def _ddim_levels(scheduler: Any, count: int, eta: float, scheduler_exact: bool) 
         prediction=config.get("prediction_type", "epsilon"),
         clip=float(config.get("clip_sample_range", 1.0)) if _clips(scheduler) else None,
     )
-    if isinstance(scheduler, SignalScaleDDIMScheduler):
-        scale = scheduler.signal_scale
+    scale = getattr(scheduler, "signal_scale", None)
+    if scale is not None:
         below = torch.cat([scale[:1], scale[timestep[:-1]]])
         return levels.with_signal_scale(scale[timestep], scale[aim.clamp_min(0)] if exact else below)
     return _ddpm_details(levels, config, abar[timestep], target, scheduler_exact) if ancestral else levels
@@ -287,14 +219,14 @@ def _ddpm_details(levels: NoiseLevels, config: Any, abar: Tensor, target: Tensor
     return levels.with_clipped_direction()
 
 
-def _lcm_levels(scheduler: Any, count: int) -> NoiseLevels:
+def _lcm_levels(scheduler: Any, steps: Spacing) -> NoiseLevels:
     """Latent consistency models (arXiv 2310.04378): the clean latent, and all noise fresh at every step.
 
     Their function of x is c_out x0 + c_skip x. With x = alpha x0 + sigma e that is a step to more of x0, and to a trace
     of e beside the fresh noise.
     """
     config = scheduler.config
-    scheduler.set_timesteps(count)
+    steps.lay(scheduler)
     timestep = scheduler.timesteps.flip(0).cpu()
     abar = scheduler.alphas_cumprod.double().cpu()[timestep]
     target = torch.cat([torch.ones(1, dtype=torch.float64), abar[:-1]])
@@ -315,14 +247,13 @@ def _lcm_levels(scheduler: Any, count: int) -> NoiseLevels:
     )
 
 
-def _flow_levels(scheduler: Any, count: int) -> NoiseLevels:
+def _flow_levels(scheduler: Any, steps: Spacing) -> NoiseLevels:
     """FlowMatchEuler in all its variants."""
-    scheduler.set_timesteps(count)
+    steps.lay(scheduler)
     sigmas = scheduler.sigmas.double().cpu().flip(0)
     timestep = scheduler.timesteps.cpu().flip(0)
-    if len(timestep) != count or not bool((sigmas.diff() > 0).all()):
-        name = type(scheduler).__name__
-        raise ValueError(f"{name} does not give {count} distinct timesteps: choose another number of num_partitions")
+    if len(timestep) != steps.count or not bool((sigmas.diff() > 0).all()):
+        raise steps.not_distinct(scheduler)
     return NoiseLevels.flow(
         timestep, sigmas[1:], sigmas[:-1], stochastic=bool(scheduler.config.get("stochastic_sampling", False))
     )
@@ -331,23 +262,23 @@ def _flow_levels(scheduler: Any, count: int) -> NoiseLevels:
 # ------------------------------------------------------------------ steps that are found, or replaced
 
 
-def _probed(scheduler: Any, rule: Rule, count: int, eta: float) -> NoiseLevels:
+def _probed(scheduler: Any, rule: Rule, steps: Spacing, eta: float) -> NoiseLevels:
     """The step as the scheduler itself takes it.
 
     Every frame goes through all levels once, in order, so that its history is that of ordinary sampling.
     """
     name, memory = type(scheduler).__name__, rule.memory
     if rule.lost:
-        return _at_first_order(scheduler, rule, count, eta)
+        return _at_first_order(scheduler, rule, steps, eta)
     if eta and memory:
         return _at_first_order(
-            scheduler, replace(rule, lost="what it remembers of earlier steps (for eta=0 only)"), count, eta
+            scheduler, replace(rule, lost="what it remembers of earlier steps (for eta=0 only)"), steps, eta
         )
     if getattr(scheduler, "solver_p", None) is not None:
-        return _at_first_order(scheduler, replace(rule, lost="what it remembers, and its solver_p"), count, eta)
+        return _at_first_order(scheduler, replace(rule, lost="what it remembers, and its solver_p"), steps, eta)
     if str(scheduler.config.get("variance_type")).startswith("learned"):
         scheduler.register_to_config(variance_type=None)  # the family has cut the variance off
-    grid = read_grid(scheduler, rule, count)
+    grid = read_grid(scheduler, rule, steps)
     plain = _plain_levels(scheduler, rule, grid, eta=0.0 if "TCD" in name else eta)
     if isinstance(scheduler, EulerDiscreteScheduler):
         return plain  # of first order and deterministic: the table is the step
@@ -370,9 +301,9 @@ def _as_rows(levels: NoiseLevels) -> Tensor:
     return torch.stack([kept, levels.target_alpha - kept * levels.alpha, levels.fresh], 1)
 
 
-def _at_first_order(scheduler: Any, rule: Rule, count: int, eta: float) -> NoiseLevels:
+def _at_first_order(scheduler: Any, rule: Rule, steps: Spacing, eta: float) -> NoiseLevels:
     name = type(scheduler).__name__
-    levels = _plain_levels(scheduler, rule, read_grid(scheduler, rule, count), eta)
+    levels = _plain_levels(scheduler, rule, read_grid(scheduler, rule, steps), eta)
     logger.warning(
         "FIFO steps %s at first order, by %s on its own timesteps and sigmas; lost: %s",
         name,

@@ -12,6 +12,8 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from fifo_diffusion.models.shared.spacing import Spacing
+
 Space = Literal["abar", "sigmas", "scaled", "flow"]
 
 
@@ -127,14 +129,11 @@ def unknown_rule(scheduler: Any) -> Rule:
     return Rule("scaled" if hasattr(scheduler, "sigmas") and float(begins) > 1 else "abar")
 
 
-def changed_methods(scheduler: Any, known: type, ours: tuple[type, ...] = ()) -> list[str]:
-    """The methods that make a step and that a subclass of `known`, or this object, has replaced by its own.
-
-    Args:
-        ours: classes whose own methods are known here.
-    """
+def changed_methods(scheduler: Any, known: type) -> list[str]:
+    """The methods that make a step and that a subclass of `known`, or this object, has replaced by its own. Those of
+    this package's own subclasses are known."""
     between = type(scheduler).__mro__[: type(scheduler).__mro__.index(known)]
-    spaces = [vars(scheduler), *(vars(c) for c in between if c not in ours)]
+    spaces = [vars(scheduler), *(vars(c) for c in between if not c.__module__.startswith("fifo_diffusion."))]
     names = {name for space in spaces for name, value in space.items() if isroutine(value) and hasattr(known, name)}
     return sorted(n for n in names - _HARMLESS if not n.startswith(("_convert_to_", "_time_shift_")))
 
@@ -164,8 +163,8 @@ class Grid:
     scale: Tensor
 
 
-def read_grid(scheduler: Any, rule: Rule, count: int) -> Grid:
-    """The grid of `count` steps, from a scheduler that may be changed.
+def read_grid(scheduler: Any, rule: Rule, steps: Spacing) -> Grid:
+    """The grid of these steps, from a scheduler that may be changed.
 
     Raises:
         ValueError: it gives another number of steps, or not every step is cleaner than the one before.
@@ -173,7 +172,7 @@ def read_grid(scheduler: Any, rule: Rule, count: int) -> Grid:
     repeats = hasattr(scheduler, "pndm_order")  # PNDM's list has some of its timesteps twice, and more in between
     if repeats:
         scheduler.register_to_config(skip_prk_steps=True)
-    scheduler.set_timesteps(count)
+    steps.lay(scheduler)
     timesteps = torch.from_numpy(scheduler._timesteps[::-1].copy()).long() if repeats else scheduler.timesteps.cpu()
     timesteps = timesteps[:: rule.stages]
     if rule.space == "abar":
@@ -185,13 +184,12 @@ def read_grid(scheduler: Any, rule: Rule, count: int) -> Grid:
         alpha, sigma = abar.sqrt(), (1 - abar).clamp_min(0).sqrt()
     else:
         sigma = scheduler.sigmas.double().cpu()
-        sigma = (sigma if rule.stages == 1 else torch.cat([sigma[:1], sigma[1::2]]))[: count + 1]
+        sigma = (sigma if rule.stages == 1 else torch.cat([sigma[:1], sigma[1::2]]))[: steps.count + 1]
         flow = is_flow(scheduler, rule)
         alpha = 1 - sigma if flow else (1 + sigma**2).rsqrt()
         sigma = sigma if flow else sigma * alpha
-    if len(timesteps) != count or len(sigma) != count + 1 or not _descends(sigma):
-        name = type(scheduler).__name__
-        raise ValueError(f"{name} does not give {count} distinct timesteps: choose another number of num_partitions")
+    if len(timesteps) != steps.count or len(sigma) != steps.count + 1 or not _descends(sigma):
+        raise steps.not_distinct(scheduler)
     scale = torch.ones_like(alpha)
     if rule.space == "scaled":  # what comes out at the end is not scaled any more
         scale[:-1] = alpha[:-1]

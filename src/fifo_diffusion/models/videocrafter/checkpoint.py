@@ -21,9 +21,9 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from fifo_diffusion.models.loading.parts import first_line, out_of_memory
 from fifo_diffusion.models.shared.published_weights import assign, refuse, rename
-from fifo_diffusion.models.shared.schedulers import SignalScaleDDIMScheduler
 from fifo_diffusion.models.unet3d.pipeline import VideoCrafterPipeline
 from fifo_diffusion.models.videocrafter.model import UNET_PREFIX, load_unet, unet_variant, videocrafter_alphas_cumprod
+from fifo_diffusion.models.videocrafter.scheduler import SignalScaleDDIMScheduler
 
 PREFIXES = {"unet": UNET_PREFIX, "vae": "first_stage_model.", "text_encoder": "cond_stage_model.model."}
 SCHEDULE = (
