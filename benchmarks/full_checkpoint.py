@@ -14,6 +14,7 @@ import common
 import torch
 
 from fifo_diffusion.models import registry
+from fifo_diffusion.models.loading.source import find_model
 from fifo_diffusion.testing import published
 
 GIB = 2**30
@@ -44,11 +45,11 @@ def main() -> None:
     found = {"tensors": write(path), "file_gib": path.stat().st_size / GIB, "peak_after_writing_gib": peak()}
 
     start = time.perf_counter()
-    pipe = registry.load_pipeline(path, tokenizer=published.tokenizer())
+    pipe = find_model(path).load(tokenizer=published.tokenizer())
     found |= {"load_mapped_seconds": time.perf_counter() - start}
     del pipe
     start = time.perf_counter()
-    pipe = registry.load_pipeline(path, dtype=torch.float32, tokenizer=published.tokenizer())
+    pipe = find_model(path).load(dtype=torch.float32, tokenizer=published.tokenizer())
     found |= {"load_float32_seconds": time.perf_counter() - start}
     model = registry.wrap(pipe)
     condition = model.condition(["a red ball"], height=64, width=64, guidance_scale=1.0)

@@ -25,7 +25,7 @@ def measure(kind: str, count: int) -> dict:
     import torch
 
     from fifo_diffusion import FIFO, write_video
-    from fifo_diffusion.models.registry import load_pipeline
+    from fifo_diffusion.models.loading.source import find_model
     from fifo_diffusion.models.unet3d.model import UNet3DModel
 
     class Stub(UNet3DModel):
@@ -35,7 +35,7 @@ def measure(kind: str, count: int) -> dict:
             return latents_BCFHW * 0.5
 
     torch.set_grad_enabled(True)
-    pipe = load_pipeline("toybox")
+    pipe = find_model("toybox").load()
     fifo = FIFO(pipe, model=Stub(pipe) if kind == "stub" else None)
     resident = []
     stream = fifo.stream(

@@ -18,7 +18,7 @@ from common import write
 from diffusers import AutoencoderKL, UNet3DConditionModel
 
 from fifo_diffusion import FIFO
-from fifo_diffusion.cli.bench import compare, load_named, table
+from fifo_diffusion.cli.bench import compare, load_source, table
 from fifo_diffusion.jobs.plan import usable_device
 from fifo_diffusion.models.unet3d.pipeline import TextToVideoPipeline
 
@@ -58,7 +58,7 @@ def main() -> None:
     device = usable_device(given.device)
     if device == "cpu":
         torch.set_num_threads(given.threads)
-    load = load_named if given.model == "toybox" else partial(load_random, width=given.model)
+    load = load_source if given.model == "toybox" else partial(load_random, width=given.model)
     arguments = {"num_partitions": given.partitions, **SIZES[given.model]}
     rows = compare(load, device, arguments, repeats=given.repeats, compiled=given.compile)
     print(table(rows))

@@ -13,8 +13,21 @@ from pathlib import Path
 import torch
 from diffusers import AutoencoderKL, DDIMScheduler, TextToVideoSDPipeline
 from model import SCHEDULE, make_unet
+from safetensors.torch import load_file, save_file
 from text import make_text_encoder
 from transformers import CLIPTokenizer
+
+OLD_PREFIX = "text_model."
+
+
+def write_old_names(file: Path) -> None:
+    """Give the tensors of a saved `CLIPTextModel` the names that every transformers 5 reads.
+
+    In 5.0 its network is an attribute `text_model`, and its tensors are called so. Later versions save them without
+    that prefix and read both; 5.0 does not read the new names.
+    """
+    tensors = {OLD_PREFIX + name.removeprefix(OLD_PREFIX): value for name, value in load_file(file).items()}
+    save_file(tensors, file, metadata={"format": "pt"})
 
 
 def main() -> None:
@@ -36,6 +49,7 @@ def main() -> None:
     out, fresh = Path(args.out), Path(args.out + ".new")
     shutil.rmtree(fresh, ignore_errors=True)
     pipeline.to(torch.float16).save_pretrained(fresh)
+    write_old_names(fresh / "text_encoder" / "model.safetensors")
     size = sum(file.stat().st_size for file in fresh.rglob("*") if file.is_file())
     again = TextToVideoSDPipeline.from_pretrained(fresh, dtype=torch.float32)
     again.set_progress_bar_config(disable=True)

@@ -16,7 +16,9 @@ from fifo_diffusion.execution.batches import Fits
 from fifo_diffusion.method import Lookahead, Noise, QueueLayout
 from fifo_diffusion.models import registry
 from fifo_diffusion.models.loading.folders import one_device
+from fifo_diffusion.models.loading.hub import HUB, hub_arguments
 from fifo_diffusion.models.loading.publishers import fit_shift
+from fifo_diffusion.models.loading.source import ModelSource, find_model
 from fifo_diffusion.models.shared.arguments import check_function, flag, passed_on, whole
 from fifo_diffusion.models.shared.base import VideoModel
 from fifo_diffusion.models.shared.offload import TextOffload, to_device_but_text
@@ -83,14 +85,14 @@ class FIFO:
         self._closed = False
 
     @classmethod
-    def from_pretrained(cls, name: str | Path, **kwargs: Any) -> "FIFO":
+    def from_pretrained(cls, name: str | Path | ModelSource, **kwargs: Any) -> "FIFO":
         """A hub id, a local diffusers folder, an original checkpoint (VideoCrafter, Open-Sora Plan, class-conditional
         Latte), or one of the small models inside this package, "toybox" and "toybox-diagonal".
 
         Goes to a GPU where there is one (half precision there, unless `dtype` says otherwise).
 
         Args:
-            name: what to load.
+            name: what to load, or what `find_model` found of that name.
             **kwargs: for the pipeline's `from_pretrained`, or for `load_checkpoint`; `device` chooses another device.
                 `scheduler` may be a text, "euler:use_karras_sigmas=true" say (`models.scheduler_choice`); `flow_shift`
                 is the shift of a flow-matching model. Whatever is set on the pipeline later counts instead.
@@ -102,18 +104,20 @@ class FIFO:
             TypeError: a pipeline class that is not supported.
         """
         gpu = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+        source = find_model(name, hub_arguments(kwargs))
+        kwargs = {key: value for key, value in kwargs.items() if key not in HUB}
         group = kwargs.pop("group", None)
         if group is not None and gpu == "cuda":
             gpu = f"cuda:{os.environ.get('LOCAL_RANK', 0)}"
         device = torch.device(kwargs.pop("device", None) or one_device(kwargs.get("device_map")) or gpu)
         offload = kwargs.pop("offload_text_encoder", False)
         if not kwargs.keys() & {"dtype", "torch_dtype"}:
-            half = "float32" if device.type == "cpu" else registry.half_precision(name, **kwargs)
+            half = "float32" if device.type == "cpu" else source.half_precision
             kwargs["dtype"] = getattr(torch, half)
-        pipe = registry.load_pipeline(name, **kwargs)
+        pipe = source.load(**kwargs)
         pipe = to_device_but_text(pipe, device) if offload else pipe.to(device)
         fifo = cls(pipe, group=group)
-        fifo.name = str(name)
+        fifo.name = source.name
         if offload:  # said here, since the pipeline itself might take the text encoder's place for its own
             fifo.model.text_offload = TextOffload(pipe, device)
         return fifo

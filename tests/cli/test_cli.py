@@ -366,6 +366,7 @@ def test_models_lists_what_is_supported(capsys):
     assert "TextToVideoSDPipeline" in output
     assert "cerspense/zeroscope_v2_576w" in output
     assert "verified" in output
+    assert max(map(len, output.splitlines())) <= 80
 
 
 def test_doctor_is_content_here(capsys):

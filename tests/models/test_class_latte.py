@@ -8,8 +8,8 @@ import torch.nn.functional as functional
 
 from fifo_diffusion import FIFO
 from fifo_diffusion.cli.main import main
-from fifo_diffusion.models import registry
 from fifo_diffusion.models.class_latte.pipeline import ClassLatteTransformer
+from fifo_diffusion.models.loading.source import find_model
 from fifo_diffusion.testing import distance
 from fifo_diffusion.testing.contract.families import LatteContract
 from fifo_diffusion.testing.tiny_latte import class_pipeline
@@ -123,7 +123,7 @@ def test_a_published_file_by_the_command(file, tmp_path):
 
 
 def test_what_is_refused(file):
-    with FIFO(registry.load_pipeline(file)) as fifo:
+    with FIFO(find_model(file).load()) as fifo:
         assert fifo.model.frames == 4
         with pytest.raises(ValueError, match="'a cat' is not a class of this model: give a number from 0 to 9"):
             next(fifo.stream("a cat", num_partitions=1))
@@ -131,9 +131,9 @@ def test_what_is_refused(file):
             fifo.stream("3", height=32, width=16)
     (file.parent / "vae").rename(file.parent / "old")
     with pytest.raises(ValueError, match=r"not part of Latte's file.*`hf download stabilityai/sd-vae-ft-ema"):
-        registry.load_pipeline(file)
+        find_model(file).load()
     state = torch.load(file)["ema"]
     del state["blocks.1.mlp.fc1.weight"]
     torch.save({"ema": state}, file)
     with pytest.raises(ValueError, match=r"ucf101\.pt: class-conditional Latte: 1 missing tensor"):
-        registry.load_pipeline(file)
+        find_model(file).load()

@@ -10,7 +10,8 @@ import torch
 
 from fifo_diffusion.cli.main import main
 from fifo_diffusion.models import registry
-from fifo_diffusion.models.videocrafter.checkpoint import read_weights
+from fifo_diffusion.models.loading.source import find_model
+from fifo_diffusion.models.loading.weights import read_weights
 from fifo_diffusion.testing import published, tiny, tiny_latte, tiny_wan
 from fifo_diffusion.testing.tiny_opensora import published_folder
 
@@ -78,7 +79,7 @@ def outcome(make, what, name):
 
 
 def load(name, **arguments):
-    registry.wrap(registry.load_pipeline(name, **arguments)).close()
+    registry.wrap(find_model(name).load(**arguments)).close()
 
 
 def mutated(whole, tmp_path, seeds, version=""):

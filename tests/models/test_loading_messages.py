@@ -10,7 +10,7 @@ from huggingface_hub import errors
 
 from fifo_diffusion import FIFO
 from fifo_diffusion.models.latte import model as latte
-from fifo_diffusion.models.loading import sources
+from fifo_diffusion.models.loading import hub
 from fifo_diffusion.testing import tiny
 from fifo_diffusion.testing.tiny_animatediff import LIGHT, pipeline, with_ip_adapter
 from fifo_diffusion.testing.tiny_latte import pipeline as latte_pipeline
@@ -48,7 +48,7 @@ def test_why_the_hub_gave_nothing(monkeypatch, error, said):
         raise error
 
     monkeypatch.setattr(huggingface_hub, "hf_hub_download", fail)
-    monkeypatch.setattr(sources, "_offline", lambda: False)
+    monkeypatch.setattr(hub, "_offline", lambda: False)
     with pytest.raises(ValueError, match=said) as raised:
         FIFO.from_pretrained("owner/name", revision="v9", device="cpu")
     assert "\n" not in str(raised.value)

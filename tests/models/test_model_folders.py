@@ -12,9 +12,10 @@ from safetensors.torch import load_file, save_file
 from transformers import CLIPTextModel, T5Config, T5EncoderModel, UMT5EncoderModel
 
 from fifo_diffusion import FIFO
-from fifo_diffusion.jobs.blueprint import blueprint
 from fifo_diffusion.models import registry
 from fifo_diffusion.models.loading.parts import FolderError, load_part
+from fifo_diffusion.models.loading.source import find_model
+from fifo_diffusion.models.unet3d.pipeline import TextToVideoPipeline
 from fifo_diffusion.testing import tiny, tiny_wan
 
 POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 1234\n"
@@ -82,7 +83,7 @@ def test_files_of_code_are_never_run(evil, monkeypatch):
     monkeypatch.setattr(diffusers.DiffusionPipeline, "from_pretrained", no)
     with FIFO.from_pretrained(evil, device="cpu") as fifo:
         assert type(fifo.pipe).__name__ == "TextToVideoPipeline"
-    blueprint(str(evil)).close()
+    registry.wrap(find_model(str(evil)).load_without_weights()).close()
 
 
 @pytest.mark.parametrize("class_name", [["evil", "TextToVideoPipeline"], ["evil"], {"evil": 1}, None, "os.system", 5])
@@ -90,7 +91,7 @@ def test_a_pipeline_class_of_its_own_is_refused(evil, class_name):
     change(evil / "model_index.json", _class_name=class_name)
     refused(evil, "model_index.json names (a|no) pipeline class")
     with pytest.raises(ValueError, match="pipeline class"):
-        blueprint(str(evil))
+        registry.wrap(find_model(str(evil)).load_without_weights())
 
 
 @pytest.mark.parametrize(
@@ -122,14 +123,14 @@ def test_parts_of_other_libraries_are_refused(evil, entry):
     change(evil / "model_index.json", unet=entry)
     refused(evil, r"model_index.json: \"?unet\"? (is of|must be)")
     with pytest.raises(ValueError, match="unet"):
-        blueprint(str(evil))
+        registry.wrap(find_model(str(evil)).load_without_weights())
 
 
 def test_a_part_that_the_pipeline_does_not_take_may_not_be_code_either(evil):
     change(evil / "model_index.json", extra=["evil", "Evil"])
     refused(evil, "others would run code")
     change(evil / "model_index.json", extra=["stable_diffusion", "StableDiffusionSafetyChecker"])
-    registry.find_pipeline(evil)
+    find_model(evil)
 
 
 @pytest.mark.parametrize(
@@ -169,11 +170,11 @@ def test_an_index_from_the_hub_is_checked_before_anything_else_is_fetched(evil, 
 
 def test_a_model_from_the_hub_is_loaded_from_what_was_fetched(folder, monkeypatch):
     monkeypatch.setattr("huggingface_hub.hf_hub_download", lambda _, file, **__: str(folder / file))
-    monkeypatch.setattr(registry.TextToVideoPipeline, "download", classmethod(lambda *_, **__: str(folder)))
-    pipe = registry.load_pipeline("someone/zeroscope_v2_576w")
+    monkeypatch.setattr(TextToVideoPipeline, "download", classmethod(lambda *_, **__: str(folder)))
+    pipe = find_model("someone/zeroscope_v2_576w").load()
     assert pipe.config["_name_or_path"] == "someone/zeroscope_v2_576w"
     assert registry.wrap(pipe).frames == 24
-    assert blueprint("someone/zeroscope_v2_576w").frames == 24
+    assert registry.wrap(find_model("someone/zeroscope_v2_576w").load_without_weights()).frames == 24
 
 
 # ------------------------------------------------------------------------------------- weights that are not all there
@@ -317,7 +318,7 @@ def test_configurations_that_no_model_has(folder, file, changes, match):
 
 def test_a_tokenizer_without_a_length_gets_that_of_its_text_encoder(folder):
     change(folder / "tokenizer/tokenizer_config.json", model_max_length=10**30)
-    assert registry.load_pipeline(folder).tokenizer.model_max_length == 8
+    assert find_model(folder).load().tokenizer.model_max_length == 8
 
 
 def test_a_tokenizer_of_another_model(folder):
@@ -396,22 +397,22 @@ def test_only_the_weights_that_are_read_have_to_be_there(both):
     for part, name in (("unet", "diffusion_pytorch_model"), ("text_encoder", "pytorch_model")):
         (both / part / f"{name}.bin").write_text(POINTER)
         (both / part / "optimizer.pt").touch()
-    registry.load_pipeline(both)
+    find_model(both).load()
     as_pointers(both, "*model.safetensors")
     index = both / "text_encoder" / "model.safetensors.index.json"
     index.write_text(json.dumps({"weight_map": {"a": "model-00001-of-00002.safetensors"}}))
-    pipe = registry.load_pipeline(both, variant="fp16", dtype=torch.float16)
+    pipe = find_model(both).load(variant="fp16", dtype=torch.float16)
     assert all(torch.equal(value, whole[name]) for name, value in pipe.unet.state_dict().items())
     refused(both, "is missing|only points to the file")
     as_pointers(both, "*.fp16.safetensors")
     with pytest.raises(ValueError, match=r"model\.fp16\.safetensors only points to the file"):
-        registry.load_pipeline(both, variant="fp16")
+        find_model(both).load(variant="fp16")
 
 
 def test_a_variant_that_is_not_there(both):
     for variant in ("bf16", "fp1"):
         with pytest.raises(ValueError, match=f"has no weights of the variant '{variant}'"):
-            registry.load_pipeline(both, variant=variant)
+            find_model(both).load(variant=variant)
     for path in both.rglob("*model.safetensors"):
         path.unlink()
     refused(both, "has weights of the variant fp16 only: in Python, variant='fp16' loads it")
@@ -420,17 +421,17 @@ def test_a_variant_that_is_not_there(both):
 def test_a_dtype_is_that_of_all_parts(folder):
     """Also by its name, which transformers would read and diffusers would not."""
     for dtype in ("float16", torch.float16):
-        pipe = registry.load_pipeline(folder, dtype=dtype)
+        pipe = find_model(folder).load(dtype=dtype)
         assert {pipe.unet.dtype, pipe.vae.dtype, pipe.text_encoder.dtype} == {torch.float16}
-    pipe = registry.load_pipeline(folder, dtype={"unet": "bfloat16"})
+    pipe = find_model(folder).load(dtype={"unet": "bfloat16"})
     assert (pipe.unet.dtype, pipe.vae.dtype) == (torch.bfloat16, torch.float32)
     for dtype in ("auto", "fp16", torch.int8, 16, {"unet": "auto"}):
         with pytest.raises(TypeError, match=r"give torch\.float32, torch\.float16 or"):
-            registry.load_pipeline(folder, dtype=dtype)
+            find_model(folder).load(dtype=dtype)
     with pytest.raises(ValueError, match="it has no part 'transformer' to give a dtype"):
-        registry.load_pipeline(folder, dtype={"transformer": torch.float16})
+        find_model(folder).load(dtype={"transformer": torch.float16})
     with pytest.raises(TypeError, match="give dtype alone"):
-        registry.load_pipeline(folder, dtype=torch.float16, torch_dtype=torch.float32)
+        find_model(folder).load(dtype=torch.float16, torch_dtype=torch.float32)
 
 
 @pytest.mark.parametrize("device_map", ["balanced", "auto", {"unet": 0}])

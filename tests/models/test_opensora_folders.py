@@ -9,7 +9,9 @@ from safetensors.torch import load_file, save_file
 
 from fifo_diffusion import FIFO
 from fifo_diffusion.models import registry
-from fifo_diffusion.models.opensora.checkpoint import find_opensora, load_opensora
+from fifo_diffusion.models.loading.source import find_model
+from fifo_diffusion.models.opensora.checkpoint import load_opensora
+from fifo_diffusion.models.opensora.published import find_opensora
 from fifo_diffusion.models.opensora.transformer import OpenSoraPlanTransformer
 from fifo_diffusion.models.opensora.vae import CausalVideoAutoencoder
 from fifo_diffusion.testing import TOLERANCE, distance, golden
@@ -66,7 +68,7 @@ def test_places_in_time_are_scaled_to_sixteen():
 
 
 def test_a_published_folder_is_the_pipeline_that_it_was_made_of(folder):
-    original, loaded = pipeline(), registry.load_pipeline(folder)
+    original, loaded = pipeline(), find_model(folder).load()
     assert type(loaded).__name__ == "OpenSoraPlanPipeline"
     assert not loaded.scheduler.config.clip_sample
     assert loaded.scheduler.config.timestep_spacing == "trailing"
@@ -91,9 +93,9 @@ def test_another_precision_and_a_text_encoder_of_ones_own(folder):
 
 
 def test_saved_as_a_diffusers_folder(folder, tmp_path):
-    pipe = registry.load_pipeline(folder)
+    pipe = find_model(folder).load()
     pipe.save_pretrained(tmp_path / "saved")
-    loaded = registry.load_pipeline(tmp_path / "saved")
+    loaded = find_model(tmp_path / "saved").load()
     with FIFO(pipe) as before, FIFO(loaded) as after:
         assert before.model.fingerprint() == after.model.fingerprint()
         assert after.model.frames == 5
@@ -126,7 +128,7 @@ def test_padding_of_a_batch_does_not_count(folder):
 
 def refused(path, match, **arguments):
     with pytest.raises(ValueError, match=match) as caught:
-        registry.load_pipeline(path, **arguments)
+        find_model(path).load(**arguments)
     assert "\n" not in str(caught.value)
 
 
@@ -182,10 +184,10 @@ def test_no_text_encoder_says_how_to_fetch_it(copy):
     (copy.parent / "text_encoder").rename(copy.parent / "elsewhere")
     command = f"`hf download DeepFloyd/t5-v1_1-xxl --local-dir {copy.parent / 'text_encoder'}`"
     with pytest.raises(ValueError, match="the text encoder is not part of") as caught:
-        registry.load_pipeline(copy)
+        find_model(copy).load()
     assert command in str(caught.value)
     assert "\n" not in str(caught.value)
-    assert registry.load_pipeline(copy, text_encoder=copy.parent / "elsewhere").tokenizer is not None
+    assert find_model(copy).load(text_encoder=copy.parent / "elsewhere").tokenizer is not None
 
 
 def test_a_text_encoder_of_another_width(copy):
@@ -223,7 +225,7 @@ def test_more_frames_than_places(folder):
 
 def test_an_unknown_argument(folder):
     with pytest.raises(TypeError, match="not loaded with an argument 'unet'"):
-        registry.load_pipeline(folder, unet=None)
+        find_model(folder).load(unet=None)
 
 
 def test_layers_that_v110_does_not_have():

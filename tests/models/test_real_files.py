@@ -5,7 +5,7 @@ import logging
 import diffusers
 import pytest
 
-from fifo_diffusion.models import registry
+from fifo_diffusion.models.loading.source import find_model
 from fifo_diffusion.testing import tiny, tiny_animatediff
 
 
@@ -16,7 +16,7 @@ def test_weights_in_bin_files_load_without_a_word(tmp_path, caplog, capfd):
     capfd.readouterr()
     diffusers.utils.logging.set_verbosity_warning()
     with caplog.at_level(logging.WARNING):
-        registry.load_pipeline(tmp_path)
+        find_model(tmp_path).load()
     said = caplog.text + "".join(capfd.readouterr())
     assert "safetensors" not in said
     assert "unsafe" not in said
@@ -25,7 +25,7 @@ def test_weights_in_bin_files_load_without_a_word(tmp_path, caplog, capfd):
 def test_a_motion_adapter_is_named(tmp_path):
     tiny_animatediff.motion_adapter().save_pretrained(tmp_path / "adapter")
     with pytest.raises(ValueError, match="is a motion adapter, not a pipeline: join it"):
-        registry.load_pipeline(tmp_path / "adapter")
+        find_model(tmp_path / "adapter").load()
 
 
 @pytest.mark.parametrize(
@@ -36,4 +36,4 @@ def test_another_release_of_open_sora_plan_is_named(name, tmp_path):
     (tmp_path / name / "config.json").write_text("{}")
     for model in (f"LanguageBind/{name}", str(tmp_path / name), f"LanguageBind/{name.partition('/')[0]}"):
         with pytest.raises(ValueError, match="which is another model: of Open-Sora Plan v1"):
-            registry.load_pipeline(model)
+            find_model(model).load()

@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from fifo_diffusion import FIFO, Family, register_family, supported_pipelines
-from fifo_diffusion.jobs.blueprint import blueprint
 from fifo_diffusion.models import registry
+from fifo_diffusion.models.loading.source import find_model
 from fifo_diffusion.testing import tiny
 
 
@@ -69,7 +69,7 @@ def test_pickled_weights_that_run_code_are_refused(zeroscope, tmp_path):
         shutil.copytree(zeroscope, path)
         torch.save({"weight": Code()}, next((path / part).glob("*.bin")))
         with pytest.raises(ValueError, match="cannot be loaded: ") as caught:
-            registry.load_pipeline(path)
+            find_model(path).load()
         assert "\n" not in str(caught.value)
         assert "weights_only" not in str(caught.value)  # no advice to run it after all
     assert not (tmp_path / "ran").exists()
@@ -106,7 +106,7 @@ def test_files_and_folders_that_are_no_pipelines(tmp_path):
     with pytest.raises(ValueError, match=r"the folder has no model_index\.json"):
         FIFO.from_pretrained(tmp_path)
     (tmp_path / "model.ckpt").write_bytes(b"x")
-    assert registry.find_checkpoint(tmp_path) == tmp_path / "model.ckpt"
+    assert find_model(tmp_path).file == tmp_path / "model.ckpt"
     with pytest.raises(ValueError, match="give a diffusers folder"):
         FIFO.from_pretrained(tmp_path / "model.ckpt")
 
@@ -139,7 +139,7 @@ def test_a_subclass_of_a_supported_pipeline_is_supported():
 
 
 def test_registering_a_family(monkeypatch):
-    monkeypatch.setattr(registry, "_FAMILIES", list(registry._FAMILIES))
+    monkeypatch.setattr(registry, "_REGISTERED", [])
 
     @dataclass
     class OwnModel:
@@ -163,7 +163,8 @@ def test_toybox_is_an_ordinary_diffusers_folder():
 
 def test_a_variant_is_not_missed_where_no_weights_are_read():
     """As for `generate`, which counts the cost before it loads anything."""
-    assert blueprint("toybox-diagonal").defaults == blueprint("toybox").defaults
+    sister, toybox = (registry.wrap(find_model(name).load_without_weights()) for name in ("toybox-diagonal", "toybox"))
+    assert sister.defaults == toybox.defaults
 
 
 def test_the_diagonal_sister_differs_in_its_unet_only():

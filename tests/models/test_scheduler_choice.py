@@ -6,7 +6,7 @@ import torch
 
 from fifo_diffusion import FIFO
 from fifo_diffusion.cli.main import main
-from fifo_diffusion.models import registry
+from fifo_diffusion.models.loading.source import find_model
 from fifo_diffusion.models.shared.scheduler_choice import choose_scheduler, flow_shift_of
 from fifo_diffusion.models.videocrafter.scheduler import SignalScaleDDIMScheduler
 from fifo_diffusion.streaming.state import QueueState
@@ -133,7 +133,7 @@ def two_experts():
 
 def test_publishers_shift_is_used_and_said(tmp_path, caplog):
     tiny_wan.skyreels(tiny_wan.unipc(flow_shift=1.0)).save_pretrained(tmp_path / SKYREELS)
-    pipe = registry.load_pipeline(tmp_path / SKYREELS)
+    pipe = find_model(tmp_path / SKYREELS).load()
     assert pipe.scheduler.config.flow_shift == 8.0
     assert f"flow shift 8, as the publishers of {SKYREELS} sample (its files: shift 1)" in caplog.text
     caplog.clear()
@@ -160,15 +160,15 @@ def test_publishers_shift_is_used_and_said(tmp_path, caplog):
 )
 def test_what_the_user_says_counts_before_what_publishers_do(tmp_path, given, shift):
     tiny_wan.skyreels(tiny_wan.unipc(flow_shift=1.0)).save_pretrained(tmp_path / SKYREELS)
-    scheduler = registry.load_pipeline(tmp_path / SKYREELS, **given).scheduler
+    scheduler = find_model(tmp_path / SKYREELS).load(**given).scheduler
     assert flow_shift_of(scheduler) == shift
     assert getattr(scheduler, "_shift", shift) == shift
 
 
-def test_what_is_no_scheduler_is_named(tmp_path):
+def test_what_is_no_scheduler_is_named():
     for given in (5, tiny_wan.unipc, diffusers.DDIMScheduler):
         with pytest.raises(TypeError, match=r'^scheduler must be a text such as "euler", or a scheduler of diffusers'):
-            registry.load_pipeline(tmp_path, scheduler=given)
+            find_model("toybox").load(scheduler=given)
     pipe = tiny.pipeline(**tiny.LIGHT)
     fifo = FIFO(pipe)
     stream = fifo.stream("a cat", window=4, num_partitions=1)

@@ -7,6 +7,7 @@ import torch
 from diffusers import UNet3DConditionModel
 
 from fifo_diffusion.models import registry
+from fifo_diffusion.models.loading.source import find_model
 from fifo_diffusion.models.unet3d import model as unet3d
 from fifo_diffusion.models.unet3d.hooks import PerFrameHooks
 from fifo_diffusion.models.videocrafter.model import add_fps
@@ -209,7 +210,7 @@ def test_no_warning_of_diffusers_reaches_users(tmp_path, caplog, capfd):
     (tmp_path / "model_index.json").write_text(json.dumps(index))
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        pipe = registry.load_pipeline(tmp_path)
+        pipe = find_model(tmp_path).load()
     assert type(pipe).__name__ == "TextToVideoPipeline"
     assert "deprecated" not in caplog.text + capfd.readouterr().err
 

@@ -19,11 +19,12 @@ from fifo_diffusion import FIFO
 from fifo_diffusion.cli.main import main
 from fifo_diffusion.jobs.locks import locked
 from fifo_diffusion.models import registry
+from fifo_diffusion.models.loading.source import find_model
+from fifo_diffusion.models.loading.weights import read_weights
 from fifo_diffusion.models.videocrafter.checkpoint import (
     load_autoencoder,
     load_checkpoint,
     load_text_tower,
-    read_weights,
 )
 from fifo_diffusion.testing import distance, golden, published, same
 from fifo_diffusion.video import count_frames
@@ -88,7 +89,7 @@ def write(path: Path, content: object) -> Path:
 )
 def test_variant_is_read_from_the_names(tmp_path, variant, family, size, fps, scale, tensors):
     path = write(tmp_path / "model.ckpt", {"state_dict": hollow(variant)})
-    pipe = load_checkpoint(path, tokenizer=published.tokenizer())
+    pipe = load_checkpoint(path, read_weights(path), tokenizer=published.tokenizer())
     model = registry.wrap(pipe)
     assert (model.family, model.frames) == (family, 16)
     assert (model.defaults["height"], model.defaults["width"]) == size
@@ -106,10 +107,9 @@ def test_variant_is_read_from_the_names(tmp_path, variant, family, size, fps, sc
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
-def test_full_size_names(variant, monkeypatch):
+def test_full_size_names(variant):
     """Every published name at its published size, on the meta device."""
-    monkeypatch.setattr("fifo_diffusion.models.videocrafter.checkpoint.read_weights", lambda _: published.meta(variant))
-    pipe = load_checkpoint("model.ckpt", tokenizer=None)
+    pipe = load_checkpoint(Path("model.ckpt"), published.meta(variant), tokenizer=None)
     assert sum(p.numel() for p in pipe.vae.parameters()) == 83_653_863
     tower = sum(p.numel() for p in pipe.text_encoder.parameters())
     last_block = 12 * 1024**2 + 13 * 1024
@@ -156,7 +156,7 @@ def test_other_files_hold_the_same_tensors(tmp_path, form):
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, None])
 def test_precision(folder, dtype):
-    pipe = registry.load_pipeline(folder / "model.ckpt", dtype=dtype)
+    pipe = find_model(folder / "model.ckpt").load(dtype=dtype)
     parts = (pipe.unet, pipe.vae, pipe.text_encoder)
     assert {p.dtype for module in parts for p in module.parameters()} == {dtype or torch.float16}
     assert not any(module.training for module in parts)
@@ -164,7 +164,7 @@ def test_precision(folder, dtype):
 
 def test_weights_stay_in_the_file(folder):
     """Where the precision is that of the file, nothing is read before it is used."""
-    pipe = registry.load_pipeline(folder / "model.ckpt")
+    pipe = find_model(folder / "model.ckpt").load()
     for module in (pipe.unet, pipe.vae, pipe.text_encoder):
         assert files_behind(module) == {str(folder / "model.ckpt")}
 
@@ -243,7 +243,7 @@ def test_text_tower_of_a_whole_checkpoint(fifo):
 def test_autoencoder_recorded():
     path = golden.find("tiny_checkpoint.ckpt")
     tensors, _ = golden.load("tiny_checkpoint_io")
-    pipe = load_checkpoint(path, dtype=torch.float32, text_encoder=None, tokenizer=None)
+    pipe = load_checkpoint(path, read_weights(path), dtype=torch.float32, text_encoder=None, tokenizer=None)
     with torch.no_grad():
         frames = [pipe.vae.decode(z / 0.18215).sample for z in tensors["z"].unbind(2)]
         posterior = pipe.vae.encode(tensors["image"][:, :, 0]).latent_dist
@@ -279,12 +279,12 @@ def test_tokenizer_is_missing(tmp_path):
     (tmp_path / "tokenizer").mkdir()
     refused(path, rf"{tmp_path}/tokenizer cannot be loaded .*hf download")
     published.tokenizer().save_pretrained(tmp_path / "tokenizer")
-    assert registry.load_pipeline(path).tokenizer.model_max_length == 77
+    assert find_model(path).load().tokenizer.model_max_length == 77
 
 
 def refused(path: Path, message: str, error: type[Exception] = ValueError, **kwargs) -> None:
     with pytest.raises(error, match=message) as caught:
-        registry.load_pipeline(path, **kwargs)
+        find_model(path).load(**kwargs)
     assert "\n" not in str(caught.value)
 
 
@@ -318,15 +318,16 @@ def test_a_hub_id_whose_repository_holds_a_checkpoint(hub, folder, fifo):
 def test_a_hub_id_without_either(hub, tmp_path):
     repositories, _ = hub
     repositories["someone/else"] = tmp_path
-    assert registry.find_checkpoint("someone/else") is None
+    with pytest.raises(ValueError, match=r"has no model_index\.json: it is no diffusers pipeline"):
+        find_model("someone/else")
     (tmp_path / "model.ckpt").touch()
-    (tmp_path / "model_index.json").touch()
-    assert registry.find_checkpoint("someone/else") is None  # the diffusers pipeline comes first
-    assert registry.find_checkpoint(tmp_path) is None
+    (tmp_path / "model_index.json").write_text('{"_class_name": "WanPipeline"}')
+    assert not find_model("someone/else").is_original  # the diffusers pipeline comes first
+    assert not find_model(tmp_path).is_original
 
 
 def test_a_folder_that_holds_a_checkpoint(folder):
-    assert registry.find_checkpoint(folder) == folder / "model.ckpt"
+    assert find_model(folder).file == folder / "model.ckpt"
 
 
 # -- bad input ---------------------------------------------------------------------------------------------------------
@@ -423,10 +424,10 @@ def test_files_that_hold_something_else(tmp_path, monkeypatch, content, message)
 def test_the_advice_for_unsafe_files_works(tmp_path):
     path = write(tmp_path / "old.ckpt", {"state_dict": hollow(), "args": Path("x")})
     with pytest.raises(ValueError, match=r"in Python: (.*)$") as caught:
-        registry.load_pipeline(path)
+        find_model(path).load()
     advice = str(caught.value).partition("in Python: ")[2]
     exec(advice, {"torch": torch, "OLD": path, "NEW": tmp_path / "new.ckpt"})
-    registry.load_pipeline(tmp_path / "new.ckpt", tokenizer=published.tokenizer())
+    find_model(tmp_path / "new.ckpt").load(tokenizer=published.tokenizer())
 
 
 @pytest.mark.parametrize(
@@ -479,7 +480,7 @@ def test_a_converted_folder_may_be_told_another_frame_rate(converted):
 
 
 def test_a_converted_folder_is_mapped_and_keeps_the_precision(converted):
-    pipe = registry.load_pipeline(converted, dtype=torch.float16)
+    pipe = find_model(converted).load(dtype=torch.float16)
     assert not list(converted.rglob("*.bin"))
     for name, module in (("unet", pipe.unet), ("vae", pipe.vae), ("text_encoder", pipe.text_encoder)):
         (file,) = files_behind(module)
@@ -487,7 +488,7 @@ def test_a_converted_folder_is_mapped_and_keeps_the_precision(converted):
 
 
 def test_nothing_of_the_libraries_is_said(converted, caplog, capfd):
-    registry.load_pipeline(converted, dtype=torch.float16)
+    find_model(converted).load(dtype=torch.float16)
     said = caplog.text + capfd.readouterr().err
     assert "not expected" not in said
     assert "Expected types" not in said

@@ -6,6 +6,7 @@ from diffusers import WanPipeline
 
 from fifo_diffusion import FIFO
 from fifo_diffusion.models import registry
+from fifo_diffusion.models.loading.source import find_model
 from fifo_diffusion.testing import TOLERANCE, distance, frames
 from fifo_diffusion.testing.contract.families import WanContract
 from fifo_diffusion.testing.tiny_wan import FEW, SIZE, VAE_2_2, components, euler, pipeline, skyreels, two_transformers
@@ -183,8 +184,8 @@ def test_half_precision():
 def test_a_saved_folder_keeps_its_autoencoder_in_float32(tmp_path):
     """As the model's authors have it, beside a transformer in bfloat16."""
     pipeline().save_pretrained(tmp_path)
-    assert registry.half_precision(tmp_path) == "bfloat16"
-    pipe = registry.load_pipeline(tmp_path, dtype=torch.bfloat16)
+    assert find_model(tmp_path).half_precision == "bfloat16"
+    pipe = find_model(tmp_path).load(dtype=torch.bfloat16)
     assert (pipe.transformer.dtype, pipe.vae.dtype) == (torch.bfloat16, torch.float32)
     with FIFO(pipe) as fifo:
         assert frames(fifo.stream("a cat", seed=0, num_frames=10, **FEW)).shape == (10, 32, 32, 3)

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from fifo_diffusion import FIFO, FrameStream
+    from fifo_diffusion.models.loading.source import ModelSource
 
 PROMPT = "a red robot walking to the right in the hills on a sunny day"
 PLAIN = "plain"
@@ -86,15 +87,20 @@ def run(
     """
     from fifo_diffusion import FIFO
     from fifo_diffusion.errors import checking
-    from fifo_diffusion.jobs.blueprint import blueprint, quiet_libraries
+    from fifo_diffusion.jobs.libraries import quiet_libraries
     from fifo_diffusion.jobs.plan import usable_device
+    from fifo_diffusion.models.loading.source import find_model
+    from fifo_diffusion.models.registry import wrap
 
     quiet_libraries()
     name, arguments = "toybox" if model is None else model, {"num_partitions": num_partitions or 4}
     device = usable_device(device)
-    with checking(), FIFO(None, model=blueprint(name)) as known:
+    with checking():
+        source = find_model(name)
+        model = wrap(source.load_without_weights())
+    with checking(), FIFO(None, model=model) as known:
         known.model.levels(known.layout(**arguments).levels)
-    return table(compare(partial(load_named, name=name), device, arguments, repeats=repeats, compiled=compiled))
+    return table(compare(partial(load_source, source=source), device, arguments, repeats=repeats, compiled=compiled))
 
 
 Load = Callable[[str, str], "FIFO"]
@@ -173,18 +179,19 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
-def load_named(device: str, dtype: str, name: str = "toybox") -> "FIFO":
-    """A model by its name, in this precision."""
+def load_source(device: str, dtype: str, source: "str | ModelSource" = "toybox") -> "FIFO":
+    """A model in this precision."""
     import torch
 
     from fifo_diffusion import FIFO
-    from fifo_diffusion.jobs.blueprint import quiet_libraries
-    from fifo_diffusion.models.registry import half_precision
+    from fifo_diffusion.jobs.libraries import quiet_libraries
+    from fifo_diffusion.models.loading.source import find_model
 
     quiet_libraries()  # here, because processes of their own come by here too
+    source = find_model(source)
     if dtype == "float16":  # some models are made for another one
-        dtype = half_precision(name)
-    return FIFO.from_pretrained(name, device=device, dtype=getattr(torch, dtype))
+        dtype = source.half_precision
+    return FIFO.from_pretrained(source, device=device, dtype=getattr(torch, dtype))
 
 
 def _seconds(stream: "FrameStream") -> float:

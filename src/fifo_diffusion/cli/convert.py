@@ -43,15 +43,15 @@ def convert(checkpoint: str, folder: Path, dtype: str | None = None) -> int:
 def _write(checkpoint: str, folder: Path, dtype: str | None) -> None:
     import torch
 
-    from fifo_diffusion.jobs.blueprint import quiet_libraries
-    from fifo_diffusion.models import registry
+    from fifo_diffusion.jobs.libraries import quiet_libraries
+    from fifo_diffusion.models.loading.source import find_model
 
     quiet_libraries()
     with checking():
-        if registry.find_checkpoint(checkpoint) is None:
-            registry.find_pipeline(checkpoint)
+        source = find_model(checkpoint)
+        if not source.is_original:
             raise usage(f"{checkpoint} is a diffusers pipeline already: use it as it is")
-        pipe = registry.load_pipeline(checkpoint, dtype=getattr(torch, DTYPES[dtype]) if dtype else None)
+        pipe = source.load(dtype=getattr(torch, DTYPES[dtype]) if dtype else None)
     modules = [part for part in pipe.components.values() if isinstance(part, torch.nn.Module)]
     size = sum(p.numel() * p.element_size() for module in modules for p in module.parameters())
     free = shutil.disk_usage(folder.parent).free

@@ -153,7 +153,7 @@ def _toybox(loads: bool) -> Finding:
 def _use_toybox() -> None:
     """Text, the denoiser and the autoencoder of both embedded models: one tiny frame each."""
     from fifo_diffusion import FIFO
-    from fifo_diffusion.jobs.blueprint import quiet_libraries
+    from fifo_diffusion.jobs.libraries import quiet_libraries
 
     quiet_libraries()
     for name in ("toybox", "toybox-diagonal"):

@@ -7,8 +7,7 @@ from typing import Any
 from fifo_diffusion.cli.generate import cost_of, speed_of
 from fifo_diffusion.cli.progress import duration
 from fifo_diffusion.jobs.baselines import describe_baseline
-from fifo_diffusion.jobs.blueprint import parameters
-from fifo_diffusion.jobs.memory import queue_bytes, weights_bytes
+from fifo_diffusion.jobs.memory import parameters, queue_bytes, weights_bytes
 from fifo_diffusion.jobs.plan import Plan
 from fifo_diffusion.method.layout import Layout
 from fifo_diffusion.streaming.prompt_notes import prompt_notes

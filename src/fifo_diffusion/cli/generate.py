@@ -111,7 +111,7 @@ def _is_finished(request: Request, video: Video) -> bool:
 
 def _prepare(request: Request) -> Plan:
     if "debug" not in request.given:
-        from fifo_diffusion.jobs.blueprint import quiet_libraries
+        from fifo_diffusion.jobs.libraries import quiet_libraries
 
         quiet_libraries()
     return make_plan(request)
@@ -125,7 +125,7 @@ def _load(plan: Plan, ranks: "Ranks | None" = None) -> Any:
     say(f"loading {plan.model_name} ({plan.dtype} on {plan.device})", quiet=plan.request.quiet)
     with checking():
         fifo = FIFO.from_pretrained(
-            plan.model_name,
+            plan.source,
             device=plan.device,
             dtype=getattr(torch, plan.dtype),
             offload_text_encoder="offload_text_encoder" in plan.request.given,

@@ -7,14 +7,21 @@ from fifo_diffusion.errors import usage
 
 if TYPE_CHECKING:
     from fifo_diffusion.jobs.plan import Plan
+    from fifo_diffusion.models.shared.base import VideoModel
 
 BYTES = {"float32": 4, "float16": 2, "bfloat16": 2}
 
 
+def parameters(model: "VideoModel") -> int:
+    """The number of parameters of the whole pipeline."""
+    import torch
+
+    parts = getattr(model, "pipe").components.values()  # noqa: B009
+    return sum(p.numel() for part in parts if isinstance(part, torch.nn.Module) for p in part.parameters())
+
+
 def weights_bytes(plan: "Plan") -> int:
     """Bytes of the whole pipeline's weights."""
-    from fifo_diffusion.jobs.blueprint import parameters
-
     return parameters(plan.model) * BYTES[plan.dtype]
 
 

@@ -31,6 +31,7 @@ from fifo_diffusion.video import open_writer
 from fifo_diffusion.video.in_use import clash
 
 if TYPE_CHECKING:
+    from fifo_diffusion.models.loading.source import ModelSource
     from fifo_diffusion.streaming.given import Given
 
 
@@ -40,7 +41,7 @@ class Plan:
 
     Attributes:
         request: what was typed.
-        model_name, device, dtype: how to load the model.
+        source, device, dtype: what to load, and how.
         model: the model without its weights.
         settings: completed arguments of the first video (the others differ in the seed).
         fps, scale: of the output.
@@ -52,7 +53,7 @@ class Plan:
     """
 
     request: Request
-    model_name: str
+    source: "ModelSource"
     device: str
     dtype: str
     model: Any
@@ -64,6 +65,11 @@ class Plan:
     given: int = 0
     state: Any = None
     planes: int = 1
+
+    @property
+    def model_name(self) -> str:
+        """As it was given, or when the saved run began."""
+        return self.source.name
 
     @property
     def done(self) -> int:
@@ -186,13 +192,13 @@ def make_plan(request: Request) -> Plan:
     notes = state.notes if state is not None else {}
     model_name = notes.get("model") or request.get("model", DEFAULT_MODEL)
     device, dtype = usable_device(request.get("device")), notes.get("dtype") or request.get("dtype")
-    from fifo_diffusion.jobs.blueprint import blueprint
-    from fifo_diffusion.models.registry import half_precision
+    from fifo_diffusion.models.loading.source import find_model
+    from fifo_diffusion.models.registry import wrap
 
     with checking():
-        dtype = dtype or ("float32" if device.startswith("cpu") else half_precision(model_name))
-        dtype = DTYPES[dtype]
-        model = blueprint(model_name, **sampling(request, state))
+        source = find_model(model_name)
+        dtype = DTYPES[dtype or ("float32" if device.startswith("cpu") else source.half_precision)]
+        model = wrap(source.load_without_weights(**sampling(request, state)))
         if "fps_condition" in request.given and not hasattr(model, "fps_condition"):
             raise usage(f"{model_name} is not told a frame rate: leave --fps-condition out")
         fps = float(notes.get("fps") or request.get("fps") or model.defaults["fps"])
@@ -212,7 +218,7 @@ def make_plan(request: Request) -> Plan:
     scale = int(notes.get("scale") or request.get("scale", 1))
     count = notes["given"] if notes else 0 if given is None else given.count
     _check_scale(settings, scale)
-    known = (model_name, device, dtype, model, settings, fps, scale, num_frames, videos, count, state)
+    known = (source, device, dtype, model, settings, fps, scale, num_frames, videos, count, state)
     plan = Plan(request, *known, planes=levels.planes)
     check_memory(plan)
     return plan

@@ -203,11 +203,13 @@ def _check_model(config: Config) -> None:
     Raises:
         CliError: there is no such model, or none whose parts fit.
     """
-    from fifo_diffusion.jobs.blueprint import blueprint, quiet_libraries
+    from fifo_diffusion.jobs.libraries import quiet_libraries
+    from fifo_diffusion.models.loading.source import find_model
+    from fifo_diffusion.models.registry import wrap
 
     quiet_libraries()
     with checking():
-        blueprint(config.model).close()
+        wrap(find_model(config.model).load_without_weights()).close()
 
 
 def _open_folder(results: Results) -> None:

@@ -136,7 +136,7 @@ def _write(path: Path, values: dict[str, Any]) -> None:
 def _load(task: dict[str, Any]) -> Any:
     import torch
 
-    from fifo_diffusion.jobs.blueprint import quiet_libraries
+    from fifo_diffusion.jobs.libraries import quiet_libraries
     from fifo_diffusion.pipeline import FIFO
 
     quiet_libraries()

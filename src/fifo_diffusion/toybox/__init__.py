@@ -33,7 +33,8 @@ PROMPTS = (
 def describe() -> str:
     """What the model understands, for people who want to write prompts for it."""
     return f"""\
-Toybox understands three kinds of sentences (64x64 pixels, clips of {NUM_FRAMES} frames, {FPS} frames per second):
+Toybox understands three kinds of sentences (64x64 pixels, clips of {NUM_FRAMES} frames,
+{FPS} frames per second):
 
   a COLOR SHAPE MOTION on a BACKGROUND background
   PLACE scrolling to the left|right TIME

@@ -221,11 +221,6 @@ class ClassLattePipeline(DiffusionPipeline):
         return self.video_processor.postprocess_video(video, output_type=output_type)
 
 
-def is_class_latte(tensors: dict[str, Tensor]) -> bool:
-    """Whether published names are those of a class-conditional Latte."""
-    return {"y_embedder.embedding_table.weight", "temp_embed", "blocks.0.adaLN_modulation.1.weight"} <= tensors.keys()
-
-
 def load_class_latte(
     path: Path,
     tensors: dict[str, Tensor],

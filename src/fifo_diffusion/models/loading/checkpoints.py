@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 from fifo_diffusion import toybox
-from fifo_diffusion.models.loading.sources import EMBEDDED
 from fifo_diffusion.toybox import PIPELINE_FOLDER
 
 
@@ -21,6 +20,9 @@ class Checkpoint:
     large_shift: float | None = None
 
 
+EMBEDDED: dict[str, dict[str, str]] = {"toybox": {}, "toybox-diagonal": {"variant": "diagonal"}}
+"""The models inside this package, and what their names stand for: one folder, in which the U-Net is there twice, as a
+variant in diffusers' sense."""
 BY_CONTRACT = "contract tests on random weights; quality not seen by us"
 _WAN = {"guidance_scale": 5.0, "height": 480, "width": 832, "fps": 16}
 _540P = {"guidance_scale": 6.0, "height": 544, "width": 960, "fps": 24}

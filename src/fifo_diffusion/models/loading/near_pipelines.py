@@ -1,12 +1,20 @@
-"""What to say of pipelines that are not supported where a relative of theirs is."""
+"""What to say of what is no pipeline, or none that is supported, where a relative of it is."""
 
 import inspect
 from collections.abc import Collection
+from pathlib import Path
 from typing import Any
 
-_PICTURES = {"StableDiffusionPipeline": "AnimateDiffPipeline", "StableDiffusionXLPipeline": "AnimateDiffSDXLPipeline"}
-"""Pipelines that make pictures, and those that make videos of the same parts and a motion adapter."""
 MODULAR_INDEX = "modular_model_index.json"
+_PICTURES = (
+    "it makes pictures. With a motion adapter it makes videos: give "
+    "FIFO({video}.from_pretrained(NAME, motion_adapter=ADAPTER))"
+)
+_NEAR = {
+    "StableDiffusionPipeline": _PICTURES.format(video="AnimateDiffPipeline"),
+    "StableDiffusionXLPipeline": _PICTURES.format(video="AnimateDiffSDXLPipeline"),
+}
+"""Pipelines whose parts can be used, and how."""
 
 
 def way_round(class_name: str, supported: Collection[str]) -> str | None:
@@ -16,12 +24,8 @@ def way_round(class_name: str, supported: Collection[str]) -> str | None:
         class_name: of the pipeline that was given or named.
         supported: names of the supported classes.
     """
-    if class_name in _PICTURES:
-        video = _PICTURES[class_name]
-        return (
-            f"{class_name} is not a supported pipeline: it makes pictures. With a motion adapter it makes videos: give "
-            f"FIFO({video}.from_pretrained(NAME, motion_adapter=ADAPTER))"
-        )
+    if class_name in _NEAR:
+        return f"{class_name} is not a supported pipeline: {_NEAR[class_name]}"
     plain = class_name.replace("Modular", "")
     if plain == class_name or not class_name.endswith("Pipeline"):
         return None
@@ -30,6 +34,17 @@ def way_round(class_name: str, supported: Collection[str]) -> str | None:
     return (
         f"{class_name} is a modular pipeline: after pipe.load_components() give "
         f"FIFO({plain}(**{{name: pipe.components[name] for name in {_parts(plain)}}}))"
+    )
+
+
+def refuse_adapter(name: str | Path, config: Path) -> None:
+    """Raises ValueError where the configuration of what is no pipeline is that of a motion adapter (AnimateDiff)."""
+    if not config.is_file() or '"MotionAdapter"' not in config.read_text(errors="replace"):
+        return
+    raise ValueError(
+        f"{name} is a motion adapter, not a pipeline: join it with a Stable Diffusion model once, "
+        f"AnimateDiffPipeline.from_pretrained(BASE, motion_adapter=MotionAdapter.from_pretrained({str(name)!r}))"
+        ".save_pretrained(FOLDER), and give FOLDER"
     )
 
 

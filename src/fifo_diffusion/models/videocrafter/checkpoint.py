@@ -5,9 +5,7 @@ the names of the code that trained it. Each part is converted at load into the d
 the same network; which variant it is is read from the names and shapes. The tokenizer is not in the file.
 """
 
-import pickle
 import re
-import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,7 +13,6 @@ from typing import Any
 import torch
 from accelerate import init_empty_weights
 from diffusers import AutoencoderKL, DDIMScheduler
-from safetensors import safe_open
 from torch import Tensor
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
@@ -41,17 +38,16 @@ SCHEDULE = (
     "posterior_mean_coef2",
 )
 SIGNAL_SCALE = "scale_arr"  # there where the model was trained on a rescaled signal
-DEEPSPEED_PREFIX = "_forward_module."
 TOKENIZER = "openai/clip-vit-large-patch14"  # the same vocabulary as OpenCLIP's
 TOKENIZER_FILES = "tokenizer.json tokenizer_config.json vocab.json merges.txt special_tokens_map.json"
 FPS_CONDITION = 8.0  # as in the published FIFO code
 TEXT_HEAD_WIDTH = 64  # in every text tower of OpenCLIP; no tensor tells it
-LARGEST_SURPLUS = 2**30  # bytes: tensors that are one number over and over take less in a file
 LATENT_SIZE, LARGE_LATENT_SIZE = (40, 64), (72, 128)  # 320x512, and 576x1024 (VideoCrafter1 1024)
 
 
 def load_checkpoint(
-    path: str | Path,
+    path: Path,
+    weights: Mapping[str, Tensor],
     *,
     dtype: torch.dtype | None = None,
     fps_condition: float = FPS_CONDITION,
@@ -63,7 +59,8 @@ def load_checkpoint(
     Without `dtype` the weights stay in the file, mapped into memory, until they are used.
 
     Args:
-        path: a PyTorch or safetensors file with the published names, every one of them.
+        path: of the file, for messages; a folder `tokenizer` beside it is used.
+        weights: published names to tensors, every one of them (`read_weights`).
         dtype: type of the weights; None keeps that of the file.
         fps_condition: the frame rate that the model is told where a call says nothing; for variants that take one.
         hub: arguments for the tokenizer's `from_pretrained` (cache_dir, local_files_only, ...).
@@ -71,15 +68,12 @@ def load_checkpoint(
             be None with `text_encoder=None`: calls then need `prompt_embeds`.
 
     Raises:
-        ValueError: a file that is damaged, unsafe, or no such checkpoint; tensors that are missing, unknown or
-            misshapen; no tokenizer. One line.
+        ValueError: no such checkpoint; tensors that are missing, unknown or misshapen; no tokenizer. One line.
         TypeError: an unknown part.
     """
-    path = Path(path)
     unknown = parts.keys() - {*PREFIXES, "tokenizer", "scheduler"}
     if unknown:
         raise TypeError(f"an original checkpoint is not loaded with an argument {sorted(unknown)[0]!r}")
-    weights = read_weights(path)
     found, rest = _split(weights)
     try:
         _check_parts(found, parts)
@@ -102,56 +96,6 @@ def load_checkpoint(
         parts["tokenizer"] = _load_tokenizer(path.parent, parts["text_encoder"], hub or {})
     told = float(fps_condition) if hasattr(parts["unet"], "fps_embedding") else None
     return VideoCrafterPipeline(**parts, fps_condition=told)
-
-
-class CheckpointError(ValueError):
-    """A file that is no checkpoint, or not a whole one. One line that names it."""
-
-
-def read_weights(path: Path) -> dict[str, Tensor]:
-    """All tensors of a checkpoint file, on the CPU, mapped from the file where its format allows. Runs no code of it.
-
-    Takes a Lightning checkpoint (`state_dict`), a DeepSpeed one (`module`, names with its prefix), one of Latte's (the
-    averaged weights, `ema`) or a bare dict.
-
-    Raises:
-        ValueError: the file is damaged, is none, or holds more than tensors and plain values.
-    """
-    start = b""
-    try:
-        with open(path, "rb") as file:
-            start = file.read(64)
-        if start.startswith(b"version https://git-lfs"):
-            raise CheckpointError(f"{path} only points to the checkpoint: fetch it with `git lfs pull`")
-        if path.suffix == ".safetensors":
-            with safe_open(path, "pt") as tensors:
-                return _checked(path, {name: tensors.get_tensor(name) for name in tensors.keys()})  # noqa: SIM118
-        zipped = zipfile.is_zipfile(path)
-        if start.startswith(b"PK") and not zipped:
-            raise CheckpointError(f"{path} is cut off: download it again")
-        content = torch.load(path, map_location="cpu", weights_only=True, mmap=zipped)
-    except (pickle.UnpicklingError, EOFError) as error:
-        raise ValueError(_unsafe(path, str(error))) from error
-    except FileNotFoundError as error:
-        raise CheckpointError(f"there is no file {path}") from error
-    except CheckpointError:
-        raise
-    except Exception as error:  # whatever its bytes lead to
-        if out_of_memory(error):
-            raise
-        if not start.startswith((b"PK", b"\x80")) and path.suffix != ".safetensors":
-            raise ValueError(_unsafe(path, "")) from error
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise ValueError(f"{path} is damaged or no checkpoint ({reason}): download it again") from error
-    if isinstance(content, dict) and isinstance(content.get("state_dict"), dict):
-        content = content["state_dict"]
-    elif isinstance(content, dict) and isinstance(content.get("ema"), dict):
-        content = content["ema"]
-    elif isinstance(content, dict) and isinstance(content.get("module"), dict):
-        content = {name.removeprefix(DEEPSPEED_PREFIX): value for name, value in content["module"].items()}
-    if not isinstance(content, dict) or not content or not all(isinstance(v, Tensor) for v in content.values()):
-        raise ValueError(f"{path} is no checkpoint of a model: it holds no state_dict of tensors")
-    return _checked(path, content)
 
 
 def load_autoencoder(tensors: Mapping[str, Tensor], dtype: torch.dtype | None = None) -> AutoencoderKL:
@@ -296,33 +240,6 @@ def _load_tokenizer(folder: Path, tower: CLIPTextModel, hub: Mapping[str, Any]) 
         ) from error
     tokenizer.model_max_length = tower.config.max_position_embeddings
     return tokenizer
-
-
-def _checked(path: Path, tensors: dict[Any, Tensor]) -> dict[str, Tensor]:
-    """The tensors, if they are plain ones with names that a model can have, no larger than the file may mean."""
-    for name, tensor in tensors.items():
-        if not isinstance(name, str) or len(name) > 500 or re.search(r"\d{5}", name):
-            raise CheckpointError(f"{path} is damaged or no checkpoint (a tensor is called {str(name)[:40]!r})")
-        if tensor.layout != torch.strided or tensor.device.type != "cpu" or tensor.is_quantized:
-            raise CheckpointError(f"{path} is no checkpoint of a model: {name} is no plain tensor")
-    size, stored = sum(t.numel() * t.element_size() for t in tensors.values()), path.stat().st_size
-    if size > 8 * stored + LARGEST_SURPLUS:
-        raise CheckpointError(f"{path} is damaged: its tensors would take {size:,} bytes, and it has {stored:,}")
-    return tensors
-
-
-def _unsafe(path: Path, reason: str) -> str:
-    asked = re.search(r"GLOBAL ([\w.]+)", reason)
-    if asked is None:
-        return (
-            f"{path} is neither a PyTorch checkpoint nor safetensors: give a diffusers folder, or an original "
-            "VideoCrafter checkpoint"
-        )
-    return (
-        f"{path} wants to run code when it is loaded ({asked[1]}), which is refused: if you trust whoever made it, "
-        "keep its tensors alone in a new file, in Python: torch.save({'state_dict': torch.load(OLD, weights_only=False)"
-        "['state_dict']}, NEW)"
-    )
 
 
 _RENAMED_IN_AUTOENCODER = {

@@ -1,0 +1,344 @@
+"""A model's name, resolved once: what it means, where its files are, and how a pipeline is made of them."""
+
+import inspect
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from huggingface_hub.errors import EntryNotFoundError
+
+from fifo_diffusion.models.loading.checkpoints import EMBEDDED, checkpoint_of
+from fifo_diffusion.models.loading.folders import (
+    INDEX,
+    OPTIONS,
+    check_index,
+    load_folder,
+    one_device,
+    part_kinds,
+    place_of,
+    read_dtype,
+)
+from fifo_diffusion.models.loading.hub import HUB, fetch, not_on_hub
+from fifo_diffusion.models.loading.near_pipelines import MODULAR_INDEX, refuse_adapter
+from fifo_diffusion.models.loading.originals import CHECKPOINT_FILE, ORIGINALS, SUFFIXES, Original
+from fifo_diffusion.models.loading.parts import FolderError, empty_part, first_line, read_json
+from fifo_diffusion.models.loading.publishers import settle_shift
+from fifo_diffusion.models.loading.weights import read_weights
+from fifo_diffusion.models.registry import LOADED, Family, family_of, find
+from fifo_diffusion.models.shared.arguments import nearest, short
+from fifo_diffusion.models.shared.scheduler_choice import choose_scheduler, says_shift
+from fifo_diffusion.toybox import PIPELINE_FOLDER
+
+OWN = ("device", "dtype", "flow_shift", "group", "offload_text_encoder", "torch_dtype")
+"""Arguments of `FIFO.from_pretrained` that concern no part."""
+
+
+class ModelSource(ABC):
+    """What a model's name means; see `find_model`. Asks nobody again what the name means.
+
+    Attributes:
+        name: as it was given.
+        hub: arguments for the hub: those with which the name was looked up, and the revision that was found.
+        family: the base-model family.
+        is_original: whether its files are no diffusers folder.
+    """
+
+    name: str
+    hub: Mapping[str, Any]
+    family: Family
+    is_original = True
+
+    @property
+    def half_precision(self) -> str:
+        """The half precision that the model is made for: "float16" or "bfloat16"."""
+        return self.family.half
+
+    def load(self, *, scheduler: Any = None, flow_shift: float | None = None, **kwargs: Any) -> Any:
+        """The pipeline, with the flow shift that its publisher samples with where nothing else is said.
+
+        Args:
+            scheduler: a scheduler of diffusers, or a text as in `choose_scheduler`.
+            flow_shift: of a flow-matching scheduler.
+            **kwargs: for the pipeline's `from_pretrained`, or for the loader of an original checkpoint; `torch_dtype`
+                is an old name of `dtype`.
+
+        Raises:
+            ValueError: its parts cannot be loaded. One line.
+            TypeError: an argument that nothing is loaded with.
+        """
+        from diffusers import SchedulerMixin
+
+        choice = scheduler if isinstance(scheduler, str) else None
+        if scheduler is not None and choice is None:
+            if not isinstance(scheduler, SchedulerMixin):
+                raise TypeError(
+                    f'scheduler must be a text such as "euler", or a scheduler of diffusers, not {short(scheduler)}'
+                )
+            kwargs["scheduler"] = scheduler
+        pipe = self._load(**_with_dtype(kwargs))
+        setattr(pipe, LOADED, True)
+        if choice is not None or flow_shift is not None:
+            pipe.scheduler = choose_scheduler(pipe.scheduler, choice, flow_shift)
+        known = checkpoint_of(self.name)
+        said = flow_shift is not None or "scheduler" in kwargs or (choice is not None and says_shift(choice))
+        if known and known.flow_shift and not said:
+            both = [known.defaults.get(key) for key in ("guidance_scale", "guidance_scale_2")]
+            guidance = None if both[1] is None else (both[0], both[1])
+            settle_shift(pipe, Path(self.name).name, known.flow_shift, known.large_shift, guidance)
+        return pipe
+
+    def load_without_weights(self, *, scheduler: Any = None, flow_shift: float | None = None) -> Any:
+        """The pipeline with modules that have shapes and no contents: enough to check arguments and to count what a
+        video costs. Reads the small files only. Arguments and errors as `load`."""
+        return self.load(scheduler=scheduler, flow_shift=flow_shift, **self._empty())
+
+    @abstractmethod
+    def _load(self, **kwargs: Any) -> Any: ...
+
+    @abstractmethod
+    def _empty(self) -> dict[str, Any]:
+        """Arguments of `_load` that leave the weights out."""
+
+
+@dataclass(frozen=True)
+class FolderSource(ModelSource):
+    """A folder of diffusers' layout: in this package, here, or on the hub.
+
+    Attributes:
+        folder: where it is; None on the hub.
+        index: its `model_index.json`.
+        usual: arguments that its name stands for.
+    """
+
+    name: str
+    hub: Mapping[str, Any]
+    family: Family
+    folder: Path | None
+    index: Mapping[str, Any] = field(repr=False)
+    usual: Mapping[str, Any]
+    is_original = False
+
+    @property
+    def _pipeline_class(self) -> Any:
+        return self.family.pipeline_class(self.index["_class_name"])
+
+    def _load(self, **kwargs: Any) -> Any:
+        pipeline, family = self._pipeline_class, self.family
+        kwargs = {**self.usual, **kwargs}
+        dtype = kwargs.pop("dtype", None)
+        wanted = inspect.signature(pipeline.__init__).parameters
+        given = {k: v for k, v in kwargs.items() if k in wanted}
+        options = {k: v for k, v in kwargs.items() if k in OPTIONS}
+        for argument in sorted(kwargs.keys() - given.keys() - options.keys()):
+            raise TypeError(
+                f"a model is not loaded with an argument {argument!r}"
+                + nearest(argument, {*wanted, *OPTIONS, *HUB, *OWN})
+                + (": none of its code is run" if argument in ("custom_pipeline", "trust_remote_code") else "")
+                + "; load the pipeline yourself and give it to FIFO(pipe)"
+            )
+        folder = self.folder
+        if folder is None:
+            try:
+                folder = Path(pipeline.download(self.name, **self.hub, **kwargs))
+            except (OSError, ValueError) as error:
+                raise not_on_hub(self.name, error, self.hub) from error
+        if family.wide and isinstance(dtype, torch.dtype):
+            dtype = {"default": dtype} | dict.fromkeys(family.wide, torch.float32)
+        try:
+            pipe = load_folder(folder, pipeline, self.index, family.package, dtype=dtype, given=given, **options)
+        except FolderError as error:
+            raise ValueError(f"model {self.name!r} cannot be loaded: {error}") from error
+        pipe.register_to_config(_name_or_path=self.name if self.folder is None else str(self.folder))
+        return pipe
+
+    def _empty(self) -> dict[str, Any]:
+        path = (self.folder or Path(self.name)) / INDEX
+        modules = {}
+        for part, kind in part_kinds(self.index, path, self._pipeline_class, self.family.package).items():
+            if issubclass(kind, torch.nn.Module):
+                try:
+                    modules[part] = empty_part(kind, self._config(part).parent)
+                except (OSError, ValueError) as error:
+                    raise ValueError(f"model {self.name!r} cannot be loaded: {first_line(error)}") from error
+        return modules
+
+    def _config(self, part: str) -> Path:
+        if self.folder is not None:
+            return place_of(self.folder, part) / "config.json"
+        return fetch(self.name, f"{part}/config.json", self.hub)
+
+
+@dataclass(frozen=True)
+class OriginalSource(ModelSource):
+    """Published weights that are no diffusers folder, in several files.
+
+    Attributes:
+        kind: of `ORIGINALS`.
+        place: as its `place` found it.
+    """
+
+    name: str
+    hub: Mapping[str, Any]
+    family: Family
+    kind: Original
+    place: Any
+
+    def _load(self, **kwargs: Any) -> Any:
+        return find(self.kind.load)(self.place, hub=self.hub, **kwargs)
+
+    def _empty(self) -> dict[str, Any]:
+        return dict(self.kind.empty)
+
+
+@dataclass(frozen=True)
+class FileSource(ModelSource):
+    """A single file of published weights; which kind it is, its tensors' names tell.
+
+    Attributes:
+        file: here, or fetched from the hub.
+    """
+
+    name: str
+    hub: Mapping[str, Any]
+    file: Path
+
+    @cached_property
+    def kind(self) -> Original:
+        """Of `ORIGINALS`.
+
+        Raises:
+            ValueError: see `read_weights`.
+        """
+        return _kind_of(read_weights(self.file))
+
+    @property
+    def family(self) -> Family:  # type: ignore[override]
+        """The base-model family. Raises ValueError as `kind`."""
+        return family_of(self.kind.pipeline)
+
+    def _load(self, **kwargs: Any) -> Any:
+        tensors = read_weights(self.file)
+        others = {name: value for name, value in self.hub.items() if name not in ("revision", "subfolder")}
+        # What the file lacks lies in other repositories.
+        return find(_kind_of(tensors).load)(self.file, tensors, hub=others, **kwargs)
+
+    def _empty(self) -> dict[str, Any]:
+        return {}
+
+
+def find_model(name: str | Path | ModelSource, hub: Mapping[str, Any] | None = None) -> ModelSource:
+    """What a name means. Reads no weights, and asks the hub for one small file where nothing of that name is here.
+
+    Args:
+        name: "toybox", "toybox-diagonal"; a diffusers folder, an original checkpoint file, a folder with one, or a hub
+            id of any of these. A `ModelSource` is itself.
+        hub: arguments for the hub (cache_dir, revision, token, ...).
+
+    Raises:
+        ValueError: there is no such model; a folder that is no pipeline, is damaged or would run code; one line.
+        TypeError: a pipeline class that is not supported.
+    """
+    hub = dict(hub or {})
+    if isinstance(name, ModelSource):
+        if hub:
+            raise TypeError(f"{name.name} is found already: give {sorted(hub)[0]} to find_model")
+        return name
+    text = str(name)
+    if not text:
+        raise _unknown(text)
+    if text in EMBEDDED:
+        return _folder(text, hub, PIPELINE_FOLDER, EMBEDDED[text])
+    for kind in ORIGINALS:
+        if kind.place and (place := find(kind.place)(name)) is not None:
+            return OriginalSource(text, hub, family_of(kind.pipeline), kind, place)
+    path = Path(name)
+    if path.is_file():
+        return FileSource(text, hub, path)
+    if path.is_dir():
+        return _in_folder(text, hub, path)
+    if path.suffix in SUFFIXES and not path.exists():
+        raise ValueError(f"there is no file {name}")
+    if path.is_absolute() or text.startswith(".") or text.count("/") != 1:
+        raise _unknown(text)
+    return _on_hub(text, hub)
+
+
+# -- inside ------------------------------------------------------------------------------------------------------------
+
+
+def _unknown(name: str) -> ValueError:
+    return ValueError(f"unknown model {name!r}: give 'toybox', a folder, or a hub id such as owner/name")
+
+
+def _in_folder(name: str, hub: dict[str, Any], path: Path) -> ModelSource:
+    if (path / INDEX).is_file():
+        return _folder(name, hub, path)
+    if not (path / INDEX).exists() and (path / CHECKPOINT_FILE).is_file():
+        return FileSource(name, hub, path / CHECKPOINT_FILE)
+    refuse_adapter(name, path / "config.json")
+    if (path / MODULAR_INDEX).is_file():
+        raise ValueError(
+            f"{name} is a folder of a modular pipeline: load it with ModularPipeline.from_pretrained and make a "
+            "pipeline of a supported class of its parts (FIFO(pipe) says how)"
+        )
+    raise ValueError(f"{name} is no diffusers pipeline: the folder has no {INDEX}")
+
+
+def _on_hub(name: str, hub: dict[str, Any]) -> ModelSource:
+    try:
+        index = fetch(name, INDEX, hub)
+    except (EntryNotFoundError, OSError, ValueError) as error:
+        if isinstance(error, EntryNotFoundError):
+            with suppress(EntryNotFoundError, OSError, ValueError):
+                return FileSource(name, hub, fetch(name, CHECKPOINT_FILE, hub))
+            with suppress(OSError, EntryNotFoundError):
+                refuse_adapter(name, fetch(name, "config.json", hub))
+        raise not_on_hub(name, error, hub) from error
+    return _folder(name, hub | _pinned(index), None, index=index)
+
+
+def _pinned(path: Path) -> dict[str, str]:
+    """The revision that a file of the hub's cache is of: what is fetched later fits it, and nobody asks for its name
+    again."""
+    found = re.search(r"/snapshots/([0-9a-f]{40})/", path.as_posix())
+    return {"revision": found[1]} if found else {}
+
+
+def _folder(
+    name: str,
+    hub: Mapping[str, Any],
+    folder: Path | None,
+    usual: Mapping[str, Any] | None = None,
+    index: Path | None = None,
+) -> FolderSource:
+    """A folder whose index names no class that would be code of the folder."""
+    path = index or Path(folder or name) / INDEX
+    try:
+        values = read_json(path)
+        class_name = check_index(values, path)
+        family = family_of(class_name)
+        part_kinds(values, path, family.pipeline_class(class_name), family.package)
+    except OSError as error:
+        raise ValueError(f"cannot read {path}: {error.strerror or error}") from error
+    return FolderSource(name, hub, family, folder, values, usual or {})
+
+
+def _kind_of(tensors: Mapping[str, Any]) -> Original:
+    return next(kind for kind in ORIGINALS if not kind.place and kind.tensors <= tensors.keys())
+
+
+def _with_dtype(kwargs: dict[str, Any]) -> dict[str, Any]:
+    if "torch_dtype" in kwargs:
+        if kwargs.get("dtype") is not None:
+            raise TypeError("torch_dtype is an old name of dtype: give dtype alone")
+        kwargs["dtype"] = kwargs.pop("torch_dtype")
+    if kwargs.get("dtype") is not None:
+        kwargs["dtype"] = read_dtype(kwargs["dtype"])
+    one_device(kwargs.get("device_map"))
+    return kwargs
