@@ -45,6 +45,49 @@ def test_banded_speed_makes_its_passes(monkeypatch):
     assert not passes
 
 
+STUB = """
+import time
+import numpy as np
+
+
+class FIFO:
+    @classmethod
+    def from_pretrained(cls, name, device):
+        return cls()
+
+    def stream(self, prompt, seed, **arguments):
+        return Frames()
+
+
+class Frames:
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        pass
+
+    def __next__(self):
+        until = time.process_time() + {seconds}
+        while time.process_time() < until:
+            pass
+        return np.full((2, 2, 3), {value}, np.uint8)
+"""
+
+
+def test_side_by_side_finds_what_is_slower_and_what_is_another_frame(tmp_path):
+    """Two versions of which the second takes three times as long, and draws the same frame or another one."""
+    for name, seconds, value in (("old", 0.02, 1), ("slow", 0.06, 1), ("other", 0.02, 2)):
+        package = tmp_path / name / "src" / "fifo_diffusion"
+        package.mkdir(parents=True)
+        (package / "__init__.py").write_text(STUB.replace("{seconds}", str(seconds)).replace("{value}", str(value)))
+    names = runpy.run_path(str(ROOT / "benchmarks" / "side_by_side.py"))
+    for name, ratio, same in (("slow", 3, True), ("other", 1, False)):
+        trees = [tmp_path / "old", tmp_path / name]
+        found = names["compare"](trees, "any", {}, rounds=3, frames=1, warm_up=1)
+        assert found["ratio"]["median"] == pytest.approx(ratio, rel=0.3)
+        assert found["same_frames"] is same
+
+
 SMALLEST = {
     "banded_halo": ["--partitions", "1", "--halos", "4"],
     "banded_speed": ["--model", "narrow", "--height", "64", "--width", "64", "--partitions", "1", "--turns", "1"],
@@ -53,6 +96,7 @@ SMALLEST = {
     "one_device": ["--repeats", "1", "--partitions", "1"],
     "opensora_decoding": [],
     "ranks": ["--seconds", "0.01", "--decode", "0.001", "--iterations", "2", "--repeats", "1"],
+    "side_by_side": [str(ROOT), str(ROOT), "--rounds", "1", "--frames", "1", "--warm-up", "1"],
     "speed": ["--pass"],
     "toybox_fifo": ["run", "--frames", "1", "--share", "0", "8", "--precision", "float32", "--lookahead", "no"],
     "toybox_relative_mse": ["--clips", "1", "--partitions", "1"],
@@ -70,4 +114,4 @@ def test_it_runs(name, tmp_path):
     environment = os.environ | {"FIFO_DIFFUSION_DOCS": str(tmp_path), "PYTHONPATH": str(ROOT / "src")}
     done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
-    assert "wrote " in done.stdout or name in ("memory", "toybox_fifo")
+    assert "wrote " in done.stdout or name in ("memory", "side_by_side", "toybox_fifo")
