@@ -56,9 +56,11 @@ class Version:
 
     def frames(self, count: int) -> dict[str, Any]:
         """CPU seconds per frame of the next frames, and the hash of all so far."""
-        assert self._process.stdin is not None and self._process.stdout is not None
-        print(count, file=self._process.stdin, flush=True)
-        line = self._process.stdout.readline()
+        to, answers = self._process.stdin, self._process.stdout
+        assert to is not None
+        assert answers is not None
+        print(count, file=to, flush=True)
+        line = answers.readline()
         if not line:
             raise SystemExit("a version failed: its message is above")
         return json.loads(line)

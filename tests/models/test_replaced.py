@@ -14,6 +14,7 @@ from fifo_diffusion.models import registry
 from fifo_diffusion.models.shared.base import VideoModel
 from fifo_diffusion.models.shared.capture import capture
 from fifo_diffusion.models.shared.hooks import DenoiserHooks
+from fifo_diffusion.models.shared.modules import dtype_of, submodules
 from fifo_diffusion.testing import distance, frames, tiny, tiny_latte, tiny_wan
 from streams import SMALL
 
@@ -332,3 +333,36 @@ def test_what_is_no_pipeline_is_named(pipe):
     ):
         with pytest.raises(TypeError, match=message):
             FIFO(given)
+
+
+# ---------------------------------------------------------------------- what looking costs
+
+
+def test_precision_is_what_diffusers_says_it_is(pipe, monkeypatch):
+    unet = pipe.unet
+    assert dtype_of(unet) == unet.dtype == torch.float32
+    assert dtype_of(torch.compile(unet)) == torch.float32
+    assert dtype_of(unet.to(torch.bfloat16)) == unet.dtype == torch.bfloat16
+    wide = next(name for name, _ in unet.named_parameters()).rpartition(".")[0]
+    monkeypatch.setattr(type(unet), "_keep_in_fp32_modules", [wide])
+    unet.get_submodule(wide).float()
+    assert dtype_of(unet) == unet.dtype == torch.bfloat16
+    monkeypatch.undo()
+    assert dtype_of(unet) == unet.dtype == torch.float32
+    unet.enable_layerwise_casting(storage_dtype=torch.bfloat16, compute_dtype=torch.float16)
+    assert dtype_of(unet) == unet.dtype == torch.float16
+    assert dtype_of(pipe.text_encoder) == pipe.text_encoder.dtype
+    assert dtype_of(torch.nn.Identity()) is dtype_of(pipe.tokenizer) is dtype_of(None) is None
+
+
+def test_submodules_are_those_of_pytorch(pipe):
+    shared = torch.nn.ModuleList([pipe.unet, pipe.unet, torch.nn.ModuleList([pipe.unet.conv_in])])
+    assert sorted(map(id, submodules(shared))) == sorted(map(id, shared.modules()))
+
+
+def test_no_frame_asks_diffusers_for_the_precision(pipe, monkeypatch):
+    """That takes milliseconds at each call, on a model of ordinary size."""
+    stream = FIFO(pipe).stream("a red ball", **SHORT)
+    frames(stream, 3)
+    monkeypatch.setattr(type(pipe.unet), "dtype", property(lambda _unet: pytest.fail("asked for its dtype")))
+    frames(stream, 3)

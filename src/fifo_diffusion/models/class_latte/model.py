@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from fifo_diffusion.models.latte.model import LatteModel
+from fifo_diffusion.models.shared.modules import dtype_of
 from fifo_diffusion.models.shared.offload import make_room
 from fifo_diffusion.models.shared.pipeline_model import TextCondition, mixed, rows_of
 from fifo_diffusion.models.shared.replaced import modules_state
@@ -75,7 +76,7 @@ class ClassLatteModel(LatteModel):
 
     def prediction(self, latents_BCFHW: Tensor, timestep_BF: Tensor, condition: TextCondition) -> Tensor:
         transformer, passes, rows = self.pipe.transformer, len(condition.text), len(latents_BCFHW)
-        latents = latents_BCFHW.to(transformer.dtype).repeat(passes, 1, 1, 1, 1)
+        latents = latents_BCFHW.to(dtype_of(transformer)).repeat(passes, 1, 1, 1, 1)
         timestep = timestep_BF.to(latents.device).repeat(passes, 1)
         classes = rows_of(condition.text, passes * rows)[..., 0, :]  # (R, D), or (R, F, D)
         output = transformer(latents, timestep, classes)[:, : latents.shape[1]]

@@ -16,6 +16,7 @@ from torch.nn.functional import pad
 
 from fifo_diffusion.decoding.frames import FrameDecoder, StreamingDecoder, encode_frames
 from fifo_diffusion.models.latte.hooks import LatteHooks
+from fifo_diffusion.models.shared.modules import dtype_of
 from fifo_diffusion.models.shared.pipeline_model import (
     PipelineModel,
     TextCondition,
@@ -143,7 +144,7 @@ class LatteModel(PipelineModel):
     def prediction(self, latents_BCFHW: Tensor, timestep_BF: Tensor, condition: LatteCondition) -> Tensor:
         transformer, passes, rows = self.pipe.transformer, len(condition.text), len(latents_BCFHW)
         frames, channels = latents_BCFHW.shape[2], latents_BCFHW.shape[1]
-        latents = latents_BCFHW.to(transformer.dtype).repeat(passes, 1, 1, 1, 1)
+        latents = latents_BCFHW.to(dtype_of(transformer)).repeat(passes, 1, 1, 1, 1)
         latents_NC1HW = latents.transpose(1, 2).flatten(0, 1)[:, :, None]
         timestep_N = timestep_BF.to(latents.device).repeat(passes, 1).flatten()
         text, share = rows_of(condition.text, passes * rows), condition.share

@@ -17,6 +17,7 @@ from fifo_diffusion.models.shared.base import VideoModel
 from fifo_diffusion.models.shared.capture import capture
 from fifo_diffusion.models.shared.fingerprint import surroundings
 from fifo_diffusion.models.shared.hooks import DenoiserHooks, lock_of
+from fifo_diffusion.models.shared.modules import dtype_of
 from fifo_diffusion.models.shared.offload import make_room, rehook, tell_of_offloading, text_encoders
 from fifo_diffusion.models.shared.replaced import refuse_state, text_state, weak, written
 from fifo_diffusion.models.shared.schedulers import read_levels
@@ -220,7 +221,7 @@ class PipelineModel(VideoModel):
 
     def autoencoder_state(self) -> Any:
         vae = self.pipe.vae
-        return weak([vae, *vae.children()]), vae.dtype, written(vae.parameters()), dict(vae.config)
+        return weak([vae, *vae.children()]), dtype_of(vae), written(vae.parameters()), dict(vae.config)
 
     def autoencoder_kind(self) -> Any:
         config = self.pipe.vae.config
@@ -375,8 +376,7 @@ def rows_of(value_GB: Tensor, rows: int) -> Tensor:
 def mixed(texts: Sequence[Tensor], weight_WFP: Tensor) -> Tensor:
     """P embeddings (G, B, ...) averaged for every frame: (G, windows x videos, F, ...)."""
     stacked = torch.stack([*texts])
-    weight = weight_WFP.to(stacked.device, stacked.dtype)
-    return torch.einsum("wfp,pgb...->gwbf...", weight, stacked).flatten(1, 2)
+    return torch.einsum("wfp,pgb...->gwbf...", weight_WFP.to(stacked.device, stacked.dtype), stacked).flatten(1, 2)
 
 
 def call_arguments(pipe: Any) -> dict[str, Any] | None:

@@ -7,6 +7,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from fifo_diffusion.models.shared.hooks import bare
+from fifo_diffusion.models.shared.modules import dtype_of, submodules
 
 ENCODERS = ("text_encoder", "tokenizer", "image_encoder", "feature_extractor")
 """How the names of parts begin that make texts and pictures into what a denoiser is told."""
@@ -41,7 +42,7 @@ def refuse_state(name: str, denoiser: Any) -> None:
         raise ValueError(f"TeaCache is enabled {why}: set {name}.__class__.enable_teacache = False")
     hooks = {
         hook_name
-        for part in module.modules()
+        for part in submodules(module)
         if (registry := vars(part).get("_diffusers_hook")) is not None
         for hook_name, hook in registry.hooks.items()
         if hook._is_stateful
@@ -58,7 +59,7 @@ def text_state(pipe: Any, denoisers: Iterable[Any]) -> Any:
     """All that embeddings of texts depend on beside the texts: the pipeline's encoders with their adapters, and the
     denoisers that they are made for. To be compared."""
     denoisers = list(denoisers)
-    state: list[Any] = [weak(denoisers), [getattr(denoiser, "dtype", None) for denoiser in denoisers]]
+    state: list[Any] = [weak(denoisers), [dtype_of(denoiser) for denoiser in denoisers]]
     for name, part in vars(pipe).items():
         if not name.startswith(ENCODERS) or part is None:
             continue
@@ -70,10 +71,10 @@ def text_state(pipe: Any, denoisers: Iterable[Any]) -> Any:
 def modules_state(module: nn.Module) -> list[Any]:
     """Which modules it is made of, its precision, how often its weights were written to, and how much its adapters
     count."""
-    state: list[Any] = [getattr(module, "dtype", None)]
-    for part in module.modules():
+    state: list[Any] = [dtype_of(module)]
+    for part in submodules(module):
         state.append(id(part))
-        state += written(part.parameters(recurse=False))
+        state += written(weight for weight in part._parameters.values() if weight is not None)
         if isinstance(vars(part).get("scaling"), dict):  # a layer of peft's
             state.append((list(part.active_adapters), list(part.scaling.items()), part.disable_adapters))
     return state

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from fifo_diffusion.models.shared.modules import dtype_of
 from fifo_diffusion.models.shared.pipeline_model import (
     PipelineModel,
     TextCondition,
@@ -83,7 +84,7 @@ class TransformerModel(PipelineModel):
         return replace(conditions[0], text=mixed([c.text for c in conditions], weight_WFP))
 
     def prediction(self, latents_BCFHW: Tensor, timestep_BF: Tensor, condition: TextCondition) -> Tensor:
-        latents = latents_BCFHW.to(self.pipe.transformer.dtype)
+        latents = latents_BCFHW.to(dtype_of(self.pipe.transformer))
         timestep, outputs = timestep_BF.to(latents.device), []
         for text in condition.text.split(1):
             output = self.denoise(latents, timestep, rows_of(text, len(latents)), condition)

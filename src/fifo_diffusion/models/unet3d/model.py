@@ -12,6 +12,7 @@ from fifo_diffusion.decoding.frames import FrameDecoder, encode_frames
 from fifo_diffusion.method import Bands, to_device
 from fifo_diffusion.models.banded.passes import BandedPass
 from fifo_diffusion.models.banded.table import BandTable, OwnFrames, Together
+from fifo_diffusion.models.shared.modules import dtype_of
 from fifo_diffusion.models.shared.pipeline_model import (
     PipelineModel,
     TextCondition,
@@ -107,7 +108,7 @@ class UNet3DModel(PipelineModel):
             part = slice(own.range.start, own.range.stop)
             latents_BCFHW, timestep_BF = latents_BCFHW[:, :, part], timestep_BF[:, part]
             condition = condition.of_frames(part)
-        latents = latents_BCFHW.to(unet.dtype).repeat(passes, 1, 1, 1, 1)
+        latents = latents_BCFHW.to(dtype_of(unet)).repeat(passes, 1, 1, 1, 1)
         timestep = to_device(timestep_BF, latents.device).repeat(passes, 1)
         table = None if bands is None else BandTable(bands, latents.device, own)
         with nullcontext() if table is None else BandedPass(unet, table, pieces):
@@ -117,7 +118,7 @@ class UNet3DModel(PipelineModel):
 
     def _passes_together(self, latents_BCFHW: Tensor) -> bool:
         """Whether the passes of guidance are one batch: on a CPU only where that is not slower."""
-        one = latents_BCFHW[0, 0].numel() * self.pipe.unet.dtype.itemsize
+        one = latents_BCFHW[0, 0].numel() * dtype_of(self.pipe.unet).itemsize
         return latents_BCFHW.device.type != "cpu" or one <= CPU_TOGETHER_BYTES
 
     def _denoise(self, latents_RCFHW: Tensor, timestep_RF: Tensor, condition: TextCondition) -> Tensor:
