@@ -360,9 +360,11 @@ def test_submodules_are_those_of_pytorch(pipe):
     assert sorted(map(id, submodules(shared))) == sorted(map(id, shared.modules()))
 
 
-def test_no_frame_asks_diffusers_for_the_precision(pipe, monkeypatch):
+def test_only_the_denoiser_itself_asks_diffusers_for_its_precision(pipe, monkeypatch):
     """That takes milliseconds at each call, on a model of ordinary size."""
-    stream = FIFO(pipe).stream("a red ball", **SHORT)
+    stream, asked, forwards = FIFO(pipe).stream("a red ball", **SHORT), [], []
     frames(stream, 3)
-    monkeypatch.setattr(type(pipe.unet), "dtype", property(lambda _unet: pytest.fail("asked for its dtype")))
+    monkeypatch.setattr(type(pipe.unet), "dtype", property(lambda _unet: asked.append(1) or torch.float32))
+    pipe.unet.register_forward_pre_hook(lambda *_: forwards.append(1))
     frames(stream, 3)
+    assert len(asked) == len(forwards) > 0
