@@ -3,7 +3,7 @@
 import inspect
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from huggingface_hub.errors import EntryNotFoundError
 
+from fifo_diffusion.models.loading.adapters import put_on, read_adapters
 from fifo_diffusion.models.loading.checkpoints import EMBEDDED, checkpoint_of
 from fifo_diffusion.models.loading.folders import (
     INDEX,
@@ -35,7 +36,7 @@ from fifo_diffusion.models.shared.arguments import nearest, short
 from fifo_diffusion.models.shared.scheduler_choice import choose_scheduler, says_shift
 from fifo_diffusion.toybox import PIPELINE_FOLDER
 
-OWN = ("device", "dtype", "flow_shift", "group", "offload_text_encoder", "torch_dtype")
+OWN = ("device", "dtype", "flow_shift", "group", "lora", "offload_text_encoder", "torch_dtype")
 """Arguments of `FIFO.from_pretrained` that concern no part."""
 
 
@@ -59,12 +60,15 @@ class ModelSource(ABC):
         """The half precision that the model is made for: "float16" or "bfloat16"."""
         return self.family.half
 
-    def load(self, *, scheduler: Any = None, flow_shift: float | None = None, **kwargs: Any) -> Any:
+    def load(
+        self, *, scheduler: Any = None, flow_shift: float | None = None, lora: str | Sequence[str] = (), **kwargs: Any
+    ) -> Any:
         """The pipeline, with the flow shift that its publisher samples with where nothing else is said.
 
         Args:
             scheduler: a scheduler of diffusers, or a text as in `choose_scheduler`.
             flow_shift: of a flow-matching scheduler.
+            lora: LoRAs to put on it, as `read_adapter` reads them: "style.safetensors:0.8", say.
             **kwargs: for the pipeline's `from_pretrained`, or for the loader of an original checkpoint; `torch_dtype`
                 is an old name of `dtype`.
 
@@ -74,7 +78,7 @@ class ModelSource(ABC):
         """
         from diffusers import SchedulerMixin
 
-        choice = scheduler if isinstance(scheduler, str) else None
+        choice, adapters = scheduler if isinstance(scheduler, str) else None, read_adapters(lora)
         if scheduler is not None and choice is None:
             if not isinstance(scheduler, SchedulerMixin):
                 raise TypeError(
@@ -83,6 +87,7 @@ class ModelSource(ABC):
             kwargs["scheduler"] = scheduler
         pipe = self._load(**_with_dtype(kwargs))
         setattr(pipe, LOADED, True)
+        put_on(pipe, adapters, _of_the_hub(self.hub))
         if choice is not None or flow_shift is not None:
             pipe.scheduler = choose_scheduler(pipe.scheduler, choice, flow_shift)
         known = checkpoint_of(self.name)
@@ -93,9 +98,12 @@ class ModelSource(ABC):
             settle_shift(pipe, Path(self.name).name, known.flow_shift, known.large_shift, guidance)
         return pipe
 
-    def load_without_weights(self, *, scheduler: Any = None, flow_shift: float | None = None) -> Any:
+    def load_without_weights(
+        self, *, scheduler: Any = None, flow_shift: float | None = None, lora: str | Sequence[str] = ()
+    ) -> Any:
         """The pipeline with modules that have shapes and no contents: enough to check arguments and to count what a
-        video costs. Reads the small files only. Arguments and errors as `load`."""
+        video costs. Reads the small files only, and of LoRAs nothing. Arguments and errors as `load`."""
+        read_adapters(lora)
         return self.load(scheduler=scheduler, flow_shift=flow_shift, **self._empty())
 
     @abstractmethod
@@ -224,9 +232,8 @@ class FileSource(ModelSource):
 
     def _load(self, **kwargs: Any) -> Any:
         tensors = read_weights(self.file)
-        others = {name: value for name, value in self.hub.items() if name not in ("revision", "subfolder")}
         # What the file lacks lies in other repositories.
-        return find(_kind_of(tensors).load)(self.file, tensors, hub=others, **kwargs)
+        return find(_kind_of(tensors).load)(self.file, tensors, hub=_of_the_hub(self.hub), **kwargs)
 
     def _empty(self) -> dict[str, Any]:
         return {}
@@ -270,6 +277,11 @@ def find_model(name: str | Path | ModelSource, hub: Mapping[str, Any] | None = N
 
 
 # -- inside ------------------------------------------------------------------------------------------------------------
+
+
+def _of_the_hub(hub: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments for the hub that are not about one repository."""
+    return {name: value for name, value in hub.items() if name not in ("revision", "subfolder")}
 
 
 def _unknown(name: str) -> ValueError:

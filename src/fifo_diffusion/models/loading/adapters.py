@@ -1,0 +1,180 @@
+"""LoRA files by name, as `from_pretrained(lora=...)` and the command's `--lora` say them."""
+
+import logging
+import re
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from fifo_diffusion.models.loading.parts import first_line
+from fifo_diffusion.models.shared.arguments import short
+
+logger = logging.getLogger(__name__)
+
+SUFFIX = ".safetensors"
+_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+(/[\w./-]+\.safetensors)?")
+_EXPERTS = {"high": (False,), "low": (True,), "": (False, True)}
+"""Of two-expert models (Wan 2.2): whether weights go into the second transformer, by what follows the name."""
+
+
+@dataclass(frozen=True)
+class Adapter:
+    """A LoRA.
+
+    Attributes:
+        place: a file, a folder, or a hub id.
+        file: the file in it, where it is named.
+        expert: "high" or "low" noise of a two-expert model; "" for both.
+        scale: how strongly it acts; 1 is as trained.
+    """
+
+    place: str
+    file: str | None
+    expert: str
+    scale: float
+
+    def __str__(self) -> str:
+        name = self.place if self.file is None else f"{self.place}/{self.file}"
+        return f"{name}{'@' * bool(self.expert)}{self.expert}:{self.scale:g}"
+
+
+def read_adapter(text: Any) -> Adapter:
+    """FILE_OR_ID[@high|@low][:scale], with an absolute path where it is a file.
+
+    Raises:
+        ValueError: no such file, not a `.safetensors` file, or no name that a hub has.
+    """
+    if not isinstance(text, str) or not text:
+        raise ValueError(f"lora must be texts such as style.safetensors:0.8, not {short(text)}")
+    name, colon, number = text.rpartition(":")
+    try:
+        scale = float(number) if colon else 1.0
+    except ValueError:  # the colon of C:\style.safetensors
+        name, scale = text, 1.0
+    name = name if colon and name else text
+    if not abs(scale) < 100:
+        raise ValueError(f"lora {text}: a scale must be a number, 0.8 say, not {number}")
+    expert = next((word for word in ("high", "low") if name.endswith(f"@{word}")), "")
+    name = name.removesuffix(f"@{expert}")
+    path = Path(name)
+    if path.is_file():
+        if path.suffix != SUFFIX:
+            raise ValueError(f"lora {name} is no {SUFFIX} file: other kinds may run code when they are read")
+        return Adapter(str(path.resolve().parent), path.name, expert, scale)
+    if path.is_dir():
+        files = sorted(p.name for p in path.glob(f"*{SUFFIX}"))
+        if len(files) != 1:
+            found = f"has {', '.join(files)}: name one of them" if files else f"has no {SUFFIX} file"
+            raise ValueError(f"lora {name} {found}")
+        return Adapter(str(path.resolve()), files[0], expert, scale)
+    if path.suffix == SUFFIX and (path.is_absolute() or name.count("/") < 2):
+        raise ValueError(f"lora {name}: there is no such file")
+    if not _HUB_ID.fullmatch(name):
+        raise ValueError(f"lora {name}: there is no such file, and no such name on a hub (owner/name)")
+    owner, repository, *rest = name.split("/", 2)
+    return Adapter(f"{owner}/{repository}", rest[0] if rest else None, expert, scale)
+
+
+def read_adapters(texts: str | Sequence[str]) -> list[Adapter]:
+    """One text, or several; see `read_adapter`.
+
+    Raises:
+        ValueError: as `read_adapter`, or one is there twice.
+    """
+    found = [read_adapter(text) for text in ([texts] if isinstance(texts, str) else texts)]
+    for k, adapter in enumerate(found):
+        if any((adapter.place, adapter.file, adapter.expert) == (a.place, a.file, a.expert) for a in found[:k]):
+            raise ValueError(f"lora {adapter} is given twice: give it once, with the scale that it shall have")
+    return found
+
+
+def put_on(pipe: Any, adapters: Sequence[Adapter], hub: Mapping[str, Any]) -> None:
+    """Load them into a pipeline, with their scales.
+
+    Args:
+        hub: arguments for the hub.
+
+    Raises:
+        ValueError: the pipeline takes none, or one cannot be read or fits nothing in it.
+    """
+    if not adapters:
+        return
+    kind = type(pipe).__name__
+    if not hasattr(pipe, "load_lora_weights"):
+        raise ValueError(f"{kind} takes no LoRA: leave lora out")
+    try:
+        import peft  # noqa: F401
+    except ImportError as error:
+        raise ValueError("a LoRA needs the package peft: pip install 'fifo-diffusion[lora]'") from error
+    unet = getattr(pipe, "unet", None)
+    if unet is not None and not hasattr(unet, "load_lora_adapter"):
+        unet.__class__ = _with_adapters(type(unet))
+    names: list[str] = []
+    for adapter in adapters:
+        name = f"lora_{len(names)}"
+        with _complaints() as complaints, warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Already found a `peft_config`")  # what the LoRA before this one left
+            for into in _experts(pipe, adapter):
+                try:
+                    pipe.load_lora_weights(
+                        adapter.place, weight_name=adapter.file, adapter_name=name, use_safetensors=True, **hub, **into
+                    )
+                except Exception as error:  # of diffusers, peft, safetensors and the hub; each of its own kind
+                    raise ValueError(f"lora {adapter} cannot be put on {kind}: {first_line(error)}") from error
+        loaded = {part for part, found in pipe.get_list_adapters().items() if name in found}
+        if not loaded or not _has_weights(pipe, loaded, name):
+            raise ValueError(f"lora {adapter} fits nothing in {kind}: it was made for another model")
+        if complaints:
+            logger.warning("LoRA %s fits only in part: %s", adapter, complaints[0])
+        names.append(name)
+    pipe.set_adapters(names, [adapter.scale for adapter in adapters])
+
+
+@cache
+def _with_adapters(kind: Any) -> Any:
+    """`UNet3DConditionModel` is the one U-Net of diffusers that lacks the methods by which LoRAs come: the class with
+    them, under its own name."""
+    from diffusers.loaders import PeftAdapterMixin
+
+    return type(kind.__name__, (kind, PeftAdapterMixin), {"__module__": kind.__module__, "__doc__": kind.__doc__})
+
+
+def _experts(pipe: Any, adapter: Adapter) -> list[dict[str, bool]]:
+    """Arguments of each call that loads it."""
+    if getattr(pipe, "transformer_2", None) is None:
+        if adapter.expert:
+            raise ValueError(f"lora {adapter}: @{adapter.expert} is for models with two transformers: leave it out")
+        return [{}]
+    return [{"load_into_transformer_2": second} for second in _EXPERTS[adapter.expert]]
+
+
+def _has_weights(pipe: Any, parts: set[str], name: str) -> bool:
+    return any(f".{name}." in weight for part in parts for weight, _ in getattr(pipe, part).named_parameters())
+
+
+@contextmanager
+def _complaints() -> Iterator[list[str]]:
+    """What diffusers and peft warn of in this block."""
+    found: list[str] = []
+
+    class Listener(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            found.append(first_line(record.getMessage())[:200])
+
+    listener, loggers = Listener(logging.WARNING), [logging.getLogger(n) for n in ("diffusers", "peft")]
+    before = [(each.level, each.propagate) for each in loggers]
+    for each in loggers:
+        each.addHandler(listener)
+        each.setLevel(logging.WARNING)
+        each.propagate = False
+    try:
+        yield found
+    finally:
+        for each, (level, propagate) in zip(loggers, before, strict=True):
+            each.removeHandler(listener)
+            each.setLevel(level)
+            each.propagate = propagate
