@@ -46,7 +46,7 @@ def main() -> None:
 
     def predict(part: range) -> torch.Tensor:
         bands, own = bands_of_part(layout, part), slice(part.start, part.stop)
-        return model.predict(latents[:, :, own], timestep[:, own], condition, bands=bands)
+        return model.predict_banded(latents[:, :, own], timestep[:, own], condition, bands=bands)
 
     whole, rows = predict(range(layout.size)), []
     for halo in args.halos:

@@ -37,8 +37,6 @@ KNOWN_FAULTS = {
     "study.run imports cli.interrupts",
     "study.run imports cli.progress",
     "execution.torchrun imports jobs.request",
-    "execution.batches imports models.shared.base",
-    "execution.window_share imports models.shared.base",
 }
 KNOWN_CIRCLES = [
     " pipeline streaming.stream",

@@ -21,7 +21,7 @@ from fifo_diffusion.models.loading.publishers import fit_shift
 from fifo_diffusion.models.loading.source import ModelSource, find_model
 from fifo_diffusion.models.shared.arguments import check_function, flag, passed_on, whole
 from fifo_diffusion.models.shared.base import VideoModel
-from fifo_diffusion.models.shared.offload import TextOffload, to_device_but_text
+from fifo_diffusion.models.shared.offload import to_device_but_text
 from fifo_diffusion.models.shared.texts import Embeds
 from fifo_diffusion.streaming.given import size_for, take_given
 from fifo_diffusion.streaming.prompt_notes import check_all
@@ -75,7 +75,7 @@ class FIFO:
         self.model = model or registry.wrap(pipe)
         if offload_text_encoder:
             try:
-                self.model.text_offload = TextOffload(pipe, self.model.device)
+                self.model.offload_text_encoders()
             except ValueError:
                 self.model.close()
                 raise
@@ -119,7 +119,7 @@ class FIFO:
         fifo = cls(pipe, group=group)
         fifo.name = source.name
         if offload:  # said here, since the pipeline itself might take the text encoder's place for its own
-            fifo.model.text_offload = TextOffload(pipe, device)
+            fifo.model.offload_text_encoders(device)
         return fifo
 
     def stream(
@@ -357,9 +357,6 @@ class FIFO:
         """Take the hooks off the pipeline; running streams end with an error at their next frame."""
         if not self._closed:
             self._closed = True
-            if self.model.text_offload is not None:
-                self.model.text_offload.remove()
-                self.model.text_offload = None
             self.model.close()
             self.model.free()
 

@@ -80,9 +80,11 @@ def test_a_banded_layout_is_one_pass_with_its_bands(setting):
     class Banded(FrameByFrame):
         given = ()
 
-        def predict(self, latents_BCFHW, timestep_BF, condition, **banding):
-            self.given += ((latents_BCFHW.shape[2], banding.get("bands")),)
+        def predict(self, latents_BCFHW, timestep_BF, condition, bands=None):
+            self.given += ((latents_BCFHW.shape[2], bands),)
             return super().predict(latents_BCFHW, timestep_BF, condition)
+
+        predict_banded = predict
 
     levels, layout = setting(2, "banded")
     generator, model = torch.Generator().manual_seed(0), Banded()

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from fifo_diffusion.method import Queue, QueueLayout, diagonal_denoising
 from fifo_diffusion.models.unet3d.hooks import PerFrameHooks
-from fifo_diffusion.models.videocrafter.model import add_fps, load_unet, published_levels
+from fifo_diffusion.models.videocrafter.model import load_unet, published_levels
 from fifo_diffusion.testing import distance, golden
 from recorded_runs import VideoCrafterNoise
 
@@ -22,8 +22,7 @@ def replay(
     tensors, meta = golden.load(name)
     weights, _ = golden.load(meta["unet"].removesuffix(".safetensors"))
     unet = load_unet(weights)
-    if hasattr(unet, "fps_embedding"):
-        add_fps(unet, meta["fps"] + fps_shift)
+    rate = torch.tensor([meta["fps"] + fps_shift]) if hasattr(unet, "fps_embedding") else None
     hooks = PerFrameHooks(unet)
     layout = QueueLayout(meta["f"], meta["n"], meta["lookahead"])
     levels = published_levels(layout.levels, eta=meta["eta"])
@@ -45,7 +44,9 @@ def replay(
         latents = latents.roll(window_shift, 2)
         latents, timestep = latents.repeat(2, 1, 1, 1, 1), timestep.repeat(2, 1)
         with hooks.active(timestep):
-            without, with_text = unet(latents, timestep[:, 0], encoder_hidden_states=text).sample.chunk(2)
+            without, with_text = unet(
+                latents, timestep[:, 0], encoder_hidden_states=text, timestep_cond=rate
+            ).sample.chunk(2)
         return without + meta["cfg_scale"] * (with_text - without)
 
     loop = diagonal_denoising(queue, layout, levels, predict, noise)

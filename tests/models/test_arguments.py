@@ -12,7 +12,7 @@ from fifo_diffusion import FIFO
 from fifo_diffusion.models.class_latte.pipeline import ClassLattePipeline
 from fifo_diffusion.models.opensora.pipeline import OpenSoraPlanPipeline
 from fifo_diffusion.models.shared.arguments import EMBEDS, NEGATIVE_EMBEDS, REFUSED
-from fifo_diffusion.models.shared.pipeline_model import call_arguments
+from fifo_diffusion.models.shared.pipeline_calls import call_arguments
 from fifo_diffusion.models.unet3d.pipeline import TextToVideoPipeline, VideoCrafterPipeline
 from fifo_diffusion.testing import frames, tiny
 from streams import SMALL

@@ -9,20 +9,19 @@ import pytest
 import torch
 import torch.nn.functional as F
 from diffusers.models.attention_processor import Attention, AttnProcessor, AttnProcessor2_0
-from diffusers.models.embeddings import TimestepEmbedding
 from diffusers.models.resnet import ResnetBlock2D, TemporalConvLayer
 from diffusers.models.transformers.transformer_temporal import TransformerTemporalModel
 
 from fifo_diffusion import FIFO
+from fifo_diffusion.execution.own_frames import OwnFrames
 from fifo_diffusion.method import QueueLayout
 from fifo_diffusion.models import registry
 from fifo_diffusion.models.banded import layers as banded_layers
 from fifo_diffusion.models.banded import passes as banded
 from fifo_diffusion.models.banded.passes import BandedPass
-from fifo_diffusion.models.banded.table import BandTable, OwnFrames
-from fifo_diffusion.models.shared.base import VideoModel
+from fifo_diffusion.models.banded.table import BandTable
 from fifo_diffusion.models.unet3d import model as unet3d
-from fifo_diffusion.models.videocrafter.model import add_fps
+from fifo_diffusion.models.unet3d.model import UNet3DModel
 from fifo_diffusion.testing import TOLERANCE, distance, tiny, tiny_animatediff, tiny_videocrafter
 
 LAYOUTS = [
@@ -181,11 +180,7 @@ def test_blocks_of_attention_do_not_grow_with_the_queue():
 
 
 def videocrafter():
-    pipe = tiny.pipeline()
-    torch.manual_seed(3)
-    pipe.unet.fps_embedding = TimestepEmbedding(64, 256)
-    add_fps(pipe.unet, 8)
-    return pipe
+    return tiny_videocrafter.pipeline("vc2")
 
 
 def videocrafter1():
@@ -212,9 +207,9 @@ def test_bands_that_are_disjoint_windows_are_partitions(make, size, monkeypatch)
     given = condition(model, PROMPTS)
     x, t = queue(model, layout, 2)
     expected = window_by_window(model, layout, x, t, given)
-    assert distance(model.predict(x, t, given, bands=layout.bands), expected) < TOLERANCE
+    assert distance(model.predict_banded(x, t, given, bands=layout.bands), expected) < TOLERANCE
 
-    wrong = {"band shifted by a frame": model.predict(x, t, given, bands=shifted(layout))}
+    wrong = {"band shifted by a frame": model.predict_banded(x, t, given, bands=shifted(layout))}
 
     class AllSeen(BandTable):
         seen = property(lambda self: torch.arange(layout.size).expand(layout.size, -1), lambda self, value: None)
@@ -232,28 +227,28 @@ def test_bands_that_are_disjoint_windows_are_partitions(make, size, monkeypatch)
     for name, change in mutations.items():
         with monkeypatch.context() as patch:
             patch.setattr(*change)
-            wrong[name] = model.predict(x, t, given, bands=layout.bands)
+            wrong[name] = model.predict_banded(x, t, given, bands=layout.bands)
     for name, found in wrong.items():
         assert distance(found, expected) > 100 * TOLERANCE, name
 
 
 @pytest.mark.parametrize("layout", [QueueLayout(4, 3, "banded"), QueueLayout(5, 2, "banded", band="windows")], ids=str)
-def test_pieces_and_batches_change_nothing(layout, model, monkeypatch):
+def test_chunks_and_batches_change_nothing(layout, model, monkeypatch):
     """Nor do the videos of a batch see each other."""
     x, t = queue(model, layout, 2)
     given = condition(model, PROMPTS)
-    whole = model.predict(x, t, given, bands=layout.bands)
+    whole = model.predict_banded(x, t, given, bands=layout.bands)
     most, forward = [], ResnetBlock2D.forward
     monkeypatch.setattr(
         ResnetBlock2D, "forward", lambda self, x, *a, **k: most.append(len(x)) or forward(self, x, *a, **k)
     )
-    for pieces in (2, 3, 7):
-        found = model.predict(x, t, given, bands=layout.bands, pieces=pieces)
+    for chunks in (2, 3, 7):
+        found = model.predict_banded(x, t, given, bands=layout.bands, chunks=chunks)
         assert distance(found, whole) < TOLERANCE
-    assert max(most) == 2 * len(x) * layout.size // 2  # with guidance, in two pieces
+    assert max(most) == 2 * len(x) * layout.size // 2  # with guidance, in two chunks
     assert most[-1] <= -(-2 * len(x) * layout.size // 7)
     for k, prompt in enumerate(PROMPTS):
-        alone = model.predict(x[k : k + 1], t[:1], condition(model, (prompt,)), bands=layout.bands)
+        alone = model.predict_banded(x[k : k + 1], t[:1], condition(model, (prompt,)), bands=layout.bands)
         assert distance(alone, whole[k : k + 1]) < TOLERANCE
 
 
@@ -261,13 +256,13 @@ def test_mutations_of_a_sliding_band_miss_the_tolerance_by_far(model):
     layout = QueueLayout(4, 3, "banded")
     x, t = queue(model, layout)
     given = condition(model)
-    right = model.predict(x, t, given, bands=layout.bands)
+    right = model.predict_banded(x, t, given, bands=layout.bands)
     wrong = {
-        "another band": model.predict(x, t, given, bands=QueueLayout(4, 3, "banded", band=1).bands),
+        "another band": model.predict_banded(x, t, given, bands=QueueLayout(4, 3, "banded", band=1).bands),
         "no band": model.predict(x, t, given),
-        "timesteps shifted by one slot": model.predict(x, t.roll(1, 1), given, bands=layout.bands),
-        "queue shifted by one frame": model.predict(x.roll(1, 2), t, given, bands=layout.bands),
-        "text swapped": model.predict(x, t, condition(model, PROMPTS[1:]), bands=layout.bands),
+        "timesteps shifted by one slot": model.predict_banded(x, t.roll(1, 1), given, bands=layout.bands),
+        "queue shifted by one frame": model.predict_banded(x.roll(1, 2), t, given, bands=layout.bands),
+        "text swapped": model.predict_banded(x, t, condition(model, PROMPTS[1:]), bands=layout.bands),
     }
     for name, found in wrong.items():
         assert distance(found, right) > 100 * TOLERANCE, name
@@ -278,31 +273,31 @@ def test_one_text_per_frame(model, monkeypatch):
     x, t = queue(model, layout)
     conditions = [condition(model, (prompt,)) for prompt in PROMPTS]
     same = model.mix(conditions, torch.tensor([0.0, 1.0]).expand(1, layout.size, 2))
-    expected = model.predict(x, t, conditions[1], bands=layout.bands)
-    assert distance(model.predict(x, t, same, bands=layout.bands), expected) < TOLERANCE
+    expected = model.predict_banded(x, t, conditions[1], bands=layout.bands)
+    assert distance(model.predict_banded(x, t, same, bands=layout.bands), expected) < TOLERANCE
     changed = torch.tensor([1.0, 0.0]).expand(1, layout.size, 2).clone()
     changed[:, 7:] = torch.tensor([0.0, 1.0])
     monkeypatch.setattr(TransformerTemporalModel, "forward", lambda self, x, *a, **k: (x,))
     monkeypatch.setattr(TemporalConvLayer, "forward", lambda self, x, *a, **k: x)
-    found = model.predict(x, t, model.mix(conditions, changed), bands=layout.bands)
-    first, second = (model.predict(x, t, given, bands=layout.bands) for given in conditions)
+    found = model.predict_banded(x, t, model.mix(conditions, changed), bands=layout.bands)
+    first, second = (model.predict_banded(x, t, given, bands=layout.bands) for given in conditions)
     assert distance(found[:, :, :7], first[:, :, :7]) < TOLERANCE
     assert distance(found[:, :, 7:], second[:, :, 7:]) < TOLERANCE
     assert distance(first, second) > 100 * TOLERANCE
 
 
 @pytest.mark.parametrize("make", [animatediff_xl, videocrafter1])
-def test_other_families_in_pieces_with_texts_per_frame(make):
+def test_other_families_in_chunks_with_texts_per_frame(make):
     model, layout = wrap(make()), QueueLayout(4, 3, "banded")
     x, t = queue(model, layout)
     conditions = [condition(model, (prompt,)) for prompt in PROMPTS]
-    expected = model.predict(x, t, conditions[1], bands=layout.bands)
+    expected = model.predict_banded(x, t, conditions[1], bands=layout.bands)
     same = model.mix(conditions, torch.tensor([0.0, 1.0]).expand(1, layout.size, 2))
-    assert distance(model.predict(x, t, same, bands=layout.bands, pieces=3), expected) < TOLERANCE
+    assert distance(model.predict_banded(x, t, same, bands=layout.bands, chunks=3), expected) < TOLERANCE
     for name, found in {
-        "another text": model.predict(x, t, conditions[0], bands=layout.bands),
-        "timesteps shifted by one slot": model.predict(x, t.roll(1, 1), conditions[1], bands=layout.bands),
-        "another band": model.predict(x, t, conditions[1], bands=QueueLayout(4, 3, "banded", band=1).bands),
+        "another text": model.predict_banded(x, t, conditions[0], bands=layout.bands),
+        "timesteps shifted by one slot": model.predict_banded(x, t.roll(1, 1), conditions[1], bands=layout.bands),
+        "another band": model.predict_banded(x, t, conditions[1], bands=QueueLayout(4, 3, "banded", band=1).bands),
     }.items():
         assert distance(found, expected) > 100 * TOLERANCE, name
 
@@ -324,13 +319,13 @@ def test_nothing_stays_behind(make, monkeypatch):
         assert set(pipe.unet.attn_processors.values()) == {own}
         assert torch.equal(model.predict(x[:, :, :4], t[:, :4], given), plain)
 
-    model.predict(x, t, given, bands=layout.bands, pieces=2)
+    model.predict_banded(x, t, given, bands=layout.bands, chunks=2)
     unchanged()
     with monkeypatch.context() as patch:
         patch.setattr(F, "silu", lambda *a, **k: 1 / 0)
         patch.setattr(torch.nn.SiLU, "forward", lambda *a, **k: 1 / 0)
         with pytest.raises(ZeroDivisionError):
-            model.predict(x, t, given, bands=layout.bands, pieces=2)
+            model.predict_banded(x, t, given, bands=layout.bands, chunks=2)
     unchanged()
 
 
@@ -349,10 +344,10 @@ def changed_pipe(how):
 def test_pipelines_as_users_have_them(how, model):
     layout = QueueLayout(4, 2, "banded")
     x, t = queue(model, layout)
-    expected = model.predict(x, t, condition(model), bands=layout.bands)
+    expected = model.predict_banded(x, t, condition(model), bands=layout.bands)
     other = wrap(changed_pipe(how))
-    for pieces in (1, 2):
-        found = other.predict(x, t, condition(other), bands=layout.bands, pieces=pieces)
+    for chunks in (1, 2):
+        found = other.predict_banded(x, t, condition(other), bands=layout.bands, chunks=chunks)
         assert distance(found, expected) < (0.06 if how == "half precision" else TOLERANCE)
 
 
@@ -362,10 +357,10 @@ def test_adapters_count(model):
     other, layout = wrap(pipe), QueueLayout(4, 2, False)
     x, t = queue(other, layout)
     given = condition(other)
-    plain = other.predict(x, t, given, bands=layout.bands)
+    plain = other.predict_banded(x, t, given, bands=layout.bands)
     config = peft.LoraConfig(r=2, init_lora_weights=False, target_modules=["to_q", "to_out.0"])
     peft.inject_adapter_in_model(config, pipe.unet)
-    found = other.predict(x, t, given, bands=layout.bands)
+    found = other.predict_banded(x, t, given, bands=layout.bands)
     assert distance(found, window_by_window(other, layout, x, t, given)) < TOLERANCE
     assert distance(found, plain) > 1e-3
 
@@ -385,9 +380,9 @@ def test_compiled():
         given = condition(model)
         x, t = queue(model, layout)
         for _ in range(2):
-            results.append(model.predict(x, t, given, bands=layout.bands))
+            results.append(model.predict_banded(x, t, given, bands=layout.bands))
             results.append(model.predict(x[:, :, :4], t[:, :4], given))
-            results.append(model.predict(x, t, given, bands=layout.bands, pieces=2))
+            results.append(model.predict_banded(x, t, given, bands=layout.bands, chunks=2))
     for right, found in zip(results[:6], results[6:], strict=True):
         assert distance(found, right) < TOLERANCE
 
@@ -462,13 +457,13 @@ def test_several_processes_share_the_queue(make, layout, monkeypatch):
         conditions = [condition(model, (prompt,) * 2) for prompt in PROMPTS]
         weight = torch.linspace(0, 1, layout.size)[:, None] * torch.tensor([1.0, -1]) + torch.tensor([0.0, 1])
         given = model.mix(conditions, weight.expand(1, -1, -1))
-        found = model.predict(x, t, given, bands=layout.bands, together=together, **more)
+        found = model.predict_banded(x, t, given, bands=layout.bands, together=together, **more)
         model.close()
         return found
 
     whole = predict()
-    for size, pieces in ((3, 1), (2, 3)):
-        for found in side_by_side(size, lambda together, pieces=pieces: predict(together, pieces=pieces)):
+    for size, chunks in ((3, 1), (2, 3)):
+        for found in side_by_side(size, lambda together, chunks=chunks: predict(together, chunks=chunks)):
             assert found.shape == whole.shape
             assert distance(found, whole) < TOLERANCE
     monkeypatch.setattr(Thread, "gather_parts", lambda self, mine: [mine] * self.size)
@@ -498,7 +493,7 @@ def test_models_that_cannot_be_banded_say_what_to_use_instead(fifo, monkeypatch)
             with pytest.raises(ValueError, match="temporal attention cannot do"):
                 fifo.stream(**call)
     with monkeypatch.context() as patch:
-        patch.setattr(type(fifo.model), "check_bands", VideoModel.check_bands)
+        patch.delattr(UNet3DModel, "predict_banded")
         with pytest.raises(ValueError, match=r"UNet3D models cannot do .* use lookahead=True"):
             fifo.stream(**call)
     with pytest.raises(ValueError, match='compat="published" knows no lookahead="banded"'):
@@ -523,8 +518,13 @@ def frames(stream, count=None):
 
 
 def test_a_stream_sends_the_whole_queue_through_the_model_once_per_frame(fifo, monkeypatch):
-    calls, predict = [], fifo.model.predict
-    monkeypatch.setattr(fifo.model, "predict", lambda x, *a, **k: calls.append((x.shape[2], k)) or predict(x, *a, **k))
+    calls = []
+
+    def counted(predict):
+        return lambda x, *a, **k: calls.append((x.shape[2], k)) or predict(x, *a, **k)
+
+    for name in ("predict", "predict_banded"):
+        monkeypatch.setattr(fifo.model, name, counted(getattr(fifo.model, name)))
     stream = fifo.stream("a cat", seed=0, **SMALL)
     video, layout = frames(stream, 7), stream.settings.layout
     assert [count for count, _ in calls[8:]] == [4, 5, 6, 7, 8, 9, 10, 10, 10, 10]  # fill, then all
@@ -536,7 +536,7 @@ def test_a_stream_sends_the_whole_queue_through_the_model_once_per_frame(fifo, m
     assert np.abs(video[4:] - other[4:]).max() > 3
 
 
-def test_two_videos_are_each_alone_and_pieces_do_not_show(fifo):
+def test_two_videos_are_each_alone_and_chunks_do_not_show(fifo):
     both = frames(fifo.stream(["a cat", "a dog"], seed=[1, 2], num_frames=7, windows_per_batch=3, **SMALL))
     for k, prompt in enumerate(("a cat", "a dog")):
         alone = frames(fifo.stream(prompt, seed=1 + k, num_frames=7, windows_per_batch=1, **SMALL))
@@ -565,24 +565,26 @@ def test_given_frames_are_a_past(fifo):
     assert np.abs(other - videos[0]).max() > 3
 
 
-def test_out_of_memory_cuts_the_pass_into_more_pieces(fifo, monkeypatch):
-    predict, pieces, quick = (
-        fifo.model.predict,
+def test_out_of_memory_cuts_the_pass_into_more_chunks(fifo, monkeypatch):
+    predict, chunks, quick = (
+        fifo.model.predict_banded,
         [],
         SMALL | {"guidance_scale": 1.0, "start": "noise", "windows_per_batch": 3},
     )
 
     def small(*arguments, **banding):
-        pieces.append(banding.get("pieces"))
-        if pieces[-1] is not None and pieces[-1] < 3:
+        chunks.append(banding["chunks"])
+        if chunks[-1] < 3:
             raise torch.OutOfMemoryError("out of memory")
         return predict(*arguments, **banding)
 
     expected = frames(fifo.stream("a cat", seed=0, num_frames=3, **quick))
-    monkeypatch.setattr(fifo.model, "predict", small)
+    monkeypatch.setattr(fifo.model, "predict_banded", small)
     assert np.abs(frames(fifo.stream("a cat", seed=0, num_frames=3, **quick)) - expected).max() <= 1
-    assert pieces[:2] == [1, 3]
-    assert set(pieces[1:]) == {3}
-    monkeypatch.setattr(fifo.model, "predict", lambda *a, **k: (_ for _ in ()).throw(torch.OutOfMemoryError("no")))
+    assert chunks[:2] == [1, 3]
+    assert set(chunks[1:]) == {3}
+    monkeypatch.setattr(
+        fifo.model, "predict_banded", lambda *a, **k: (_ for _ in ()).throw(torch.OutOfMemoryError("no"))
+    )
     with pytest.raises(torch.OutOfMemoryError):
         next(fifo.stream("a cat", seed=0, **quick))

@@ -171,14 +171,12 @@ def test_what_is_no_prompt_is_refused_when_it_is_assigned(fifo, value):
 class Encoder:
     """A model of which only texts are asked."""
 
-    text_offload = None
-
     def __getattr__(self, name):
         if name == "lock":
             from contextlib import nullcontext
 
             return nullcontext()
-        if name == "text_state":
+        if name in ("text_state", "done_encoding"):
             return lambda: None
         raise AttributeError(name)
 

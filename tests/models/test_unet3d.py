@@ -10,8 +10,7 @@ from fifo_diffusion.models import registry
 from fifo_diffusion.models.loading.source import find_model
 from fifo_diffusion.models.unet3d import model as unet3d
 from fifo_diffusion.models.unet3d.hooks import PerFrameHooks
-from fifo_diffusion.models.videocrafter.model import add_fps
-from fifo_diffusion.testing import TOLERANCE, distance, golden, tiny
+from fifo_diffusion.testing import distance, golden, tiny
 from fifo_diffusion.testing.contract.families import UNet3DContract
 
 
@@ -48,21 +47,6 @@ class TestStock(UNet3DContract):
         pipe = diffusers.TextToVideoSDPipeline(**tiny.components())
         pipe.set_progress_bar_config(disable=True)
         return pipe
-
-
-def test_the_frame_rate_by_a_hook():
-    """A stock U-Net with an embedding of the frame rate, told it by `add_fps`."""
-    from diffusers.models.embeddings import TimestepEmbedding
-
-    pipe = tiny.pipeline()
-    torch.manual_seed(3)
-    pipe.unet.fps_embedding = TimestepEmbedding(64, 256)
-    add_fps(pipe.unet, 8)
-    model, condition, x, t = ready(pipe)
-    right = model.predict(x, t, condition)
-    assert model.fps_condition == 8
-    model.fps_condition = 24
-    assert distance(model.predict(x, t, condition), right) > 100 * TOLERANCE
 
 
 @pytest.mark.parametrize("case", ["f4", "f16", "f6_b2", "uniform_f4"])

@@ -10,7 +10,7 @@ from fifo_diffusion.method import Queue, QueueLayout, diagonal_denoising, sample
 from fifo_diffusion.models import registry
 from fifo_diffusion.models.unet3d.hooks import PerFrameHooks
 from fifo_diffusion.models.unet3d.pipeline import VideoCrafterPipeline
-from fifo_diffusion.models.videocrafter.model import add_fps, load_unet
+from fifo_diffusion.models.videocrafter.model import load_unet
 from fifo_diffusion.models.videocrafter.scheduler import SignalScaleDDIMScheduler
 from fifo_diffusion.testing import distance, golden, published, tiny
 from fifo_diffusion.testing.contract.families import VideoCrafterContract
@@ -237,9 +237,6 @@ def test_frame_rate_as_an_argument():
         fifo.model.fps_condition = 24
         assert torch.equal(latents(fifo), told)
         assert torch.equal(latents(fifo, fps_condition=8), eight)
-        add_fps(fifo.pipe.unet, 24)
-        with pytest.raises(ValueError, match="by its pipeline and by add_fps"):
-            latents(fifo)
 
 
 def test_streams_with_different_frame_rates_in_turns():
@@ -265,17 +262,14 @@ def test_models_that_are_not_told_a_frame_rate():
     for pipe in (light("vc1_512"), tiny.pipeline(**tiny.LIGHT)):
         with pytest.raises(ValueError, match="not told a frame rate, leave fps_condition out"), FIFO(pipe) as fifo:
             fifo.stream("a dog", fps_condition=8, height=16, width=16)
-    assert not hasattr(registry.wrap(light("vc1_512")), "fps_condition")
+    assert registry.wrap(light("vc1_512")).fps_condition is None
 
 
-def test_an_unpaired_unet_must_be_told():
-    """A U-Net from `load_unet` in another pipeline is not run without its frame rate."""
+def test_a_unet_that_takes_a_frame_rate_needs_the_pipeline_that_gives_it():
     pipe = tiny.TextToVideoPipeline(**tiny.components() | {"unet": light().unet})
-    model = registry.wrap(pipe)
-    with pytest.raises(ValueError, match="must be told its frame rate first"):
-        model.condition(["a dog"], height=16, width=16)
-    add_fps(pipe.unet, 8)
-    assert model.condition(["a dog"], height=16, width=16).text.shape[1] == 1
+    with pytest.raises(ValueError, match=r"conditioned on the frame rate, .* put it into a VideoCrafterPipeline"):
+        registry.wrap(pipe)
+    assert not any(module._forward_pre_hooks for module in pipe.unet.modules())
 
 
 # -- U-Net and text ----------------------------------------------------------------------------------------------------

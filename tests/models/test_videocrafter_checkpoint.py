@@ -94,7 +94,7 @@ def test_variant_is_read_from_the_names(tmp_path, variant, family, size, fps, sc
     assert (model.family, model.frames) == (family, 16)
     assert (model.defaults["height"], model.defaults["width"]) == size
     assert model.defaults["guidance_scale"] == 12
-    assert getattr(model, "fps_condition", None) == fps
+    assert model.fps_condition == fps
     assert len(pipe.unet.state_dict()) == tensors
     assert len(pipe.vae.state_dict()) == 248
     assert len(pipe.text_encoder.state_dict()) == 4 + 16 * 23

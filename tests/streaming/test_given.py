@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fifo_diffusion.models.shared.pipeline_model import latent_size
+from fifo_diffusion.models.shared.pipeline_calls import latent_size
 from fifo_diffusion.streaming.given import Given, size_for, take_given
 from fifo_diffusion.streaming.state import QueueState
 from fifo_diffusion.testing import frames

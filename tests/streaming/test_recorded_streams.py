@@ -6,7 +6,7 @@ import torch
 
 from fifo_diffusion import FIFO
 from fifo_diffusion.models.latte.model import LatteCondition
-from fifo_diffusion.models.shared.pipeline_model import TextCondition
+from fifo_diffusion.models.shared.conditions import TextCondition
 from fifo_diffusion.models.unet3d.pipeline import VideoCrafterPipeline
 from fifo_diffusion.models.videocrafter.model import load_unet
 from fifo_diffusion.models.videocrafter.scheduler import SignalScaleDDIMScheduler

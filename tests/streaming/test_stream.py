@@ -321,15 +321,13 @@ def test_arguments_of_a_wrong_type(fifo):
 
 def test_the_published_profile_runs_where_there_is_published_code():
     """compat="published" on a VideoCrafter U-Net is the recorded queue (test_golden_queue) from a clip of our own."""
-    from diffusers.models.embeddings import TimestepEmbedding
-
     from fifo_diffusion.method import Queue, diagonal_denoising, sample_clip
-    from fifo_diffusion.models.videocrafter.model import add_fps, published_levels
+    from fifo_diffusion.models.unet3d.pipeline import VideoCrafterPipeline
+    from fifo_diffusion.models.videocrafter.model import published_levels
+    from fifo_diffusion.models.videocrafter.unet import VideoCrafterUNet
 
-    pipe = tiny.pipeline(**tiny.LIGHT)
-    torch.manual_seed(3)
-    pipe.unet.fps_embedding = TimestepEmbedding(32, 128)
-    add_fps(pipe.unet, 8)
+    pipe = VideoCrafterPipeline(**tiny.components(kind=VideoCrafterUNet, **tiny.LIGHT), fps_condition=8.0)
+    pipe.set_progress_bar_config(disable=True)
     fifo = FIFO(pipe)
     stream = fifo.stream("a cat", seed=0, num_frames=6, compat="published", **SMALL)
     layout, noise = stream.settings.layout, SeededNoise([0], (4, 8, 8))

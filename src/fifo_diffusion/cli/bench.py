@@ -62,10 +62,9 @@ class OnePassAfterTheOther:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._model, name)
 
-    def predict(self, latents_BCFHW: "Tensor", timestep_BF: "Tensor", condition: Any, **banding: Any) -> "Tensor":
+    def predict(self, latents_BCFHW: "Tensor", timestep_BF: "Tensor", condition: Any) -> "Tensor":
         """As `VideoModel.predict`."""
-        passes = self._model.passes(condition)
-        outputs = [self._model.predict(latents_BCFHW, timestep_BF, one, **banding) for one in passes]
+        outputs = [self._model.predict(latents_BCFHW, timestep_BF, one) for one in self._model.passes(condition)]
         return self._model.guided(outputs, timestep_BF, condition)
 
 

@@ -84,6 +84,11 @@ def encode_frames(vae: Any, frames_FHWC: np.ndarray, device: torch.device) -> Te
     return torch.stack(latents, 2)
 
 
+def pixels_per_latent(vae: Any) -> int:
+    """How many pixels of an image autoencoder's pictures one of its latents stands for, along each side."""
+    return 2 ** (len(vae.config.block_out_channels) - 1)
+
+
 def decoded(decoder: StreamingDecoder, latents_BCFHW: Tensor) -> Tensor:
     """All frames of a whole clip, (B, F', 3, H, W), by a fresh decoder."""
     frames = [decoder.push(latents_BCFHW), decoder.flush()]

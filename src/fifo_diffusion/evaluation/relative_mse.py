@@ -10,20 +10,21 @@ Legend: B clips, C channels, F frames, H and W latent height and width, S slots 
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from fifo_diffusion.method import Bands, NoiseLevels, QueueLayout
+from fifo_diffusion.method import NoiseLevels, QueueLayout
 
 
 class Predicts(Protocol):
-    """What is needed of a model; `fifo_diffusion.models.VideoModel` has it. Turn guidance off in the condition. `bands`
-    are only given for banded layouts."""
+    """What is needed of a model; `fifo_diffusion.models.VideoModel` has it. Turn guidance off in the condition. For
+    banded layouts it must be a `BandedModel` too."""
 
-    def predict(self, latents_BCFHW: Tensor, timestep_BF: Tensor, condition: Any, *, bands: Bands = ...) -> Tensor: ...
+    def predict(self, latents_BCFHW: Tensor, timestep_BF: Tensor, condition: Any) -> Tensor: ...
 
 
 @dataclass(frozen=True)
@@ -79,10 +80,15 @@ def _standard_error(values: Tensor) -> float:
 
 
 def _noise_error(
-    model: Predicts, levels: NoiseLevels, noisy: Tensor, noise: Tensor, level_BF: Tensor, condition: Any, **banding: Any
+    predict: Callable[[Tensor, Tensor, Any], Tensor],
+    levels: NoiseLevels,
+    noisy: Tensor,
+    noise: Tensor,
+    level_BF: Tensor,
+    condition: Any,
 ) -> Tensor:
     """Mean squared error of the predicted noise (B, F)."""
-    prediction = model.predict(noisy, levels.timestep[level_BF], condition, **banding)
+    prediction = predict(noisy, levels.timestep[level_BF], condition)
     return (levels.split(noisy, prediction, level_BF)[1] - noise).pow(2).mean((1, 3, 4))
 
 
@@ -102,7 +108,7 @@ def reference_errors(
         first = before + slot // f * f
         part, xi = clips[:, :, first : first + f], noise[:, :, first : first + f]
         level_BF = torch.full((b, f), layout.step(0).levels[layout.context + slot])
-        error = _noise_error(model, levels, levels.renoise(part, xi, level_BF), xi, level_BF, condition)
+        error = _noise_error(model.predict, levels, levels.renoise(part, xi, level_BF), xi, level_BF, condition)
         errors.append(error[:, slot % f])
     return torch.stack(errors, 1)
 
@@ -118,13 +124,13 @@ def diagonal_errors(
         raise ValueError(f"the clips need {layout.size} frames, not {clips.shape[2]}")
     clean, xi = clips[:, :, skip:], noise[:, :, skip:]
     total, times = torch.zeros(count, layout.size), torch.zeros(layout.size)
-    banding = {"bands": layout.bands} if layout.banded else {}
+    predict = partial(model.predict_banded, bands=layout.bands) if layout.banded else model.predict
     for step in map(layout.step, range(layout.period)):
         level = torch.tensor(step.levels).expand(count, -1)
         noisy = levels.renoise(clean, xi, level)
         for w in step.windows:
             part = noisy[:, :, w.read], xi[:, :, w.read], level[:, w.read]
-            total[:, w.write] += _noise_error(model, levels, *part, condition, **banding)[:, w.kept].cpu()
+            total[:, w.write] += _noise_error(predict, levels, *part, condition)[:, w.kept].cpu()
             times[w.write] += 1
     return (total / times)[:, layout.context :]
 

@@ -2,14 +2,16 @@
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from fifo_diffusion.execution.interfaces import QueueModel, as_banded
 from fifo_diffusion.execution.memory import is_out_of_memory
+from fifo_diffusion.execution.own_frames import Together
 from fifo_diffusion.method import Layout, Run, Window
-from fifo_diffusion.models.shared.base import VideoModel
 
 Fits = dict[tuple[int | bool, ...], tuple[int, bool]]
 """What went through a model: by the size of a window, and whether the queue is banded, how many windows at once, and
@@ -36,7 +38,7 @@ class ModelCalls:
         fits: what earlier runs on this model found out; what is found out here is added.
         windows: at once; None: one on a CPU, where more gain nothing, else as many as fit.
         condition: what the model is told of windows, by their frame numbers.
-        together: a banded pass that all ranks make together, as an argument for the model; None: this process alone.
+        together: the processes that share a banded pass, entered for each; None: this process alone.
 
     Attributes:
         windows: how many go through the model at once. Falls where memory runs out.
@@ -44,14 +46,14 @@ class ModelCalls:
 
     def __init__(
         self,
-        model: VideoModel,
+        model: QueueModel,
         layout: Layout,
         like_BCFHW: Tensor,
         fits: Fits,
         windows: int | None,
         *,
         condition: Callable[[Sequence[Sequence[int]]], Any],
-        together: Callable[[], AbstractContextManager[dict[str, Any]]] | None,
+        together: Callable[[], AbstractContextManager[Together]] | None,
     ) -> None:
         self._model, self._layout, self._fits = model, layout, fits
         self._videos, self._device = len(like_BCFHW), like_BCFHW.device
@@ -82,7 +84,7 @@ class ModelCalls:
         Args:
             latents_BCFHW, timestep_BF, windows: as in `Predict`.
             usual: how many windows come at once when the queue is full.
-            stage: of `VideoModel.stages`, to be done alone; None: all, one after the other.
+            stage: of `QueueModel.stages`, to be done alone; None: all, one after the other.
 
         Raises:
             ValueError: the scheduler, by which the queue has its levels, was replaced; or as `VideoModel.follow`.
@@ -97,20 +99,20 @@ class ModelCalls:
             return self._in_parts(1, *parts, stage)
         condition = self._condition(windows)
         condition = condition if stage is None else self._model.of_stage(condition, stage)
-        banding = self._banding(len(windows[0]))
-        at_once = self.windows if banding else len(windows)
-        together = self._together if banding else None
+        banded = self._layout.banded and len(windows[0]) > self._layout.frames
+        at_once = self.windows if banded else len(windows)
+        together = self._together if banded else None
         try:
-            with nullcontext({}) if together is None else together() as others:
-                how = banding | others
+            with nullcontext() if together is None else together() as others:
+                predict = self._banded(len(windows[0]), others) if banded else self._model.predict
                 passes = self._model.passes(condition) if self._passes_apart else [condition]
-                outputs = [self._model.predict(latents_BCFHW, timestep_BF, each, **how) for each in passes]
+                outputs = [predict(latents_BCFHW, timestep_BF, each) for each in passes]
                 prediction = self._model.guided(outputs, timestep_BF, condition) if len(passes) > 1 else outputs[0]
             return prediction.to(self._device)
         except (RuntimeError, MemoryError) as error:
             if together is not None or not is_out_of_memory(error) or not self._take_less(at_once, condition):
                 raise
-        size = len(windows) if banding or at_once == 1 else self.windows
+        size = len(windows) if banded or at_once == 1 else self.windows
         return self._in_parts(size, *parts, stage)
 
     def _in_parts(
@@ -139,9 +141,8 @@ class ModelCalls:
         self._fits[self._size] = self.windows, self._passes_apart
         return True
 
-    def _banding(self, frames: int) -> dict[str, Any]:
-        """What the model is told where so many frames at once are more than a window."""
-        layout = self._layout
-        if not layout.banded or frames <= layout.frames:
-            return {}
-        return {"bands": layout.last_bands(frames), "pieces": -(-frames // (layout.frames * self.windows))}
+    def _banded(self, frames: int, together: Together | None) -> Callable[[Tensor, Tensor, Any], Tensor]:
+        """The model's prediction of more frames than a window at once."""
+        size = self._layout.frames * self.windows
+        bands, chunks = self._layout.last_bands(frames), -(-frames // size)
+        return partial(as_banded(self._model).predict_banded, bands=bands, chunks=chunks, together=together)

@@ -5,10 +5,10 @@ from typing import Any
 
 from torch import Tensor
 
+from fifo_diffusion.execution.interfaces import GuidedModel
 from fifo_diffusion.execution.ranks import Parcels, Ranks, digest
 from fifo_diffusion.method import Layout, Queue, Run, Window
 from fifo_diffusion.method.layout import index_of
-from fifo_diffusion.models.shared.base import VideoModel
 
 
 def share_windows(
@@ -89,7 +89,7 @@ class WindowShare:
         """Those of so many windows that would be computed here."""
         return windows[self.of(self.ranks.rank, len(windows))]
 
-    def predict(self, model: VideoModel, condition: Any, latents_BCFHW: Tensor, timestep_BF: Tensor) -> Tensor:
+    def predict(self, model: GuidedModel, condition: Any, latents_BCFHW: Tensor, timestep_BF: Tensor) -> Tensor:
         """The prediction of one window, of which one pass is computed here and the other on another rank."""
         assert self.half is not None
         mine = model.passes(condition)[self.half]

@@ -199,7 +199,7 @@ def make_plan(request: Request) -> Plan:
         source = find_model(model_name)
         dtype = DTYPES[dtype or ("float32" if device.startswith("cpu") else source.half_precision)]
         model = wrap(source.load_without_weights(**sampling(request, state)))
-        if "fps_condition" in request.given and not hasattr(model, "fps_condition"):
+        if "fps_condition" in request.given and model.fps_condition is None:
             raise usage(f"{model_name} is not told a frame rate: leave --fps-condition out")
         fps = float(notes.get("fps") or request.get("fps") or model.defaults["fps"])
         num_frames = notes["num_frames"] if notes and not request.length_given else request.num_frames(fps)

@@ -114,6 +114,13 @@ FAMILIES = (
         wide=("vae",),
     ),
     Family(
+        "CogVideoX 1.0, text to video",
+        ("CogVideoXPipeline",),
+        "fifo_diffusion.models.cogvideox.model:CogVideoXModel",
+        verified=BY_CONTRACT,
+        half="bfloat16",
+    ),
+    Family(
         "Open-Sora Plan v1.1.0 (folders as published)",
         ("OpenSoraPlanPipeline",),
         "fifo_diffusion.models.opensora.model:OpenSoraPlanModel",

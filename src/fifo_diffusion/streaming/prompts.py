@@ -131,8 +131,7 @@ class PromptTrack:
             if prompts not in self._conditions:
                 with _fitting() if isinstance(prompts[0], Embeds) else nullcontext():
                     self._conditions[prompts] = self._model.condition(prompts, **self._call)
-                if self._model.text_offload is not None:
-                    self._model.text_offload.away()
+                self._model.done_encoding()
             return self._conditions[prompts]
 
     def _key(self, frame: int) -> int:

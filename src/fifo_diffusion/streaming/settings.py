@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from fifo_diffusion.execution.interfaces import as_banded
 from fifo_diffusion.method import Lookahead, QueueLayout
 from fifo_diffusion.models.shared.arguments import MOST_SLOTS, STRONGEST, check_text, flag, number, plain, short, whole
 from fifo_diffusion.models.shared.base import VideoModel
@@ -109,7 +110,7 @@ class RunSettings:
         settings = cls(seeds=seeds_of(seed, generator, videos), pipeline_arguments=pipeline_arguments, **given)
         _check_steps(settings.layout, num_inference_steps)
         if settings.layout.banded:
-            model.check_bands()
+            as_banded(model)
             if compat == "published":
                 raise ValueError(
                     'compat="published" knows no lookahead="banded": use lookahead=True, or leave compat out'

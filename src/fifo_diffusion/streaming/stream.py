@@ -2,7 +2,7 @@
 
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +24,7 @@ from fifo_diffusion.streaming.state import EMBEDS_PREFIX, QueueState
 from fifo_diffusion.video.in_use import end_reading
 
 if TYPE_CHECKING:
+    from fifo_diffusion.execution.ranks import Ranks
     from fifo_diffusion.execution.window_share import WindowShare
     from fifo_diffusion.pipeline import FIFO
 
@@ -372,12 +373,10 @@ class FrameStream(Iterator[np.ndarray]):
                 self._outlet.latents.append(latent)
         self._prompts.forget_before(queue.frames(self._layout).start)
 
-    @contextmanager
-    def _together(self) -> Iterator[dict[str, Any]]:
-        """This rank's part in a pass that all ranks make together, as an argument for the model."""
+    def _together(self) -> AbstractContextManager["Ranks"]:
+        """The ranks, for a pass that all make together."""
         assert self._ranks is not None
-        with self._ranks.together(self._place()) as ranks:
-            yield {"together": ranks}
+        return self._ranks.together(self._place())
 
     def _place(self) -> list[Any]:
         """What must be the same on all ranks in each iteration."""

@@ -8,7 +8,6 @@ from pathlib import Path
 
 PIPELINE_FOLDER = Path(__file__).parent / "pipeline"
 
-HEIGHT = WIDTH = 64
 NUM_FRAMES = 16
 FPS = 10
 GUIDANCE_SCALE = 2.5

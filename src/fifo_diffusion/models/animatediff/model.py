@@ -20,13 +20,13 @@ import torch
 from torch import Tensor, nn
 
 from fifo_diffusion.decoding.frames import FrameDecoder
-from fifo_diffusion.models.shared.pipeline_model import TextCondition, mixed, rows_of
+from fifo_diffusion.models.shared.conditions import TextCondition, mixed, rows_of
 from fifo_diffusion.models.unet3d.model import UNet3DModel
 
 
 @dataclass(frozen=True)
 class MotionCondition(TextCondition):
-    """What `UNetMotionModel` is told besides latents and time.
+    """What `UNetMotionModel` receives besides latents and time.
 
     Attributes:
         pooled: Stable Diffusion XL's other embedding of the text, (G, B, P), or with one text per frame (G, B, F, P).
@@ -76,12 +76,11 @@ class AnimateDiffModel(UNet3DModel):
 
     family = "AnimateDiff"
     other_shapes = True
-    no_effect: tuple[str, ...] = ()
-    """Arguments of the pipeline's call that act where FIFO has taken over."""
 
-    def __init__(self, pipe: Any, *, frames: int = 16, defaults: dict[str, Any] | None = None) -> None:
+    def __init__(self, pipe: Any, *, frames: int | None = None, defaults: dict[str, Any] | None = None) -> None:
         _refuse_other_methods(pipe)
-        super().__init__(pipe, frames=min(frames, pipe.unet.config.motion_max_seq_length), defaults=defaults)
+        most = pipe.unet.config.motion_max_seq_length
+        super().__init__(pipe, frames=min(frames or self.usual_frames(), most), defaults=defaults)
 
     @property
     def most_frames(self) -> int:
@@ -99,9 +98,6 @@ class AnimateDiffModel(UNet3DModel):
                 "an IP-adapter is loaded and there is no picture for it: give ip_adapter_image=, or call "
                 "pipe.unload_ip_adapter()"
             )
-        for name in self.no_effect:
-            if call.get(name):
-                raise ValueError(f"{name} would have no effect here: leave it out")
         with _as_transformers_4(self.pipe.text_encoder):
             plain = super().condition(prompts, **call)
         arguments, groups = dict(plain.arguments), plain.text.shape[:2]
@@ -126,7 +122,7 @@ class AnimateDiffModel(UNet3DModel):
             return condition
         return replace(condition, pooled=mixed([c.pooled for c in conditions], weight_WFP))
 
-    def _denoise(self, latents_RCFHW: Tensor, timestep_RF: Tensor, condition: MotionCondition) -> Tensor:
+    def denoise(self, latents_RCFHW: Tensor, timestep_RF: Tensor, condition: MotionCondition) -> Tensor:
         rows, frames = timestep_RF.shape
 
         def of_frames(value: Tensor, per_frame: bool = False) -> Tensor:

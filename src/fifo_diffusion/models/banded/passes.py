@@ -39,13 +39,13 @@ class BandedPass(ExitStack):
     Args:
         unet: `UNet3DConditionModel` or `UNetMotionModel`, or a class derived from them, that `check` lets pass.
         table: for each frame the frames that it may see, on the device of the latents.
-        pieces: how many pieces the rows of residual and transformer blocks are taken in. These layers do not look
+        chunks: how many chunks the rows of residual and transformer blocks are taken in. These layers do not look
             across their rows (frames in spatial layers, pixels in temporal ones), so the result is the same.
     """
 
-    def __init__(self, unet: nn.Module, table: BandTable, pieces: int = 1) -> None:
+    def __init__(self, unet: nn.Module, table: BandTable, chunks: int = 1) -> None:
         super().__init__()
-        self._unet, self._table, self._pieces = unet, table, pieces
+        self._unet, self._table, self._chunks = unet, table, chunks
 
     def __enter__(self) -> "BandedPass":
         super().__enter__()
@@ -61,10 +61,10 @@ class BandedPass(ExitStack):
                     shadow(self, layer, "processor", PlacedBandedAttention(self._table, places[0]))
             if block.pos_embed is not None:
                 shadow(self, block.pos_embed, "forward", lambda hidden_states: hidden_states)
-        if self._pieces > 1:
+        if self._chunks > 1:
             for block in self._unet.modules():
                 if isinstance(block, ResnetBlock2D | BasicTransformerBlock):
-                    shadow(self, block, "forward", _InPieces(block.forward, self._pieces))
+                    shadow(self, block, "forward", _InChunks(block.forward, self._chunks))
         self.enter_context(BandedNormsAndConvolutions(self._table))
         return self
 
@@ -101,24 +101,24 @@ def shadow(stack: ExitStack, module: nn.Module, name: str, value: Any) -> None:
     stack.callback(restore)
 
 
-class _InPieces:
-    """A layer's forward that takes its rows in pieces."""
+class _InChunks:
+    """A layer's forward that takes its rows in chunks."""
 
-    def __init__(self, forward: Callable[..., Tensor], pieces: int) -> None:
-        self._forward, self._pieces = forward, pieces
+    def __init__(self, forward: Callable[..., Tensor], chunks: int) -> None:
+        self._forward, self._chunks = forward, chunks
 
     def __call__(self, *args: Any, **kwargs: Any) -> Tensor:
         rows = len(args[0] if args else kwargs.get("hidden_states", kwargs.get("input_tensor")))
-        size = -(-rows // self._pieces)
+        size = -(-rows // self._chunks)
 
-        def piece(value: Any, start: int) -> Any:
+        def chunk(value: Any, start: int) -> Any:
             own = isinstance(value, Tensor) and value.dim() and len(value) == rows
             return value[start : start + size] if own else value
 
         results = [
             self._forward(
-                *(piece(value, start) for value in args),
-                **{name: piece(value, start) for name, value in kwargs.items()},
+                *(chunk(value, start) for value in args),
+                **{name: chunk(value, start) for name, value in kwargs.items()},
             )
             for start in range(0, rows, size)
         ]

@@ -4,40 +4,38 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from fifo_diffusion.models.latte.model import LatteModel
-from fifo_diffusion.models.shared.modules import dtype_of
+from fifo_diffusion.models.shared.conditions import TextCondition
 from fifo_diffusion.models.shared.offload import make_room
-from fifo_diffusion.models.shared.pipeline_model import TextCondition, mixed, rows_of
+from fifo_diffusion.models.shared.pipeline_model import PipelineModel
 from fifo_diffusion.models.shared.replaced import modules_state
 from fifo_diffusion.models.shared.texts import Prompt
 
 
-class ClassLatteModel(LatteModel):
+class ClassLatteModel(PipelineModel):
     """`ClassLattePipeline`. Prompts are numbers of classes; a mixture of classes is one of their embeddings.
 
     Args:
-        pipe, frames, defaults: as in `LatteModel`.
+        pipe, defaults: as in `PipelineModel`.
+        frames: f; None: what the transformer has places for, which is also the most it can take.
     """
 
     family = "Latte, class-conditional"
+    flow = False
     text_width = "hidden_size"
+    outputs_per_input = (1, 2)
 
-    def __init__(self, pipe: Any, *, frames: int | None = None, defaults: dict[str, Any] | None = None) -> None:
-        self.pipe = pipe
-        self.frames = frames or self.most_frames
-        side = pipe.transformer.config.input_size * self._factor
-        own = {"guidance_scale": 7.0, "height": side, "width": side, "fps": 8, "eta": 0.0}
-        self.defaults = own | (defaults or {})
-        self.set_up()
-
-    def install_hooks(self, denoiser: nn.Module) -> None:
-        """None are needed."""
+    def usual_frames(self) -> int:
+        return self.most_frames
 
     @property
     def most_frames(self) -> int:
         return self.pipe.transformer.config.num_frames
+
+    def usual(self) -> dict[str, Any]:
+        side = self.pipe.transformer.config.input_size * self.factor
+        return {"guidance_scale": 7.0, "height": side, "width": side, "fps": 8}
 
     def text_state(self) -> Any:
         return [super().text_state(), modules_state(self.pipe.transformer.y_embedder)]
@@ -45,7 +43,7 @@ class ClassLatteModel(LatteModel):
     def latent_shape(self, height: int, width: int) -> tuple[int, int, int]:
         """(C, H, W); the model has positions for one size only."""
         config = self.pipe.transformer.config
-        side = config.input_size * self._factor
+        side = config.input_size * self.factor
         if (height, width) != (side, side):
             raise ValueError(f"height {height} and width {width}: this model makes {side} and {side} only")
         return config.in_channels, config.input_size, config.input_size
@@ -70,14 +68,10 @@ class ClassLatteModel(LatteModel):
             classes = self.pipe.embed(list(prompts), scale > 1, negatives)
         return TextCondition(classes[:, :, None], scale, {})
 
-    def mix(self, conditions: Sequence[TextCondition], weight_WFP: Tensor) -> TextCondition:
-        text = mixed([c.text for c in conditions], weight_WFP)
-        return TextCondition(text, conditions[0].guidance_scale, {})
+    def passes_together(self, latents_BCFHW: Tensor) -> bool:
+        return True
 
-    def prediction(self, latents_BCFHW: Tensor, timestep_BF: Tensor, condition: TextCondition) -> Tensor:
-        transformer, passes, rows = self.pipe.transformer, len(condition.text), len(latents_BCFHW)
-        latents = latents_BCFHW.to(dtype_of(transformer)).repeat(passes, 1, 1, 1, 1)
-        timestep = timestep_BF.to(latents.device).repeat(passes, 1)
-        classes = rows_of(condition.text, passes * rows)[..., 0, :]  # (R, D), or (R, F, D)
-        output = transformer(latents, timestep, classes)[:, : latents.shape[1]]
-        return self.guided(self.checked(output, latents).float().split(rows), timestep_BF, condition)
+    def denoise(self, latents_RCFHW: Tensor, timestep_RF: Tensor, condition: TextCondition) -> Tensor:
+        classes = condition.rows(len(latents_RCFHW))[..., 0, :]  # (R, D), or (R, F, D)
+        output = self.pipe.transformer(latents_RCFHW, timestep_RF, classes)
+        return output[:, : latents_RCFHW.shape[1]]  # the rest is a learned variance

@@ -19,6 +19,7 @@ from diffusers.utils.torch_utils import randn_tensor
 from diffusers.video_processor import VideoProcessor
 from torch import Tensor, nn
 
+from fifo_diffusion.decoding.frames import pixels_per_latent
 from fifo_diffusion.models.loading.parts import first_line, load_from, out_of_memory
 from fifo_diffusion.models.shared.published_weights import assign, refuse, rename
 from fifo_diffusion.models.unet3d.pipeline import TextToVideoOutput
@@ -144,7 +145,7 @@ class ClassLattePipeline(DiffusionPipeline):
     def __init__(self, vae: AutoencoderKL, transformer: ClassLatteTransformer, scheduler: Any) -> None:
         super().__init__()
         self.register_modules(vae=vae, transformer=transformer, scheduler=scheduler)
-        self.vae_scale_factor = 2 ** (len(vae.config.block_out_channels) - 1)
+        self.vae_scale_factor = pixels_per_latent(vae)
         self.video_processor = VideoProcessor(do_resize=False, vae_scale_factor=self.vae_scale_factor)
 
     def embed(self, prompts: list[str | int], guided: bool, negatives: list[str | int] | None = None) -> Tensor:

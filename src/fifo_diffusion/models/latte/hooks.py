@@ -6,12 +6,12 @@ Tensor names: N rows of frames (passes x windows x videos x F, frame by frame), 
 import inspect
 import weakref
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from typing import Any
 
 from torch import Tensor, nn
 
-from fifo_diffusion.models.shared.hooks import DenoiserHooks, Place, bare
+from fifo_diffusion.models.shared.hooks import DenoiserHooks, Place, bare, while_running
 
 
 class LatteHooks(DenoiserHooks):
@@ -44,60 +44,50 @@ class LatteHooks(DenoiserHooks):
             yield Place(block.attn1, "after", self._after_attention)
             yield Place(block, "after", self._after_temporal_block)
 
-    @contextmanager
-    def active(self, frames: int) -> Iterator[None]:
+    def active(self, frames: int) -> AbstractContextManager[None]:
         """Within, the transformer takes (N, C, 1, H, W), of which `frames` in a row are a window."""
-        self._frames = frames
-        try:
-            with self.running():
-                yield
-        finally:
-            self._frames = self._modulation_NE = None
+        return self.running(_frames=frames, _modulation_NE=None)
 
+    @while_running
     def _after_embedding(self, _module: nn.Module, _args: Any, output: tuple[Tensor, Tensor]) -> Any:
         """Keep the rows of modulation; the stock forward would copy each of them once per patch."""
-        if not self.acts:
-            return None
         self.seen_begin()
         self._modulation_NE = output[0]
         return output[0][:1], output[1]
 
+    @while_running
     def _on_block(self, _module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        if not self.acts:
-            return None
         return self._given(args, kwargs, timestep=self._modulation_NE)
 
+    @while_running
     def _on_temporal_block(self, _module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        if not self.acts:
-            return None
         hidden = kwargs["hidden_states"] if "hidden_states" in kwargs else args[0]
         hidden = hidden.reshape(len(self._modulation_NE), -1, hidden.shape[-1])
         return self._given(args, kwargs, hidden_states=hidden, timestep=self._modulation_NE)
 
+    @while_running
     def _on_first_temporal_block(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        given = self._on_temporal_block(module, args, kwargs)
-        if given is None or self._frames == 1:
-            return given
-        args, kwargs = given
+        args, kwargs = self._on_temporal_block(module, args, kwargs)
+        if self._frames == 1:
+            return args, kwargs
         hidden = kwargs["hidden_states"] if "hidden_states" in kwargs else args[0]
         places = self._transformer().temp_pos_embed[:, : self._frames, None].to(hidden.device, hidden.dtype)
         hidden = (hidden.unflatten(0, (-1, self._frames)) + places).flatten(0, 1)
         return self._given(args, kwargs, hidden_states=hidden)
 
-    def _before_attention(self, _module: nn.Module, args: tuple[Tensor, ...]) -> tuple[Tensor, ...] | None:
-        if not self.acts:
-            return None
+    @while_running
+    def _before_attention(self, _module: nn.Module, args: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         return (args[0].unflatten(0, (-1, self._frames)).transpose(1, 2).flatten(0, 1), *args[1:])
 
-    def _after_attention(self, _module: nn.Module, _args: Any, output: Tensor) -> Tensor | None:
-        if not self.acts:
-            return None
+    @while_running
+    def _after_attention(self, _module: nn.Module, _args: Any, output: Tensor) -> Tensor:
         self.seen_end()
         patches = len(output) * self._frames // len(self._modulation_NE)
         return output.unflatten(0, (-1, patches)).transpose(1, 2).flatten(0, 1)
 
-    def _after_temporal_block(self, _module: nn.Module, _args: Any, output: Tensor) -> Tensor | None:
-        return None if not self.acts else output.flatten(0, 1)[:, None]
+    @while_running
+    def _after_temporal_block(self, _module: nn.Module, _args: Any, output: Tensor) -> Tensor:
+        return output.flatten(0, 1)[:, None]
 
     def _given(self, args: tuple[Any, ...], kwargs: dict[str, Any], **changes: Tensor) -> tuple[tuple, dict[str, Any]]:
         """A block's arguments, some of them others."""

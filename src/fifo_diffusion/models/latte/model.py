@@ -9,27 +9,20 @@ from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
-from fifo_diffusion.decoding.frames import FrameDecoder, StreamingDecoder, encode_frames
 from fifo_diffusion.models.latte.hooks import LatteHooks
-from fifo_diffusion.models.shared.modules import dtype_of
-from fifo_diffusion.models.shared.pipeline_model import (
-    PipelineModel,
-    TextCondition,
-    call_arguments,
-    latent_size,
-    rows_of,
-)
+from fifo_diffusion.models.shared.conditions import TextCondition, rows_of
+from fifo_diffusion.models.shared.pipeline_calls import call_arguments
+from fifo_diffusion.models.shared.pipeline_model import PipelineModel
 from fifo_diffusion.models.shared.texts import Embeds
 
 
 @dataclass(frozen=True)
 class LatteCondition(TextCondition):
-    """What the transformer is told besides latents and time.
+    """What the transformer receives besides latents and time.
 
     These pipelines cut their text to the length of the prompt, so prompts of different lengths are padded here, and
     what is padding must not be seen.
@@ -61,42 +54,28 @@ class LatteModel(PipelineModel):
     outputs_per_input = (1, 2)
     text_tokens = 120
 
-    def __init__(self, pipe: Any, *, frames: int | None = None, defaults: dict[str, Any] | None = None) -> None:
-        self.pipe = pipe
-        self.frames = frames or self.most_frames
-        if self.frames > self.most_frames:
-            raise ValueError(f"{self.frames} frames: this transformer has places for {self.most_frames}")
-        height, width = self._own_size()
-        self.defaults = {
-            "guidance_scale": call_arguments(pipe)["guidance_scale"],
-            "height": height,
-            "width": width,
-            "fps": 8,
-            "eta": 0.0,
-        } | (defaults or {})
-        self.set_up()
-
-    def install_hooks(self, denoiser: nn.Module) -> LatteHooks | None:
-        return LatteHooks(denoiser)
+    def usual_frames(self) -> int:
+        return self.most_frames
 
     @property
     def most_frames(self) -> int:
         return self.pipe.transformer.config.video_length
 
-    def _own_size(self) -> tuple[int, int]:
+    def usual(self) -> dict[str, Any]:
         size = self.pipe.transformer.config.sample_size
-        sides = (size, size) if isinstance(size, int) else size
-        return sides[0] * self._factor, sides[1] * self._factor
+        height, width = (size, size) if isinstance(size, int) else size
+        scale = call_arguments(self.pipe)["guidance_scale"]
+        return {"guidance_scale": scale, "height": height * self.factor, "width": width * self.factor, "fps": 8}
 
-    @property
-    def _factor(self) -> int:
-        """Pixels per latent, along each side."""
-        return 2 ** (len(self.pipe.vae.config.block_out_channels) - 1)
+    def install_hooks(self, denoiser: nn.Module) -> LatteHooks:
+        return LatteHooks(denoiser)
 
-    def latent_shape(self, height: int, width: int) -> tuple[int, int, int]:
-        """(C, H, W); height and width must be multiples of the factors of autoencoder and patches together (16)."""
-        config, factor = self.pipe.transformer.config, self._factor
-        return config.in_channels, *latent_size(height, width, factor * config.patch_size, factor)
+    def clip_length(self) -> dict[str, int]:
+        """One frame will do: the text does not depend on it."""
+        return {"video_length": 1}
+
+    def passes_together(self, latents_BCFHW: Tensor) -> bool:
+        return True
 
     def condition(self, prompts: Sequence[str], **call: Any) -> LatteCondition:
         """Each prompt is encoded alone: in a batch these pipelines let padding count."""
@@ -104,27 +83,19 @@ class LatteModel(PipelineModel):
         negatives = call.pop("negative_prompt", "")
         negatives = [negatives] * len(prompts) if isinstance(negatives, str) else negatives
         call["clean_caption"] = _cleaned(call.get("clean_caption"))
-        records = [
-            self._record(prompt, **{"guidance_scale": scale, **call, "negative_prompt": negative})
-            for prompt, negative in zip(prompts, negatives, strict=True)
-        ]
-        texts = [record.pop("encoder_hidden_states") for record in records]
-        lengths = [text.shape[1] for text in texts]
+        texts, arguments = [], []
+        for prompt, negative in zip(prompts, negatives, strict=True):
+            own = {"guidance_scale": scale, **call, "negative_prompt": negative}
+            if isinstance(prompt, Embeds):
+                own["mask_feature"] = False  # nobody knows what of it is padding
+            text, others = self.recorded([prompt], **own)
+            texts.append(text)
+            arguments.append(others)
+        lengths = [text.shape[2] for text in texts]
         longest = max(lengths)
-        text = torch.stack([_padded(text, longest) for text in texts], 1)
+        text = torch.cat([_padded(text, longest) for text in texts], 1)
         share = (torch.arange(longest) < torch.tensor(lengths)[:, None]).float()
-        return LatteCondition(text, scale, records[0], None if min(lengths) == longest else share)
-
-    def _record(self, prompt: str, **call: Any) -> dict[str, Any]:
-        """What the pipeline tells its transformer, text (G, L, D) included. A clip of one frame will do: the text does
-        not depend on it."""
-        if isinstance(prompt, Embeds):
-            call["mask_feature"] = False  # nobody knows what of it is padding
-        call |= {"video_length": 1, "output_type": "latent"}
-        record = self.captured(prompt=[prompt], **call)[0]
-        for name in ("hidden_states", "timestep"):
-            record.pop(name)
-        return record | {"return_dict": False}
+        return LatteCondition(text, scale, arguments[0], None if min(lengths) == longest else share)
 
     def mix(self, conditions: Sequence[LatteCondition], weight_WFP: Tensor) -> LatteCondition:
         """Tokens are averaged place by place, over the prompts that are long enough, and count in attention as much as
@@ -141,31 +112,20 @@ class LatteModel(PipelineModel):
         )
         return replace(conditions[0], text=text, share=None if bool((share > 1 - 1e-6).all()) else share)
 
-    def prediction(self, latents_BCFHW: Tensor, timestep_BF: Tensor, condition: LatteCondition) -> Tensor:
-        transformer, passes, rows = self.pipe.transformer, len(condition.text), len(latents_BCFHW)
-        frames, channels = latents_BCFHW.shape[2], latents_BCFHW.shape[1]
-        latents = latents_BCFHW.to(dtype_of(transformer)).repeat(passes, 1, 1, 1, 1)
-        latents_NC1HW = latents.transpose(1, 2).flatten(0, 1)[:, :, None]
-        timestep_N = timestep_BF.to(latents.device).repeat(passes, 1).flatten()
-        text, share = rows_of(condition.text, passes * rows), condition.share
-        arguments = dict(condition.arguments)
+    def denoise(self, latents_RCFHW: Tensor, timestep_RF: Tensor, condition: LatteCondition) -> Tensor:
+        transformer, (rows, channels, frames) = self.pipe.transformer, latents_RCFHW.shape[:3]
+        latents_NC1HW = latents_RCFHW.transpose(1, 2).flatten(0, 1)[:, :, None]
+        text, share, arguments = condition.rows(rows), condition.share, dict(condition.arguments)
         if share is not None:
             # Weights of tokens become summands of the logits of attention.
-            bias = rows_of(share.expand(passes, *share.shape), passes * rows).log()[..., None, :]
+            bias = rows_of(share.expand(condition.passes, *share.shape), rows).log()[..., None, :]
             bias = bias.flatten(0, 1) if condition.per_frame else bias.repeat_interleave(frames, 0)
-            arguments["encoder_attention_mask"] = bias.to(text.device, transformer.dtype)
+            arguments["encoder_attention_mask"] = bias.to(text.device, latents_RCFHW.dtype)
         text = text.flatten(0, 1) if condition.per_frame else text.repeat_interleave(frames, 0)
         with self.hooks.active(frames):
-            output = transformer(latents_NC1HW, timestep_N, encoder_hidden_states=text, **arguments)[0]
-        output = output[:, :channels]  # the rest is a learned variance
-        output = self.checked(output, latents_NC1HW)[:, :, 0].unflatten(0, (-1, frames)).transpose(1, 2)
-        return self.guided(output.float().split(rows), timestep_BF, condition)
-
-    def decoder(self) -> StreamingDecoder:
-        return FrameDecoder(self.pipe.vae)
-
-    def encode(self, frames_FHWC: np.ndarray) -> Tensor:
-        return encode_frames(self.pipe.vae, frames_FHWC, self.device)
+            output = transformer(latents_NC1HW, timestep_RF.flatten(), encoder_hidden_states=text, **arguments)[0]
+        output = self.checked(output[:, :channels], latents_NC1HW)  # the rest is a learned variance
+        return output[:, :, 0].unflatten(0, (-1, frames)).transpose(1, 2)
 
 
 def _cleaned(wanted: bool | None) -> bool:

@@ -75,7 +75,7 @@ class OpenSoraPlanModel(LatteModel):
         return self.pipe.vae.temporal_factor, self.pipe.vae.spatial_factor
 
     @property
-    def _factor(self) -> int:
+    def factor(self) -> int:
         return self.pipe.vae.spatial_factor
 
     def levels(

@@ -19,7 +19,6 @@ from torch import Tensor, nn
 
 from fifo_diffusion.models.opensora.tiles import in_chunks, in_tiles
 
-LATENT_SCALE = 0.18215
 KINDS = {
     "q_conv": "CausalConv3d",
     "encoder_conv_in": "Conv2d",

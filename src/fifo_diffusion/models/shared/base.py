@@ -10,10 +10,8 @@ import torch
 from torch import Tensor
 
 from fifo_diffusion.decoding.timing import ONE_TO_ONE, LatentTiming
-from fifo_diffusion.method import Bands, NoiseLevels, Queue
-from fifo_diffusion.models.banded.table import Together
+from fifo_diffusion.method import NoiseLevels, Queue
 from fifo_diffusion.models.shared.fingerprint import fingerprint
-from fifo_diffusion.models.shared.offload import TextOffload
 from fifo_diffusion.models.shared.texts import Prompt
 
 
@@ -21,7 +19,8 @@ class VideoModel(ABC):
     """A base text-to-video model: from latents at per-frame timesteps to a prediction.
 
     Canonical latents are (B, C, F, H, W); an implementation converts to its model's layout and back. A `condition` is
-    opaque to everything but the model that made it.
+    opaque to everything but the model that made it. A model that can also predict a whole queue in one banded pass is a
+    `fifo_diffusion.execution.interfaces.BandedModel` besides.
 
     Attributes:
         family: name of the base-model family.
@@ -32,7 +31,8 @@ class VideoModel(ABC):
             with about as many pixels.
         defaults: values for arguments that the caller leaves out: guidance_scale, height, width, fps, eta.
         late: how many latents must follow one, once a video runs, before its frames are there (`StreamingDecoder`).
-        text_offload: keeps text encoders off the device, where the user wants it.
+        fps_condition: the frame rate that the model is conditioned on where a call says nothing; may be set. None: the
+            model is conditioned on none.
         published_queue: how the queue of the family's published FIFO code moves on, for compat="published".
     """
 
@@ -43,7 +43,7 @@ class VideoModel(ABC):
     other_shapes: bool = False
     defaults: dict[str, Any]
     late: int = 0
-    text_offload: TextOffload | None = None
+    fps_condition: float | None = None
     published_queue: type[Queue] = Queue
 
     @property
@@ -76,8 +76,22 @@ class VideoModel(ABC):
         """What must stay the same of an autoencoder while a video runs: channels and pixels of a latent."""
         return None
 
+    def offload_text_encoders(self, device: torch.device | None = None) -> None:
+        """Keep text encoders in host memory, and on the device only while they encode; until `close`.
+
+        Args:
+            device: where they encode; None: `device`.
+
+        Raises:
+            ValueError: there is none, or it is offloaded already.
+        """
+        raise ValueError(f"{self.family} models have no text encoder to offload: leave offload_text_encoder out")
+
     def about_to_decode(self) -> None:  # noqa: B027
         """Called before every use of the autoencoder."""
+
+    def done_encoding(self) -> None:  # noqa: B027
+        """Called after every `condition` for a video."""
 
     @property
     @abstractmethod
@@ -122,28 +136,13 @@ class VideoModel(ABC):
         frames, P), whose rows sum to one."""
 
     @abstractmethod
-    def predict(
-        self,
-        latents_BCFHW: Tensor,
-        timestep_BF: Tensor,
-        condition: Any,
-        *,
-        bands: Bands | None = None,
-        pieces: int = 1,
-        together: Together | None = None,
-    ) -> Tensor:
+    def predict(self, latents_BCFHW: Tensor, timestep_BF: Tensor, condition: Any) -> Tensor:
         """The model's prediction after guidance, of the latents' shape, float32.
 
         Args:
             latents_BCFHW: float32, on `device`; B = windows x videos, window by window.
             timestep_BF: one timestep per frame.
             condition: for the same videos; repeated for every window.
-            bands: the f frames that each of the F frames may see, where F is more than a window (`QueueLayout.bands`).
-                Only given to models whose `check_bands` lets it pass.
-            pieces: with bands, into how many pieces the work inside layers is cut, to bound memory. The result depends
-                on it by rounding only (1e-5 relative in norm in float32).
-            together: with bands, the processes that share the frames among them. All make the same call, and all get
-                the whole prediction, which depends on their number by rounding only.
 
         Raises:
             RuntimeError: the denoiser returned another shape than it was given.
@@ -204,14 +203,6 @@ class VideoModel(ABC):
     def compiled(self) -> bool:
         """Whether the denoiser is. Then `predict` should be called with few different shapes."""
         return False
-
-    def check_bands(self) -> None:
-        """Whether `predict` takes `bands`.
-
-        Raises:
-            ValueError: it does not, which is so unless a family says otherwise.
-        """
-        raise ValueError(f'{self.family} models cannot do lookahead="banded": use lookahead=True, at twice the cost')
 
     @abstractmethod
     def decoder(self) -> Any:

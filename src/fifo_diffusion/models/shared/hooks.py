@@ -5,6 +5,7 @@ import weakref
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from functools import wraps
 from typing import Any, Literal, NamedTuple
 
 import torch
@@ -21,8 +22,18 @@ class Place(NamedTuple):
     told: bool = False
 
 
+def while_running(hook: Callable[..., Any]) -> Callable[..., Any]:
+    """A method of `DenoiserHooks` as a hook that changes nothing outside `running`."""
+
+    @wraps(hook)
+    def inert_outside(self: "DenoiserHooks", *args: Any) -> Any:
+        return hook(self, *args) if self.acts else None
+
+    return inert_outside
+
+
 class DenoiserHooks(ABC):
-    """Hooks on one denoiser or several, inert outside `running()`.
+    """Hooks on one denoiser or several, inert outside `running()`: each is a method under `while_running`.
 
     They act on calls from the thread that is inside `running()` only, so that a pipeline may be called in another one.
     (Compiled denoisers cannot tell threads apart.)
@@ -82,18 +93,21 @@ class DenoiserHooks(ABC):
         self._modules = self._handles = ()
 
     @contextmanager
-    def running(self) -> Iterator[None]:
-        """Within, hooks act.
+    def running(self, **values: Any) -> Iterator[None]:
+        """Within, hooks act, and `self` has these values as attributes; afterwards those of its class again.
 
         Raises:
             RuntimeError: at the end, if a denoiser ran without them: all frames would have had one timestep.
         """
         self._begun = self._done = False
+        vars(self).update(values)
         self._thread, self._running = threading.get_ident(), True
         try:
             yield
         finally:
             self._running = False
+            for name in values:
+                vars(self).pop(name, None)
         if not (self._begun and self._done):
             raise RuntimeError(
                 "the denoiser ran past the hooks that give every frame its own timestep (it was replaced inside, or "
@@ -122,6 +136,21 @@ def bare(denoiser: Any) -> Any:
             denoiser = denoiser.get_base_model()
         else:
             return denoiser
+
+
+def reset_if_compiled(module: nn.Module) -> None:
+    """If the denoiser is compiled already, have it traced again, with our hooks in it (or without, once they are off).
+
+    PyTorch can only forget everything that it has compiled in this process; other compiled models are traced again at
+    their next call too.
+    """
+    if is_compiled(module):
+        torch.compiler.reset()
+
+
+def is_compiled(module: nn.Module) -> bool:
+    """By `torch.compile(module)` or `module.compile()`."""
+    return hasattr(module, "_orig_mod") or getattr(module, "_compiled_call_impl", None) is not None
 
 
 def _hooks_of(module: nn.Module, when: str) -> dict[int, Any]:

@@ -1,205 +1,128 @@
-"""What models around a diffusers pipeline have in common."""
+"""The one base of all families around a diffusers pipeline, U-Nets and transformers alike.
 
-import inspect
-import sys
+Tensor names end in their axes: G passes (2 with guidance), B videos, R rows (passes x windows x videos), F latent
+frames.
+"""
+
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from fifo_diffusion.method import Bands, NoiseLevels
-from fifo_diffusion.models.banded.table import Together
-from fifo_diffusion.models.shared.base import VideoModel
+from fifo_diffusion.decoding.frames import FrameDecoder, encode_frames, pixels_per_latent
+from fifo_diffusion.method import NoiseLevels, to_device
 from fifo_diffusion.models.shared.capture import capture
+from fifo_diffusion.models.shared.conditions import TextCondition, mixed
 from fifo_diffusion.models.shared.fingerprint import surroundings
-from fifo_diffusion.models.shared.hooks import DenoiserHooks, lock_of
 from fifo_diffusion.models.shared.modules import dtype_of
-from fifo_diffusion.models.shared.offload import make_room, rehook, tell_of_offloading, text_encoders
-from fifo_diffusion.models.shared.replaced import refuse_state, text_state, weak, written
+from fifo_diffusion.models.shared.offload import make_room, text_encoders
+from fifo_diffusion.models.shared.pipeline_calls import call_arguments, latent_size, output_class
 from fifo_diffusion.models.shared.schedulers import read_levels
 from fifo_diffusion.models.shared.texts import Prompt, unseen
-from fifo_diffusion.models.unet3d.hooks import is_compiled, reset_if_compiled
+from fifo_diffusion.models.shared.wrapped_pipeline import WrappedPipeline
 
 
-@dataclass(frozen=True)
-class TextCondition:
-    """What the denoiser is told besides latents and time.
+class PipelineModel(WrappedPipeline):
+    """A loaded text-to-video pipeline whose denoiser predicts from `TextCondition`s.
 
-    Attributes:
-        text: (G, B, tokens, D), or with one text per frame (G, B, F, tokens, D). G is 2 with guidance (first without
-            the prompt, then with it), else 1. B is the number of videos; with texts per frame, windows x videos.
-        guidance_scale: weight of classifier-free guidance.
-        arguments: further keyword arguments of the denoiser, the same for every row.
+    What a family must say: `family`, how its denoiser is called (`denoise`), and how it gets one timestep per frame
+    (`install_hooks`, unless it takes them by itself). What it may say: the names of its denoiser's arguments, its
+    sizes (`usual`), and how its autoencoder treats time (`timing`, `decoder`, `encode`).
+
+    Args:
+        pipe: loaded pipeline; used as it is (device, precision, offloading, LoRA, attention backend), and never changed
+            but for inert hooks.
+        frames: f in latents, where the checkpoint is known; None: `usual_frames`.
+        defaults: of the checkpoint, where it is known; they go before `usual`.
+
+    Raises:
+        ValueError: a denoiser or autoencoder that FIFO cannot use, or more frames than the denoiser has places for.
     """
 
-    text: Tensor
-    guidance_scale: float
-    arguments: dict[str, Any]
-
-    @property
-    def per_frame(self) -> bool:
-        return self.text.dim() == 5
-
-    def of_frames(self, part: slice) -> "TextCondition":
-        """The condition of a part of the frames."""
-        return replace(self, text=self.text[:, :, part]) if self.per_frame else self
-
-    def halves(self) -> list["TextCondition"]:
-        """One condition for each pass: with guidance one without the prompt and one with it."""
-        return [replace(self, text=self.text[g : g + 1]) for g in range(len(self.text))]
-
-
-class PipelineModel(VideoModel):
-    """A model around `pipe.unet` or `pipe.transformer` (`denoiser_name`), whose conditions are `TextCondition`s.
-
-    What the user replaces on the pipeline is used from the next prediction on: `follow` looks.
-    """
-
-    pipe: Any
-    denoiser_name = "transformer"
     flow: bool | None = None
     """Whether the model was trained by flow matching; None: not known. Says which schedulers go with it."""
-    hooks: Any = None
-    _told_of_offloading = False
-    text_width: str | None = None
-    """What the denoiser's configuration calls the width of the text that it takes."""
-    outputs_per_input: tuple[int, ...] = (1,)
-    """How many channels the denoiser may return for each that it takes."""
+    latent_argument = "hidden_states"
+    time_argument = "timestep"
+    text_argument = "encoder_hidden_states"
+    unguided_first = True
+    """Order of the passes in the pipeline: without the prompt first, or with it first."""
+    no_effect: tuple[str, ...] = ()
+    """Arguments of the pipeline's call that act where FIFO has taken over: refused."""
 
-    @property
-    def denoiser(self) -> Any:
-        """The pipeline's, as it stands there now."""
-        return getattr(self.pipe, self.denoiser_name)
-
-    @property
-    def denoisers(self) -> dict[str, Any]:
-        """All that there are, by their names on the pipeline; the first is `denoiser`."""
-        return {self.denoiser_name: self.denoiser}
-
-    @property
-    def lock(self) -> AbstractContextManager[Any]:
-        return lock_of(self.pipe)
-
-    def install_hooks(self, denoiser: nn.Module) -> Any:
-        """Put the family's hooks on the denoiser, inert outside `prediction`: `DenoiserHooks`, or an object with
-        `remove()`. None where the denoiser takes one timestep per frame by itself."""
-        return None
-
-    def set_up(self) -> None:
-        """Put the hooks on, and check everything; at the end of a family's `__init__`."""
-        self.check_denoisers()
-        self.hooks = self.install_hooks(self.denoiser)
-        self._known = weak(self.denoisers.values())
-        self.trace_anew()
-        self.check_autoencoder()
-        self._told_of_offloading = tell_of_offloading(self.pipe)
-
-    def follow(self) -> None:
-        """Look at the pipeline as it stands now: what is replaced there is used from here on, hooks move along.
-
-        Raises:
-            ValueError: something there cannot be used; one line.
-        """
-        for name, denoiser in self.denoisers.items():
-            refuse_state(f"pipe.{name}", denoiser)
-        now = weak(self.denoisers.values())
-        if now != self._known:
-            self.check_denoisers()
-        moved = now != self._known
-        if isinstance(self.hooks, DenoiserHooks):
-            moved |= self.hooks.follow(*self.denoisers.values())
-        elif moved and self.hooks is not None:
-            self.hooks.remove()
-            self.hooks = self.install_hooks(self.denoiser)
-        if moved:
-            self._known = now
-            self.trace_anew()
-            rehook(self.pipe)
-
-    def check_denoisers(self) -> None:
-        """Whether this family can use the denoisers that are on the pipeline.
-
-        Raises:
-            ValueError: it cannot; one line.
-        """
-        for name, denoiser in self.denoisers.items():
-            if denoiser is None:
-                raise ValueError(f"pipe.{name} is None: put the denoiser back, or load the pipeline with it")
-            config = getattr(denoiser, "config", None) or {}
-            given, returned = config.get("in_channels"), config.get("out_channels")
-            if None not in (given, returned) and returned not in [given * k for k in self.outputs_per_input]:
-                raise ValueError(
-                    f"pipe.{name} takes {given} channels and returns {returned}: it is made for more than text (a "
-                    "picture, a mask), which FIFO cannot give it: load the text-to-video version"
-                )
-
-    def check_autoencoder(self) -> None:
-        """Whether `decoder` can use the pipeline's autoencoder.
-
-        Raises:
-            ValueError: it cannot; one line.
-        """
-        kind = type(self.pipe.vae).__name__
-        if kind == "AutoencoderKLTemporalDecoder":
+    def __init__(self, pipe: Any, *, frames: int | None = None, defaults: dict[str, Any] | None = None) -> None:
+        self.pipe = pipe
+        self.frames = frames or self.usual_frames()
+        if self.most_frames is not None and self.frames > self.most_frames:
             raise ValueError(
-                f"the pipeline's {kind} mixes frames and cannot decode them as they come: load the pipeline without "
-                "vae=, which brings its own AutoencoderKL"
+                f"{self.frames} frames: this {type(self.denoiser).__name__} has places for {self.most_frames}"
             )
+        self.defaults = {"eta": 0.0} | self.usual() | (defaults or {})
+        self.set_up()
 
-    def check_fits(self, latents_BCFHW: Tensor, condition: Any, *, banded: bool = False) -> None:
-        """Whether the denoisers that are on the pipeline fit a running video.
+    def usual_frames(self) -> int:
+        """f of a checkpoint that is not known, in latents: as many as the pipeline samples by default."""
+        return self.timing.latents(call_arguments(self.pipe)["num_frames"])
+
+    def usual(self) -> dict[str, Any]:
+        """guidance_scale, height, width and fps of a checkpoint that is not known: as in the pipeline's own call."""
+        call = call_arguments(self.pipe)
+        return {name: call[name] for name in ("guidance_scale", "height", "width")} | {"fps": 16}
+
+    @property
+    def factor(self) -> int:
+        """Pixels per latent, along each side."""
+        spatial = getattr(self.pipe, "vae_scale_factor_spatial", None)
+        return pixels_per_latent(self.pipe.vae) if spatial is None else spatial
+
+    @property
+    def size_multiple(self) -> int:
+        """What height and width must be multiples of: one patch of the denoiser."""
+        patch = self.denoiser.config.get("patch_size", 1)
+        return self.factor * (patch if isinstance(patch, int) else patch[-1])
+
+    def latent_shape(self, height: int, width: int) -> tuple[int, int, int]:
+        """(C, H, W); height and width must be multiples of `size_multiple`."""
+        return self.denoiser.config.in_channels, *latent_size(height, width, self.size_multiple, self.factor)
+
+    # ------------------------------------------------------------------ conditions
+
+    def condition(self, prompts: Sequence[str], **call: Any) -> TextCondition:
+        scale = call.get("guidance_scale", self.defaults["guidance_scale"])
+        text, arguments = self.recorded(prompts, **{"guidance_scale": scale, **call})
+        return TextCondition(text, scale, arguments)
+
+    def recorded(self, prompts: Sequence[Any], **call: Any) -> tuple[Tensor, dict[str, Any]]:
+        """What the pipeline gives its denoiser in its first step: text (G, B, tokens, D), without the prompt first, and
+        all other arguments but latents and timesteps. Guidance may be one batched call or two.
 
         Raises:
-            ValueError: they do not; one line.
+            ValueError: an argument that would have no effect.
+            RuntimeError: the pipeline called its denoiser in a way that is not known here.
         """
-        channels, frames = latents_BCFHW.shape[1:3]
-        for name, denoiser in self.denoisers.items():
-            config = getattr(denoiser, "config", None) or {}
-            wanted = config.get("in_channels", channels)
-            if wanted != channels:
-                raise ValueError(
-                    f"pipe.{name} takes {wanted} channels, this video has {channels}: put back a denoiser that fits, "
-                    "or make a new stream"
-                )
-            width = config.get(self.text_width) if self.text_width else None
-            if isinstance(width, int) and width != condition.text.shape[-1]:
-                raise ValueError(
-                    f"pipe.{name} takes text of width {width}, the pipeline's text encoder gives "
-                    f"{condition.text.shape[-1]}: put back a denoiser that fits"
-                )
-        if self.most_frames is not None and frames > self.most_frames and not banded:
-            raise ValueError(
-                f"pipe.{self.denoiser_name} takes {self.most_frames} frames, a window of this video has {frames}: put "
-                f"back a denoiser that fits, or make a new stream with window={self.most_frames}"
+        for name in self.no_effect:
+            if call.get(name):
+                raise ValueError(f"{name} would have no effect here: leave it out")
+        call |= {"prompt": list(prompts), "output_type": "latent"} | self.clip_length()
+        calls = self.captured(**call)
+        count, passes = len(prompts), [record.pop(self.text_argument) for record in calls]
+        rows = sum(len(record[self.latent_argument]) for record in calls)
+        if rows not in (count, 2 * count):
+            raise RuntimeError(
+                f"{type(self.pipe).__name__} gave its {type(self.denoiser).__name__} {rows} rows for {count} prompts"
             )
+        # One row of text per video, or as many alike as it has frames.
+        text = torch.cat(passes if self.unguided_first else passes[::-1])
+        text = text.unflatten(0, (rows // count, count, -1))[:, :, 0].contiguous()
+        arguments = {k: v for k, v in calls[0].items() if k not in (self.latent_argument, self.time_argument)}
+        return text, arguments | {"return_dict": False}
 
-    @torch.no_grad()
-    def predict(
-        self,
-        latents_BCFHW: Tensor,
-        timestep_BF: Tensor,
-        condition: Any,
-        *,
-        bands: Bands | None = None,
-        pieces: int = 1,
-        together: Together | None = None,
-    ) -> Tensor:
-        with self.lock:
-            self.follow()
-            self.check_fits(latents_BCFHW, condition, banded=bands is not None)
-            make_room(self.pipe, *self.denoisers.values())
-            self._told_of_offloading = self._told_of_offloading or tell_of_offloading(self.pipe)
-            how = {} if bands is None else {"bands": bands, "pieces": pieces, "together": together}
-            return self.prediction(latents_BCFHW, timestep_BF, condition, **how)
-
-    @abstractmethod
-    def prediction(self, latents_BCFHW: Tensor, timestep_BF: Tensor, condition: Any, **how: Any) -> Tensor:
-        """`predict`, by denoisers that fit and have their hooks on. `bands` and the like are only given to families
-        that can use them."""
+    def clip_length(self) -> dict[str, int]:
+        """The length of the clip that is captured, as the pipeline's call names it."""
+        return {"num_frames": self.timing.frames(self.frames)}
 
     def captured(self, **call: Any) -> list[dict[str, Any]]:
         """The calls of the denoisers, as named arguments, that the pipeline would make in its first step; see
@@ -209,55 +132,72 @@ class PipelineModel(VideoModel):
             make_room(self.pipe)
             return capture(self.pipe, *self.denoisers.values(), **call).calls
 
-    def text_state(self) -> Any:
-        """Of the encoders and denoisers that are on the pipeline now."""
-        return text_state(self.pipe, self.denoisers.values())
+    def mix(self, conditions: Sequence[TextCondition], weight_WFP: Tensor) -> TextCondition:
+        return replace(conditions[0], text=mixed([c.text for c in conditions], weight_WFP))
 
-    def schedule_state(self) -> Any:
-        scheduler = self.pipe.scheduler
-        config = getattr(scheduler, "config", None)  # None, or a class, is what people put there by mistake
-        config = repr(sorted(config.items())) if isinstance(config, dict) else None
-        return type(scheduler), config, getattr(scheduler, "shift", None)
+    def passes(self, condition: TextCondition) -> Sequence[TextCondition]:
+        return condition.halves()
 
-    def autoencoder_state(self) -> Any:
-        vae = self.pipe.vae
-        return weak([vae, *vae.children()]), dtype_of(vae), written(vae.parameters()), dict(vae.config)
+    # ------------------------------------------------------------------ predictions
 
-    def autoencoder_kind(self) -> Any:
-        config = self.pipe.vae.config
-        return config.get("latent_channels", config.get("z_dim")), len(config.get("block_out_channels", ()))
+    @torch.no_grad()
+    def predict(self, latents_BCFHW: Tensor, timestep_BF: Tensor, condition: Any) -> Tensor:
+        with self.working(latents_BCFHW, condition):
+            return self.prediction(latents_BCFHW, timestep_BF, condition)
 
-    def about_to_decode(self) -> None:
-        make_room(self.pipe, self.pipe.vae)
+    def prediction(self, latents_BCFHW: Tensor, timestep_BF: Tensor, condition: Any) -> Tensor:
+        """`predict`, within `working`: the passes in one batch or one after the other, then guidance."""
+        latents, passes = latents_BCFHW.to(dtype_of(self.denoiser)), condition.passes
+        timestep = to_device(timestep_BF, latents.device)
+        if self.passes_together(latents):
+            rows = latents.repeat(passes, 1, 1, 1, 1), timestep.repeat(passes, 1)
+            outputs = self._pass(*rows, condition).split(len(latents))
+        else:
+            outputs = [self._pass(latents, timestep, half) for half in self.passes(condition)]
+        return self.guided(outputs, timestep, condition)
 
-    def free(self) -> None:
-        """With `enable_model_cpu_offload`: all modules to host memory, as at the end of the pipeline's own call."""
-        with self.lock:
-            make_room(self.pipe)
+    def passes_together(self, latents_BCFHW: Tensor) -> bool:
+        """Whether the passes of guidance are one batch. Unless a family says otherwise they come one after the other,
+        which takes half the memory."""
+        return False
 
-    def trace_anew(self) -> None:
-        """Hooks that come or go after compiling would not be noticed."""
-        for denoiser in self.denoisers.values():
-            if denoiser is not None:
-                reset_if_compiled(denoiser)
+    def _pass(self, latents_RCFHW: Tensor, timestep_RF: Tensor, condition: Any) -> Tensor:
+        return self.checked(self.denoise(latents_RCFHW, timestep_RF, condition), latents_RCFHW).float()
 
-    def close(self) -> None:
-        if self.hooks is not None:
-            self.hooks.remove()
-        self.trace_anew()
+    @abstractmethod
+    def denoise(self, latents_RCFHW: Tensor, timestep_RF: Tensor, condition: Any) -> Tensor:
+        """One call of the denoiser, of the latents' shape.
 
-    def compile(self) -> None:
-        """In place, each shape by itself; may be done at any time, and by the user as well."""
-        for denoiser in self.denoisers.values():
-            denoiser.compile(dynamic=False)
+        Args:
+            latents_RCFHW: in the denoiser's precision; R rows are passes x windows x videos, in this order.
+            timestep_RF: on their device.
+            condition: of these passes; `condition.rows(R)` are its texts, one for each row.
+        """
 
-    @property
-    def compiled(self) -> bool:
-        return is_compiled(self.denoiser)
+    def guided(self, outputs: Sequence[Tensor], timestep_BF: Tensor, condition: TextCondition) -> Tensor:
+        if len(outputs) == 1:
+            return outputs[0]
+        without, with_text = outputs
+        return without + self.guidance(condition, timestep_BF.to(without.device)) * (with_text - without)
 
-    @property
-    def device(self) -> torch.device:
-        return torch.device(self.pipe._execution_device)
+    def guidance(self, condition: TextCondition, timestep_BF: Tensor) -> float | Tensor:
+        """Weight of classifier-free guidance, where it is not one number also (B, 1, F, 1, 1)."""
+        return condition.guidance_scale
+
+    def checked(self, output: Tensor, latents: Tensor) -> Tensor:
+        """The output, if it has the latents' shape: some models take a wrong timestep silently.
+
+        Raises:
+            RuntimeError: it has another.
+        """
+        if output.shape == latents.shape:
+            return output
+        raise RuntimeError(
+            f"{type(self.denoiser).__name__} returned {tuple(output.shape)} for latents {tuple(latents.shape)}: it "
+            "does not take one timestep per frame"
+        )
+
+    # ------------------------------------------------------------------ texts
 
     def check_prompt(self, prompt: Prompt, call: Mapping[str, Any]) -> None:
         names, encoders = self.call_arguments() or {}, text_encoders(self.pipe)
@@ -307,31 +247,14 @@ class PipelineModel(VideoModel):
             )
         return read_levels(self.pipe.scheduler, count, eta=eta, scheduler_exact=scheduler_exact, flow=self.flow)
 
-    def passes(self, condition: TextCondition) -> Sequence[TextCondition]:
-        return condition.halves()
+    # ------------------------------------------------------------------ frames
 
-    def guided(self, outputs: Sequence[Tensor], timestep_BF: Tensor, condition: TextCondition) -> Tensor:
-        if len(outputs) == 1:
-            return outputs[0]
-        without, with_text = outputs
-        return without + self.guidance(condition, timestep_BF.to(without.device)) * (with_text - without)
+    def decoder(self) -> Any:
+        """Of an autoencoder of single images, unless a family says otherwise."""
+        return FrameDecoder(self.pipe.vae)
 
-    def guidance(self, condition: TextCondition, timestep_BF: Tensor) -> float | Tensor:
-        """Weight of classifier-free guidance, where it is not one number also (B, 1, F, 1, 1)."""
-        return condition.guidance_scale
-
-    def checked(self, output: Tensor, latents: Tensor) -> Tensor:
-        """The output, if it has the latents' shape: some models take a wrong timestep silently.
-
-        Raises:
-            RuntimeError: it has another.
-        """
-        if output.shape == latents.shape:
-            return output
-        raise RuntimeError(
-            f"{type(self.denoiser).__name__} returned {tuple(output.shape)} for latents {tuple(latents.shape)}: it "
-            "does not take one timestep per frame"
-        )
+    def encode(self, frames_FHWC: np.ndarray) -> Tensor:
+        return encode_frames(self.pipe.vae, frames_FHWC, self.device)
 
     def output(self, frames_BFCHW: Tensor, output_type: str) -> Any:
         result = output_class(self.pipe)
@@ -351,50 +274,3 @@ class PipelineModel(VideoModel):
 
     def around(self, texts: Sequence[str]) -> dict[str, Any]:
         return surroundings(self.pipe, texts)
-
-
-def latent_size(height: int, width: int, multiple: int, factor: int) -> tuple[int, int]:
-    """Height and width of the latents, `factor` pixels to each.
-
-    Raises:
-        ValueError: not both are multiples of `multiple`.
-    """
-    if height < multiple or width < multiple or height % multiple or width % multiple:
-        near = [max(multiple, round(x / multiple) * multiple) for x in (height, width)]
-        raise ValueError(
-            f"height {height} and width {width} must be multiples of {multiple}: use {near[0]} and {near[1]}"
-        )
-    return height // factor, width // factor
-
-
-def rows_of(value_GB: Tensor, rows: int) -> Tensor:
-    """(G, B, ...) for G passes of B videos, repeated for every window: (rows, ...), passes x windows x videos."""
-    repeats = rows // (value_GB.shape[0] * value_GB.shape[1])
-    return value_GB.repeat(1, repeats, *[1] * (value_GB.dim() - 2)).flatten(0, 1)
-
-
-def mixed(texts: Sequence[Tensor], weight_WFP: Tensor) -> Tensor:
-    """P embeddings (G, B, ...) averaged for every frame: (G, windows x videos, F, ...)."""
-    stacked = torch.stack([*texts])
-    return torch.einsum("wfp,pgb...->gwbf...", weight_WFP.to(stacked.device, stacked.dtype), stacked).flatten(1, 2)
-
-
-def call_arguments(pipe: Any) -> dict[str, Any] | None:
-    """The named arguments of a pipeline's own call, with their defaults: of its class, and of those that it derives
-    from as long as it hands on what it does not name. None where no prompt is among them."""
-    found: dict[str, Any] = {}
-    for kind in type(pipe).__mro__:
-        if "__call__" in vars(kind):
-            parameters = list(inspect.signature(kind.__call__).parameters.values())[1:]
-            named = [p for p in parameters if p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)]
-            found = {p.name: p.default for p in named} | found
-            if not any(p.kind == p.VAR_KEYWORD for p in parameters):
-                break
-    return found if "prompt" in found else None
-
-
-def output_class(pipe: Any) -> Any:
-    """The class of what the pipeline's own call returns, from its module or from that of the class it derives from."""
-    modules = (vars(sys.modules[base.__module__]) for base in type(pipe).__mro__)
-    found = (module[name] for module in modules for name in module if name.endswith("Output") and name != "BaseOutput")
-    return next(found)

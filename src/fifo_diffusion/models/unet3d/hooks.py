@@ -1,13 +1,12 @@
 """One timestep (and one text) per frame in U-Nets that know only one per clip, through forward hooks."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
-from fifo_diffusion.models.shared.hooks import DenoiserHooks, Place
+from fifo_diffusion.models.shared.hooks import DenoiserHooks, Place, while_running
 
 
 class PerFrameHooks(DenoiserHooks):
@@ -31,25 +30,17 @@ class PerFrameHooks(DenoiserHooks):
         for block in blocks:
             yield Place(block, "before", self._on_block, told=True)
 
-    @contextmanager
-    def active(self, timestep_BF: Tensor, text_BFLD: Tensor | None = None) -> Iterator[None]:
+    def active(self, timestep_BF: Tensor, text_BFLD: Tensor | None = None) -> AbstractContextManager[None]:
         """Within, the U-Net uses these timesteps in place of the one it is called with, and these texts."""
-        self._timestep_BF, self._text_BFLD = timestep_BF, text_BFLD
-        try:
-            with self.running():
-                yield
-        finally:
-            self._timestep_BF = self._text_BFLD = None
+        return self.running(_timestep_BF=timestep_BF, _text_BFLD=text_BFLD)
 
-    def _on_sinusoid(self, _module: nn.Module, args: tuple[Tensor, ...]) -> tuple[Tensor, ...] | None:
-        if not self.acts:
-            return None
+    @while_running
+    def _on_sinusoid(self, _module: nn.Module, args: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         self.seen_begin()
         return (self._timestep_BF.reshape(-1), *args[1:])
 
-    def _on_block(self, _module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple, dict] | None:
-        if not self.acts:
-            return None
+    @while_running
+    def _on_block(self, _module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple, dict]:
         self.seen_end()
         every = self._timestep_BF.shape[1]
         kwargs = dict(kwargs)
@@ -60,18 +51,3 @@ class PerFrameHooks(DenoiserHooks):
         if self._text_BFLD is not None and kwargs.get("encoder_hidden_states") is not None:
             kwargs["encoder_hidden_states"] = self._text_BFLD.flatten(0, 1)
         return args, kwargs
-
-
-def reset_if_compiled(module: nn.Module) -> None:
-    """If the denoiser is compiled already, have it traced again, with our hooks in it (or without, once they are off).
-
-    PyTorch can only forget everything that it has compiled in this process; other compiled models are traced again at
-    their next call too.
-    """
-    if is_compiled(module):
-        torch.compiler.reset()
-
-
-def is_compiled(module: nn.Module) -> bool:
-    """By `torch.compile(module)` or `module.compile()`."""
-    return hasattr(module, "_orig_mod") or getattr(module, "_compiled_call_impl", None) is not None

@@ -8,7 +8,5 @@ from fifo_diffusion.models.videocrafter.model import VideoCrafterModel
 
 
 def unet3d_model(pipe: Any, **known: Any) -> VideoModel:
-    """A VideoCrafter U-Net in a pipeline of another family is told apart by its configuration, or by its embedding of
-    the frame rate."""
-    videocrafter = "relative_positions" in pipe.unet.config or hasattr(pipe.unet, "fps_embedding")
-    return (VideoCrafterModel if videocrafter else UNet3DModel)(pipe, **known)
+    """A VideoCrafter U-Net in a pipeline of another family is told apart by its configuration."""
+    return (VideoCrafterModel if "relative_positions" in pipe.unet.config else UNet3DModel)(pipe, **known)

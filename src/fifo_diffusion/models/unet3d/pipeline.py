@@ -19,6 +19,8 @@ from diffusers.video_processor import VideoProcessor
 from torch import Tensor
 from transformers import CLIPTextModel, CLIPTokenizer
 
+from fifo_diffusion.decoding.frames import pixels_per_latent
+
 
 @dataclass
 class TextToVideoOutput(BaseOutput):
@@ -43,7 +45,7 @@ class TextToVideoPipeline(DiffusionPipeline, TextualInversionLoaderMixin, Stable
     ) -> None:
         super().__init__()
         self.register_modules(vae=vae, text_encoder=text_encoder, tokenizer=tokenizer, unet=unet, scheduler=scheduler)
-        self.vae_scale_factor = 2 ** (len(vae.config.block_out_channels) - 1)
+        self.vae_scale_factor = pixels_per_latent(vae)
         self.video_processor = VideoProcessor(do_resize=False, vae_scale_factor=self.vae_scale_factor)
 
     def encode_text(self, texts: list[str], clip_skip: int | None = None) -> Tensor:

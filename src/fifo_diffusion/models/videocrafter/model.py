@@ -23,13 +23,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from fifo_diffusion.method import NoiseLevels
-from fifo_diffusion.models.shared.pipeline_model import TextCondition
+from fifo_diffusion.models.shared.conditions import TextCondition
 from fifo_diffusion.models.shared.published_weights import assign, refuse, rename
 from fifo_diffusion.models.unet3d.model import UNet3DModel
-from fifo_diffusion.models.videocrafter.unet import VideoCrafterUNet, with_rate
+from fifo_diffusion.models.unet3d.pipeline import VideoCrafterPipeline
+from fifo_diffusion.models.videocrafter.unet import VideoCrafterUNet
 
 UNET_PREFIX = "model.diffusion_model."
 NORM_GROUPS = 32  # of every group norm in the published code
@@ -94,20 +95,6 @@ def unet_variant(tensors: Shapes) -> dict[str, object]:
     }
 
 
-def convert_unet_keys(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Published U-Net tensors under the names of `VideoCrafterUNet`.
-
-    The tensors are the given ones; kernels of width 1 become the matrices of linear layers as views.
-
-    Args:
-        state_dict: the U-Net's tensors only, with or without the prefix ``model.diffusion_model.``.
-
-    Raises:
-        ValueError: an unsupported variant; missing or unknown names; shapes that do not fit each other. One line.
-    """
-    return _match(state_dict)[1]
-
-
 def load_unet(
     state_dict: Mapping[str, Tensor], dtype: torch.dtype | None = None, sample_size: tuple[int, int] | None = None
 ) -> VideoCrafterUNet:
@@ -115,8 +102,8 @@ def load_unet(
 
     Its parameters *are* the tensors of `state_dict`: nothing is held twice, a memory-mapped file stays mapped. Where
     `dtype` asks for another type, both exist until the caller lets go of `state_dict`. ``unet.fps_embedding`` is
-    present where the checkpoint has it and does nothing until a frame rate is told: as `timestep_cond`, or by
-    `add_fps`.
+    present where the checkpoint has it; the frame rate is given to the forward as `timestep_cond`, one for all rows or
+    one per video.
 
     Args:
         state_dict: the U-Net's tensors only, with or without the prefix ``model.diffusion_model.``.
@@ -124,61 +111,9 @@ def load_unet(
         sample_size: height and width of the latents that it was trained on; no tensor tells them.
 
     Raises:
-        ValueError: as `convert_unet_keys`.
+        ValueError: an unsupported variant; missing or unknown names; shapes that do not fit each other. One line.
     """
     return assign(*_match(state_dict, sample_size), dtype)
-
-
-class FpsHook:
-    """Adds the embedding of `fps` to the output of ``unet.time_embedding``; made by `add_fps`.
-
-    Attributes:
-        fps: frames per second that the model is told: a number, or one per video of the model's batch. May be changed
-            between calls.
-    """
-
-    def __init__(self, unet: nn.Module, fps: float | Sequence[float] | Tensor):
-        self.fps = fps
-        self._unet = unet
-        self._registration = unet.time_embedding.register_forward_hook(self)
-
-    def __call__(self, module: nn.Module, args: tuple, embedding_RD: Tensor) -> Tensor:
-        if len(args) > 1 and args[1] is not None:
-            raise ValueError(
-                "this U-Net is told a frame rate by its pipeline and by add_fps: remove the one of add_fps"
-            )
-        fps, device = self.fps, embedding_RD.device
-        if isinstance(fps, int | float):
-            fps = torch.full((1,), fps, device=device)  # made there: a copy from the host would wait for the device
-        else:
-            fps = torch.as_tensor(fps, device=device).reshape(-1)
-        return with_rate(embedding_RD, fps, self._unet.fps_embedding)
-
-    def remove(self) -> None:
-        """Take the frame rate out of the model again."""
-        self._registration.remove()
-
-
-def add_fps(unet: nn.Module, fps: float | Sequence[float] | Tensor) -> FpsHook:
-    """Tell `unet` the frame rate: its embedding is added to every row of the time embedding, as published.
-
-    Works for any number of rows, one per video or one per frame (frames of one video next to each other).
-
-    Args:
-        unet: from `load_unet`.
-        fps: a number, or one per video of the model's batch.
-
-    Returns:
-        A handle whose `fps` may be changed and whose `remove()` ends it.
-
-    Raises:
-        ValueError: the U-Net has no fps embedding, or is told a frame rate already.
-    """
-    if getattr(unet, "fps_embedding", None) is None:
-        raise ValueError("this U-Net has no fps embedding: its checkpoint was trained without a frame rate")
-    if any(isinstance(hook, FpsHook) for hook in unet.time_embedding._forward_hooks.values()):
-        raise ValueError("this U-Net is told a frame rate already: set `.fps` of the handle that add_fps returned")
-    return FpsHook(unet, fps)
 
 
 def videocrafter_alphas_cumprod() -> Tensor:
@@ -306,49 +241,35 @@ def published_levels(count: int, *, eta: float = 0.0) -> NoiseLevels:
 
 
 class VideoCrafterModel(UNet3DModel):
-    """A text-to-video pipeline around a VideoCrafter U-Net: a `VideoCrafterPipeline`, or one whose U-Net is told its
-    frame rate by `add_fps`.
+    """`VideoCrafterPipeline`: a text-to-video pipeline around a VideoCrafter U-Net.
 
     Its scheduler should have the betas of `videocrafter_alphas_cumprod`, trailing spacing and a last step to alpha = 1.
     Where that is a `SignalScaleDDIMScheduler`, the rescaled signal is honoured in queue, start and sampling; the
     published profile honours it in the sampling of the clip only, as the published code does.
+
+    Raises:
+        ValueError: a U-Net that is conditioned on the frame rate, in a pipeline that does not give it one.
     """
 
-    def __init__(self, pipe: Any, *, frames: int = 16, defaults: dict[str, Any] | None = None) -> None:
-        super().__init__(
-            pipe, frames=frames, defaults={"guidance_scale": 12.0, "fps": 10, "eta": 1.0} | (defaults or {})
-        )
+    def __init__(self, pipe: Any, *, frames: int | None = None, defaults: dict[str, Any] | None = None) -> None:
+        super().__init__(pipe, frames=frames, defaults=defaults)
         self.family = "VideoCrafter2" if pipe.unet.config.get("temporal_convolutions", True) else "VideoCrafter1"
-        self._fps = pipe.config.get("fps_condition")
+        self.fps_condition = pipe.config.get("fps_condition") if pipe.unet.config.get("fps_condition") else None
 
-    @property
-    def fps_condition(self) -> float | Sequence[float] | Tensor:
-        """The frame rate that the model is told; may be set.
+    def check_denoisers(self) -> None:
+        super().check_denoisers()
+        if self.pipe.unet.config.get("fps_condition") and not isinstance(self.pipe, VideoCrafterPipeline):
+            raise ValueError(
+                f"this U-Net is conditioned on the frame rate, which {type(self.pipe).__name__} does not give it: put "
+                "it into a VideoCrafterPipeline"
+            )
 
-        Raises:
-            AttributeError: this variant is not told one.
-        """
-        self.pipe.unet.fps_embedding  # noqa: B018
-        hook = self._fps_hook()
-        if hook is None and self._fps is None:
-            raise ValueError("this U-Net must be told its frame rate first: add_fps(pipe.unet, 8)")
-        return self._fps if hook is None else hook.fps
-
-    @fps_condition.setter
-    def fps_condition(self, fps: float | Sequence[float] | Tensor) -> None:
-        self.fps_condition  # noqa: B018
-        if hook := self._fps_hook():
-            hook.fps = fps
-        else:
-            self._fps = fps
-
-    def _fps_hook(self) -> FpsHook | None:
-        hooks = self.pipe.unet.time_embedding._forward_hooks.values()
-        return next((hook for hook in hooks if isinstance(hook, FpsHook)), None)
+    def usual(self) -> dict[str, Any]:
+        return super().usual() | {"guidance_scale": 12.0, "fps": 10, "eta": 1.0}
 
     def condition(self, prompts: Sequence[str], **call: Any) -> TextCondition:
-        if hasattr(self, "fps_condition") and self._fps_hook() is None:
-            call.setdefault("fps_condition", self._fps)
+        if self.fps_condition is not None:
+            call.setdefault("fps_condition", self.fps_condition)
         return super().condition(prompts, **call)
 
     def levels(

@@ -5,7 +5,7 @@ Tensor names end in their axes: R rows (windows x videos), F latent frames, S to
 
 import logging
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -15,10 +15,10 @@ from torch import Tensor, nn
 
 from fifo_diffusion.decoding.timing import LatentTiming
 from fifo_diffusion.method import to_device
-from fifo_diffusion.models.shared.hooks import DenoiserHooks, Place
+from fifo_diffusion.models.shared.conditions import TextCondition
+from fifo_diffusion.models.shared.hooks import DenoiserHooks, Place, while_running
 from fifo_diffusion.models.shared.offload import make_room, offloads, on_gpu
-from fifo_diffusion.models.shared.pipeline_model import TextCondition
-from fifo_diffusion.models.shared.transformer import TransformerModel
+from fifo_diffusion.models.shared.pipeline_model import PipelineModel
 from fifo_diffusion.models.wan.decoder import WanDecoder, encode_causal
 
 logger = logging.getLogger(__name__)
@@ -26,7 +26,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class WanCondition(TextCondition):
-    """What Wan's transformers are told besides latents and time.
+    """What Wan's transformers receive besides latents and time.
 
     Attributes:
         guidance_scale_2: weight of guidance for the second transformer; None: as the first.
@@ -39,7 +39,7 @@ class WanCondition(TextCondition):
     only: int | None = None
 
 
-class WanModel(TransformerModel):
+class WanModel(PipelineModel):
     """`WanPipeline`: text to video.
 
     With two transformers (Wan 2.2 A14B) every frame gets the prediction of the one that is meant for its noise level. A
@@ -130,9 +130,10 @@ class WanModel(TransformerModel):
             output.index_copy_(0, index, torch.where(mask, found, output.index_select(0, index)))
         return output
 
-    def denoise(self, latents_RCFHW: Tensor, timestep_RF: Tensor, text: Tensor, condition: "WanCondition") -> Tensor:
+    def denoise(self, latents_RCFHW: Tensor, timestep_RF: Tensor, condition: "WanCondition") -> Tensor:
         transformer = self.pipe.transformer_2 if condition.expert else self.pipe.transformer
         make_room(self.pipe, transformer)
+        text = condition.rows(len(latents_RCFHW))
         text = text.flatten(0, 1) if condition.per_frame else text
         with self.hooks.active(timestep_RF.shape[1], condition.per_frame):
             return transformer(latents_RCFHW, timestep_RF.flatten(), text, **condition.arguments)[0]
@@ -199,29 +200,27 @@ class FrameRows(DenoiserHooks):
                 yield Place(attention, "before", self._join)
                 yield Place(attention, "after", self._split)
 
-    @contextmanager
-    def active(self, frames: int, texts: bool) -> Iterator[None]:
+    def active(self, frames: int, texts: bool) -> AbstractContextManager[None]:
         """Within, the transformer takes (R F) timesteps for R rows of F frames; with `texts` also R F rows of text."""
-        self._frames, self._texts = frames, texts
-        with self.running():
-            yield
+        return self.running(_frames=frames, _texts=texts)
 
-    def _begin(self, _module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...] | None:
+    @while_running
+    def _begin(self, _module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
         """(R, S, D) -> (R F, N, D). It stays so to the end, where it is reshaped to frames anyway."""
-        if not self.acts:
-            return None
         self.seen_begin()
         return (args[0].unflatten(1, (self._frames, -1)).flatten(0, 1), *args[1:])
 
     def _apart(self, args: tuple[Any, ...]) -> bool:
-        """Whether the attention is called frame by frame: outside `active`, or with a text for each."""
-        return not self.acts or (self._texts and args[1] is not None)
+        """Whether the attention is called frame by frame: to a text for each."""
+        return self._texts and args[1] is not None
 
+    @while_running
     def _join(self, _module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...] | None:
         if self._apart(args):
             return None
         return (args[0].unflatten(0, (-1, self._frames)).flatten(1, 2), *args[1:])
 
+    @while_running
     def _split(self, _module: nn.Module, args: tuple[Any, ...], output: Tensor) -> Tensor | None:
         if self._apart(args):
             return None

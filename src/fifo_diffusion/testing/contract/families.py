@@ -3,11 +3,12 @@
 from contextlib import contextmanager
 
 import torch
+from diffusers.models.attention_processor import Attention
 from diffusers.models.resnet import TemporalConvLayer
 from diffusers.models.transformers.transformer_temporal import TransformerTemporalModel
 from diffusers.models.unets.unet_motion_model import AnimateDiffTransformer3D
 
-from fifo_diffusion.testing import tiny, tiny_animatediff, tiny_latte, tiny_videocrafter, tiny_wan
+from fifo_diffusion.testing import tiny, tiny_animatediff, tiny_cogvideox, tiny_latte, tiny_videocrafter, tiny_wan
 from fifo_diffusion.testing.contract.base import VideoModelContract
 
 
@@ -130,3 +131,48 @@ class WanContract(VideoModelContract):
         WanAttention.forward = lambda self, x, text=None, *a: saved(self, x, text, *a) if text is not None else 0.1 * x
         yield
         WanAttention.forward = saved
+
+
+class CogVideoXContract(VideoModelContract):
+    """With rotary positions, as the model of 5B."""
+
+    frames = 5
+    height = width = 32
+    opening, further = 17, 8
+    more_arguments = {"max_sequence_length": 8}  # noqa: RUF012
+
+    def make_pipe(self):
+        return tiny_cogvideox.pipeline()
+
+    def condition(self, model, prompts, **more):
+        return super().condition(model, prompts, max_sequence_length=8, **more)
+
+    def denoiser(self, pipe):
+        return pipe.transformer
+
+    def stock(self, pipe, latents, timestep, text):
+        positions = None
+        if pipe.transformer.config.use_rotary_positional_embeddings:
+            positions = pipe._prepare_rotary_positional_embeddings(32, 32, latents.shape[2], "cpu")
+        with torch.no_grad():
+            time = timestep.expand(len(latents))
+            return pipe.transformer(latents.transpose(1, 2), text, time, image_rotary_emb=positions)[0].transpose(1, 2)
+
+    def sampled(self, pipe, latents, **call):
+        call = {"max_sequence_length": 8, "output_type": "latent"} | call
+        return pipe(latents=latents.transpose(1, 2), **call).frames.transpose(1, 2)
+
+    def whole_decoding(self, pipe, latents):
+        with torch.no_grad():
+            video = pipe.decode_latents(latents.transpose(1, 2))
+        return pipe.video_processor.postprocess_video(video, output_type="pt")
+
+    @contextmanager
+    def without_frame_mixing(self):
+        saved = Attention.forward
+        Attention.forward = lambda self, hidden_states, encoder_hidden_states, **_: (
+            0 * hidden_states,
+            0 * encoder_hidden_states,
+        )
+        yield
+        Attention.forward = saved

@@ -1,117 +1,23 @@
-"""The worked example of docs/adding-a-model.md: its contract, and streams as a user has them."""
-
-import sys
-from contextlib import contextmanager
-from pathlib import Path
+"""CogVideoX: its contract, its decoder, and streams as a user has them."""
 
 import numpy as np
 import pytest
 import torch
-from diffusers import (
-    AutoencoderKLCogVideoX,
-    CogVideoXDDIMScheduler,
-    CogVideoXDPMScheduler,
-    CogVideoXPipeline,
-    CogVideoXTransformer3DModel,
-)
-from diffusers.models.attention_processor import Attention
-from transformers import T5Config, T5EncoderModel
+from diffusers import CogVideoXDDIMScheduler, CogVideoXDPMScheduler
 
 from fifo_diffusion import FIFO
+from fifo_diffusion.cli.main import main
 from fifo_diffusion.decoding.frames import to_uint8
 from fifo_diffusion.models import registry
 from fifo_diffusion.models.shared.schedulers import read_levels
-from fifo_diffusion.testing import TOLERANCE, VideoModelContract, distance, frames, same, tiny
-
-sys.path.insert(0, str(Path(__file__).parents[2] / "examples"))
-import cogvideox
-
-SCHEDULER = {"prediction_type": "v_prediction", "timestep_spacing": "trailing", "rescale_betas_zero_snr": True}
-TRANSFORMER = {
-    "num_attention_heads": 2,
-    "attention_head_dim": 16,
-    "in_channels": 4,
-    "out_channels": 4,
-    "time_embed_dim": 16,
-    "text_embed_dim": 24,
-    "num_layers": 2,
-    "sample_width": 4,
-    "sample_height": 4,
-    "sample_frames": 17,
-    "max_text_seq_length": 8,
-}
-VAE = {
-    "down_block_types": ("CogVideoXDownBlock3D",) * 4,
-    "up_block_types": ("CogVideoXUpBlock3D",) * 4,
-    "block_out_channels": (8, 8, 8, 8),
-    "latent_channels": 4,
-    "layers_per_block": 1,
-    "norm_num_groups": 2,
-    "temporal_compression_ratio": 4,
-    "scaling_factor": 0.7,
-}
-SIZE = {"height": 32, "width": 32, "guidance_scale": 3.0, "max_sequence_length": 8}
-FEW = {"window": 3, "num_partitions": 2} | SIZE
+from fifo_diffusion.testing import TOLERANCE, distance, frames, same
+from fifo_diffusion.testing.contract.families import CogVideoXContract
+from fifo_diffusion.testing.tiny_cogvideox import FEW, SCHEDULER, SIZE, pipeline
+from fifo_diffusion.video import read_frames
 
 
-def pipeline(rotary=True, **changes):
-    config = T5Config(d_model=24, d_kv=6, d_ff=32, num_layers=1, num_heads=2, vocab_size=64)
-    pipe = CogVideoXPipeline(
-        tokenizer=tiny.tokenizer(),
-        text_encoder=tiny.randomize(T5EncoderModel(config), 2),
-        vae=tiny.randomize(AutoencoderKLCogVideoX(**VAE), 1),
-        transformer=tiny.randomize(
-            CogVideoXTransformer3DModel(**TRANSFORMER | {"use_rotary_positional_embeddings": rotary} | changes), 3
-        ),
-        scheduler=CogVideoXDDIMScheduler(**SCHEDULER),
-    )
-    pipe.set_progress_bar_config(disable=True)
-    return pipe
-
-
-class TestCogVideoX(VideoModelContract):
+class TestCogVideoX(CogVideoXContract):
     """With rotary positions, as the model of 5B."""
-
-    frames = 5
-    height = width = 32
-    opening, further = 17, 8
-    more_arguments = {"max_sequence_length": 8}  # noqa: RUF012
-
-    def make_pipe(self):
-        return pipeline()
-
-    def condition(self, model, prompts, **more):
-        return super().condition(model, prompts, max_sequence_length=8, **more)
-
-    def denoiser(self, pipe):
-        return pipe.transformer
-
-    def stock(self, pipe, latents, timestep, text):
-        positions = None
-        if pipe.transformer.config.use_rotary_positional_embeddings:
-            positions = pipe._prepare_rotary_positional_embeddings(32, 32, latents.shape[2], "cpu")
-        with torch.no_grad():
-            time = timestep.expand(len(latents))
-            return pipe.transformer(latents.transpose(1, 2), text, time, image_rotary_emb=positions)[0].transpose(1, 2)
-
-    def sampled(self, pipe, latents, **call):
-        call = {"max_sequence_length": 8, "output_type": "latent"} | call
-        return pipe(latents=latents.transpose(1, 2), **call).frames.transpose(1, 2)
-
-    def whole_decoding(self, pipe, latents):
-        with torch.no_grad():
-            video = pipe.decode_latents(latents.transpose(1, 2))
-        return pipe.video_processor.postprocess_video(video, output_type="pt")
-
-    @contextmanager
-    def without_frame_mixing(self):
-        saved = Attention.forward
-        Attention.forward = lambda self, hidden_states, encoder_hidden_states, **_: (
-            0 * hidden_states,
-            0 * encoder_hidden_states,
-        )
-        yield
-        Attention.forward = saved
 
     def test_a_wrong_shape_is_caught(self, pipe, model, monkeypatch):
         condition, forward = self.condition(model, self.prompts[:1]), pipe.transformer.forward
@@ -139,14 +45,14 @@ class TestCogVideoXByPlaces(TestCogVideoX):
         return pipeline(rotary=False)
 
 
-@pytest.mark.parametrize("text_at", ["cleanest", "noisiest"])
-def test_the_text_may_have_the_noise_level_of_one_frame(text_at):
+@pytest.mark.parametrize("text_level", ["cleanest", "noisiest"])
+def test_the_text_may_have_the_noise_level_of_one_frame(text_level):
     model = registry.wrap(pipeline())
     condition = model.condition(["a red ball"], **SIZE)
     x, t = torch.randn(1, 4, 5, 4, 4, generator=torch.Generator().manual_seed(0)), torch.full((1, 5), 500)
     rising = torch.tensor([[100, 300, 500, 700, 900]])
     mean = [model.predict(x, times, condition) for times in (t, rising)]
-    model.text_at = text_at
+    model.text_level = text_level
     assert distance(model.predict(x, t, condition), mean[0]) < TOLERANCE
     assert distance(model.predict(x, rising, condition), mean[1]) > 100 * TOLERANCE
 
@@ -202,6 +108,52 @@ def test_a_video_grows_out_of_a_picture(fifo):
     assert not same(grown[1:], other[1:], 3)
 
 
+def test_a_folder_through_the_command_line(tmp_path, monkeypatch, capsys):
+    """In the hub's own layout: dry run, a run that is interrupted and continued, and the same frames as the library."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    pipeline().save_pretrained("model")
+    run = ["generate", "--model", "model", "--device", "cpu", "--seed", "3", "--num-partitions", "2"]
+    run += ["--window", "3", "--height", "32", "--width", "32", "a red ball"]
+    assert main([*run, "--num-frames", "21", "--dry-run"]) == 0
+    told = capsys.readouterr().out
+    assert "a latent frame is 4 frames, the first 1" in told
+    assert "8 frames/s" in told
+    assert main([*run, "--num-frames", "9", "-o", "out/", "--state", "s.fifo"]) == 0
+    assert main(["generate", "--state", "s.fifo", "--num-frames", "21"]) == 0
+    with FIFO.from_pretrained("model", device="cpu") as fifo:
+        call = {"seed": 3, "window": 3, "num_partitions": 2, "height": 32, "width": 32, "num_frames": 21}
+        assert np.array_equal(read_frames("out/"), frames(fifo.stream("a red ball", **call)))
+
+
+def test_half_precision():
+    x, t = torch.randn(1, 4, 5, 4, 4, generator=torch.Generator().manual_seed(0)), [[100, 300, 500, 700, 900]]
+    found = []
+    for dtype in (torch.float32, torch.bfloat16):
+        model = registry.wrap(pipeline().to(dtype))
+        found.append(model.predict(x, torch.tensor(t), model.condition(["a red ball"], **SIZE)))
+    assert found[1].dtype == torch.float32
+    assert distance(found[1], found[0]) < 0.03
+
+
+def test_lora_counts():
+    peft = pytest.importorskip("peft")
+    model, x = registry.wrap(pipeline()), torch.randn(1, 4, 5, 4, 4, generator=torch.Generator().manual_seed(0))
+    t = torch.tensor([[100, 300, 500, 700, 900]])
+    plain = model.predict(x, t, model.condition(["a cat"], **SIZE))
+    # In the layers that make the modulations too.
+    names = ["to_q", "to_v", "norm1.linear", "norm_out.linear"]
+    model.pipe.transformer.add_adapter(peft.LoraConfig(r=2, init_lora_weights=False, target_modules=names))
+    assert distance(model.predict(x, t, model.condition(["a cat"], **SIZE)), plain) > 1e-3
+
+
+def test_the_autoencoders_tiling_is_not_used(fifo, caplog):
+    fifo.pipe.vae.enable_tiling()
+    fifo.model.decoder()
+    fifo.pipe.vae.disable_tiling()
+    assert "tiling is not used" in caplog.text
+
+
 def test_limits():
     with pytest.raises(ValueError, match=r"use version 1\.0$"):
         FIFO(pipeline(patch_size_t=2))
@@ -218,4 +170,3 @@ def test_both_schedulers_of_cogvideox_have_its_shifted_levels():
     expected = CogVideoXDDIMScheduler(**SCHEDULER).alphas_cumprod[found[0].timestep].sqrt()
     for levels in found:
         torch.testing.assert_close(levels.alpha, expected, check_dtype=False)
-    assert cogvideox.CogVideoXModel.family == "CogVideoX"
