@@ -90,6 +90,17 @@ def many_ranks(fifo: FIFO, rank: int, _saved: str) -> dict[str, Any]:
     return {"whole": np.stack(frames) if rank == 0 else frames}
 
 
+def runner(fifo: FIFO, rank: int, arguments: dict[str, Any], output: str) -> tuple[int, list[str]]:
+    """A video by the runner: how many frames there are, and the names of the events."""
+    from fifo_diffusion.jobs.job import Job
+    from fifo_diffusion.jobs.run import run
+
+    events: list[str] = []
+    job = Job(fifo, output, "a red ball", num_frames=7, arguments=arguments)
+    result = run(job, on_event=lambda event: events.append(type(event).__name__))
+    return result.frames, events
+
+
 def apart(fifo: FIFO, rank: int, arguments: dict[str, Any]) -> tuple[torch.Tensor, list[int]]:
     """Latents, and the rows of each call of the U-Net once the queue is full."""
     rows: list[int] = []

@@ -32,21 +32,24 @@ KNOWN_FAULTS = {
     "errors imports execution.memory",
     "errors imports video",
     "pipeline imports ",
-    "jobs.start_file imports cli.progress",
     "streaming.stream imports pipeline",
-    "study.run imports cli.interrupts",
-    "study.run imports cli.progress",
-    "execution.torchrun imports jobs.request",
 }
 KNOWN_CIRCLES = [
     " pipeline streaming.stream",
     "baselines.methods baselines.settings",
-    "execution.torchrun jobs.baselines jobs.continuing jobs.memory jobs.plan jobs.request jobs.start_file",
-    "cli.dry_run cli.generate",
     "study.checks study.config",
-    "study.distances study.quality study.report study.run",
 ]
 """What is still to be mended. Nothing may be added."""
+
+WRITERS_OPENED = {("jobs.run", "_open"), ("video.writers", "write_video"), ("video.writers", "check_output")}
+"""Who may open a writer: the runner, for every stream; the short way of the library; the check that leaves everything
+as it is."""
+
+TERMINAL = {
+    "video.y4m": "raw video goes to standard output",
+    "jobs.libraries": "downloads have bars where standard error is a terminal",
+}
+"""Modules outside of the command that know of the standard streams."""
 
 
 def modules(source: Path = SOURCE) -> dict[str, Path]:
@@ -157,6 +160,70 @@ def test_no_test_module_is_imported_by_another_one_or_by_a_benchmark():
             names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
             found += [f"{path.name} imports {name}" for name in names if name.startswith("test_")]
     assert found == []
+
+
+def calls(tree: ast.AST, name: str, function: str = "") -> Iterator[str]:
+    """The innermost functions in which one of this name is called, as `name(...)` or `anything.name(...)`."""
+    for node in ast.iter_child_nodes(tree):
+        inside = node.name if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) else function
+        if isinstance(node, ast.Call):
+            called = node.func
+            if getattr(called, "id", getattr(called, "attr", "")) == name:
+                yield function
+        yield from calls(node, name, inside)
+
+
+def talks(tree: ast.AST) -> bool:
+    """Whether a module prints, or has to do with a standard stream that one writes to."""
+    streams = {"stdout", "stderr", "__stdout__", "__stderr__"}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute) and getattr(node.value, "id", "") == "sys" and node.attr in streams:
+            return True
+        if isinstance(node, ast.ImportFrom) and node.module == "sys" and streams & {a.name for a in node.names}:
+            return True
+        if isinstance(node, ast.Attribute) and node.attr in ("print_exc", "print_stack", "print_exception"):
+            return True
+        if isinstance(node, ast.Name) and node.id == "print":
+            return True
+    return False
+
+
+def trees() -> dict[str, ast.AST]:
+    """The syntax tree of every module, by its name without the package's."""
+    return {name.removeprefix(f"{PACKAGE}."): ast.parse(path.read_text("utf-8")) for name, path in modules().items()}
+
+
+def test_one_place_opens_a_writer_for_a_stream():
+    assert {(name, where) for name, tree in trees().items() for where in calls(tree, "open_writer")} == WRITERS_OPENED
+
+
+def test_nothing_but_the_command_prints():
+    found = {name for name, tree in trees().items() if talks(tree) and room(f"{PACKAGE}.{name}") != "cli"}
+    assert found == TERMINAL.keys()
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("print('x')", True),
+        ("def f():\n    print('x')", True),
+        ("import sys\nsys.stderr.write('x')", True),
+        ("from sys import stdout", True),
+        ("import traceback\ntraceback.print_exc()", True),
+        ("call(progress=print)", True),
+        ("sys.stdin.read()", False),
+        ("pprint('x')", False),
+    ],
+)
+def test_what_prints_is_seen(text, expected):
+    assert talks(ast.parse(text)) is expected
+
+
+def test_a_second_writer_is_seen():
+    text = (
+        "def f():\n    with open_writer(x) as w, video.open_writer(y): pass\nclass C:\n    def g(self): open_writer(z)"
+    )
+    assert list(calls(ast.parse(text), "open_writer")) == ["f", "f", "g"]
 
 
 @pytest.fixture

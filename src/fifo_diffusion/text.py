@@ -6,6 +6,7 @@ import unicodedata
 from collections.abc import Iterable
 
 _UNSEEN = {"Cc", "Cs", "Co", "Zl", "Zp"}  # control characters, lone surrogates, private ones, separators of lines
+DAY = 24 * 3600  # seconds
 _BIDI = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 
 
@@ -34,6 +35,23 @@ def shortened(text: object, most: int = 60) -> str:
     """The text in one line, cut where it is longer than `most` characters."""
     line = one_line(text)
     return line if len(line) <= most else line[: most - 3] + "..."
+
+
+def duration(seconds: float) -> str:
+    """Seconds as people read them: 12 s, 3 min 20 s, 2 h 05 min."""
+    seconds = max(0.0, seconds)  # some clocks are set back
+    if seconds > 1000 * DAY:
+        return "years"
+    if seconds < 9.95:
+        return f"{seconds:.1f} s"
+    seconds = round(seconds)
+    if seconds < 60:
+        return f"{seconds} s"
+    if seconds < 3600:
+        return f"{seconds // 60} min {seconds % 60:02d} s"
+    if seconds > 2 * DAY:
+        return f"{seconds / DAY:.1f} days"
+    return f"{seconds // 3600} h {seconds % 3600 // 60:02d} min"
 
 
 def _is_unseen(c: str) -> bool:

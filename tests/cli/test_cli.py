@@ -170,7 +170,7 @@ TOO_LARGE = {
 
 @pytest.mark.parametrize("option", TOO_LARGE)
 def test_numbers_beyond_all_sense_are_refused_before_loading(option, capsys, monkeypatch):
-    monkeypatch.setattr("fifo_diffusion.cli.generate._load", lambda *_: pytest.fail("loaded"))
+    monkeypatch.setattr("fifo_diffusion.cli.generate.load", lambda *_: pytest.fail("loaded"))
     for value, told in TOO_LARGE[option]:
         assert main(["generate", BALL, option, value, "--state", "s.state"]) == 2
         error = capsys.readouterr().err
@@ -410,7 +410,8 @@ def test_doctor_knows_what_is_too_old(monkeypatch, capsys):
 
 
 def test_plain_progress(capsys, monkeypatch):
-    from fifo_diffusion.cli.progress import Progress, duration
+    from fifo_diffusion.cli.progress import Progress
+    from fifo_diffusion.text import duration
 
     now = [0.0]
     monkeypatch.setattr("fifo_diffusion.cli.progress.time.monotonic", lambda: now[0])

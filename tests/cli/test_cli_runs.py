@@ -135,7 +135,7 @@ def test_prompts_typed_again_after_a_stop(capsys, monkeypatch):
     assert np.array_equal(read_frames("out_001.gif"), whole)
 
     with monkeypatch.context() as patched:  # one that was stopped, and whose rest is not kept: it is made anew
-        patched.setattr("fifo_diffusion.cli.generate._open_stream", _stopping_after(2, "_open_stream"))
+        patched.setattr("fifo_diffusion.jobs.run.open_stream", _stopping_after(2))
         Path("out_001.gif").unlink()
         assert generate(*batch) == 130
         error = capsys.readouterr().err
@@ -145,7 +145,7 @@ def test_prompts_typed_again_after_a_stop(capsys, monkeypatch):
     assert made("out_000.gif") == first
     assert np.array_equal(read_frames("out_001.gif"), whole)
 
-    monkeypatch.setattr("fifo_diffusion.cli.generate._load", lambda *_: pytest.fail("loaded"))
+    monkeypatch.setattr("fifo_diffusion.cli.generate.load", lambda *_: pytest.fail("loaded"))
     before = made("out_000.gif"), made("out_001.gif")
     assert generate(*batch) == 0  # nothing is left to do
     for other, told in (
@@ -167,7 +167,7 @@ def test_the_stopped_video_of_a_batch_goes_on(capsys, monkeypatch):
     Path("out_000.gif").unlink()
     Path("out_001.gif").unlink()
     with monkeypatch.context() as patched:
-        patched.setattr("fifo_diffusion.cli.generate._open_stream", _stopping_after(2, "_open_stream"))
+        patched.setattr("fifo_diffusion.jobs.run.open_stream", _stopping_after(2))
         assert generate(*batch, "--state", "run.state") == 130
     assert count_frames("out_000.gif") == 2
     capsys.readouterr()
@@ -184,14 +184,12 @@ def test_the_stopped_video_of_a_batch_goes_on(capsys, monkeypatch):
     assert "run.state is of no video of this batch" in capsys.readouterr().err
 
 
-def _stopping_after(frames: int, name: str):
+def _stopping_after(frames: int):
     """A stream that Ctrl-C stops, after so many frames of a video that has none yet."""
-    import fifo_diffusion.cli.generate as module
-
-    original = getattr(module, name)
+    from fifo_diffusion.jobs.run import open_stream
 
     def opened(*arguments):
-        stream = original(*arguments)
+        stream = open_stream(*arguments)
         following = type(stream).__next__
 
         class Stopping(type(stream)):
@@ -424,7 +422,7 @@ def test_sigterm(when, capsys, monkeypatch):
 
     thread = threading.Thread(target=kill_when_there)
     if when == "while loading":
-        monkeypatch.setattr("fifo_diffusion.cli.generate._load", lambda *_: thread.start() or time.sleep(60))
+        monkeypatch.setattr("fifo_diffusion.cli.generate.load", lambda *_: thread.start() or time.sleep(60))
     else:
         thread.start()
     assert generate(BALL, "--forever", "-o", "ball.gif") == 143
@@ -473,7 +471,8 @@ def test_out_of_memory_on_the_way(capsys, monkeypatch):
 
 
 def test_second_signal_ends_at_once(monkeypatch):
-    from fifo_diffusion.cli.interrupts import Interrupts, Stopped
+    from fifo_diffusion.cli.interrupts import Interrupts
+    from fifo_diffusion.jobs.stop import Stopped
 
     ended = []
     monkeypatch.setattr(os, "_exit", ended.append)
@@ -542,7 +541,7 @@ def test_notes_of_a_state_are_not_believed(begun, capsys, value):
 
 @pytest.mark.parametrize("done", [0, 4])
 def test_a_state_overwrites_no_other_video(begun, done, capsys, monkeypatch):
-    monkeypatch.setattr("fifo_diffusion.cli.generate._load", lambda *_: pytest.fail("loaded"))
+    monkeypatch.setattr("fifo_diffusion.cli.generate.load", lambda *_: pytest.fail("loaded"))
     Path("victims").mkdir()
     assert generate(BALL, "--num-frames", "9", "--seed", "8", "-o", "victims/", "--dry-run") == 0
     capsys.readouterr()

@@ -9,12 +9,12 @@ import sys
 
 import pytest
 
-from fifo_diffusion.cli.interrupts import Interrupts, Stopped
+from fifo_diffusion.cli.interrupts import Interrupts
 from fifo_diffusion.cli.main import generate, main
-from fifo_diffusion.cli.progress import duration
 from fifo_diffusion.errors import ARGUMENTS, checking, explain, in_shell_words
 from fifo_diffusion.jobs.request import Request
-from fifo_diffusion.text import one_line, shell_word, shortened
+from fifo_diffusion.jobs.stop import Stopped
+from fifo_diffusion.text import duration, one_line, shell_word, shortened
 from fifo_diffusion.video import write_video
 
 BALL = "a red ball moving right on a navy background"
@@ -159,7 +159,7 @@ def test_a_closed_terminal_ends_a_run_in_order(monkeypatch):
         with pytest.raises(Stopped), interrupts.at_once():
             signal.raise_signal(signal.SIGHUP)
         signal.raise_signal(signal.SIGHUP)
-        assert (interrupts.name, interrupts.exit_code, ended) == ("SIGHUP", 129, [])
+        assert (interrupts.why, interrupts.exit_code, ended) == ("SIGHUP", 129, [])
         signal.raise_signal(signal.SIGTERM)
         assert ended == [143]
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from fifo_diffusion.cli import user_study
 from fifo_diffusion.evaluation import frechet, inception, motion, quality, report, scenes, whole_files
 from fifo_diffusion.evaluation.clip_score import ClipScore
 from fifo_diffusion.study import user_study as study
@@ -302,7 +303,7 @@ def test_study_is_blind_and_analysed(tmp_path, videos, capsys):
         writer = csv.DictWriter(file, rows[0])
         writer.writeheader()
         writer.writerows(rows)
-    assert study.main([str(tmp_path / "study" / "key.json"), str(tmp_path / "answers.csv")]) == 0
+    assert user_study.main([str(tmp_path / "study" / "key.json"), str(tmp_path / "answers.csv")]) == 0
     assert "baseline genl  criterion overall  ours 2" in capsys.readouterr().out
     with pytest.raises(ValueError, match="makes no sense"):
         study.analyse(key, [{"pair": "99", "criterion": "overall", "answer": "A"}], "fifo")

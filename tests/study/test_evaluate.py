@@ -16,6 +16,7 @@ from fifo_diffusion.cli.main import main
 from fifo_diffusion.errors import CliError
 from fifo_diffusion.evaluation import frechet, inception, scenes
 from fifo_diffusion.jobs import locks
+from fifo_diffusion.jobs.keeper import StateKeeper
 from fifo_diffusion.study import distances as evaluate_distances
 from fifo_diffusion.study import run as evaluate
 from fifo_diffusion.study import worker as evaluate_worker
@@ -246,18 +247,18 @@ def test_a_stopped_fifo_video_goes_on_at_its_last_state(model, tmp_path, monkeyp
 
     assert made("whole") == 0
     monkeypatch.setattr(evaluate_worker, "STATE_EVERY", 3)
-    after_frame = evaluate_worker.StateKeeper.after_frame
+    after_frame = StateKeeper.after_frame
 
     def killed(keeper, stream, writer):
         after_frame(keeper, stream, writer)
         if stream.frame_index == 8:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(evaluate_worker.StateKeeper, "after_frame", killed)
+    monkeypatch.setattr(StateKeeper, "after_frame", killed)
     with pytest.raises(KeyboardInterrupt):
         made("stopped")
     assert not (tmp_path / "stopped").exists()
-    monkeypatch.setattr(evaluate_worker.StateKeeper, "after_frame", after_frame)
+    monkeypatch.setattr(StateKeeper, "after_frame", after_frame)
     assert made("stopped") == 0
     assert json.loads((tmp_path / "stopped.json").read_text())["made_now"] == 6
     assert (read_frames(tmp_path / "stopped") == read_frames(tmp_path / "whole")).all()
@@ -266,7 +267,7 @@ def test_a_stopped_fifo_video_goes_on_at_its_last_state(model, tmp_path, monkeyp
 
 def test_several_tasks_at_a_time(tmp_path, monkeypatch):
     """As many as were asked for; those that are timed alone, after the others; one that fails stops no other."""
-    running, most, order = set(), {}, []
+    running, most, order, told = set(), {}, [], []
 
     def task(payload, result):
         kind = payload["kind"]
@@ -280,11 +281,13 @@ def test_several_tasks_at_a_time(tmp_path, monkeypatch):
     monkeypatch.setattr(evaluate, "run_task", task)
     config = Config.from_json({"model": "toybox", **SMALL, "tables": ["cost", "quality", "ablation"]}, "x")
     results = evaluate.Results(config, tmp_path)
-    evaluate._do_all(results, 3, quiet=True, debug=False)
+    evaluate._do_all(results, 3, told.append)
     assert most == {"videos": 3, "cost": 1}
     assert order == sorted(order, reverse=True)
     assert len(results.errors) == 1
     assert len(results.found) == len(order) - 1
+    assert sum(line.startswith("[") for line in told) == len(order)
+    assert sum(line.startswith("  done in") for line in told) == len(order) - 1
 
 
 def test_interrupted_nothing_goes_on_behind(tmp_path, monkeypatch):
@@ -300,7 +303,7 @@ def test_interrupted_nothing_goes_on_behind(tmp_path, monkeypatch):
     (tmp_path / "parts").mkdir()
     try:
         with pytest.raises(KeyboardInterrupt):
-            evaluate._do_all(evaluate.Results(config, tmp_path), 2, quiet=True, debug=False)
+            evaluate._do_all(evaluate.Results(config, tmp_path), 2, lambda _: None)
     finally:
         signal.signal(signal.SIGINT, before)
     assert not list((tmp_path / "parts").iterdir())

@@ -4,11 +4,12 @@ import os
 import shutil
 from pathlib import Path
 
-from fifo_diffusion.cli.interrupts import Interrupts, Stopped
+from fifo_diffusion.cli.interrupts import Interrupts
 from fifo_diffusion.cli.progress import say
 from fifo_diffusion.errors import CliError, checking, usage
 from fifo_diffusion.jobs.locks import locked
 from fifo_diffusion.jobs.request import DTYPES
+from fifo_diffusion.jobs.stop import Stopped
 
 
 def convert(checkpoint: str, folder: Path, dtype: str | None = None) -> int:
@@ -32,7 +33,7 @@ def convert(checkpoint: str, folder: Path, dtype: str | None = None) -> int:
                 _write(checkpoint, unfinished, dtype)
                 unfinished.rename(folder)
         except Stopped:
-            say(f"\nstopped by {interrupts.name}: nothing was written")
+            say(f"\nstopped by {interrupts.why}: nothing was written")
             return interrupts.exit_code
         finally:
             shutil.rmtree(unfinished, ignore_errors=True)

@@ -4,15 +4,14 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from fifo_diffusion.cli.generate import cost_of, speed_of
-from fifo_diffusion.cli.progress import duration
-from fifo_diffusion.jobs.baselines import describe_baseline
+from fifo_diffusion.jobs.cost import cost_of
 from fifo_diffusion.jobs.memory import parameters, queue_bytes, weights_bytes
 from fifo_diffusion.jobs.plan import Plan
+from fifo_diffusion.jobs.speed import speed_of
 from fifo_diffusion.method.layout import Layout
 from fifo_diffusion.streaming.prompt_notes import prompt_notes
 from fifo_diffusion.streaming.prompts import parse_prompt
-from fifo_diffusion.text import one_line
+from fifo_diffusion.text import duration, one_line
 
 
 def describe(plan: Plan) -> str:
@@ -22,7 +21,7 @@ def describe(plan: Plan) -> str:
         ("video", _video(plan)),
         *(("", f"{v.output}  seed {v.seed}  {_prompt(v.prompt)}") for v in plan.videos),
         *_time(plan),
-        *(_method(plan) if plan.request.method == "fifo" else describe_baseline(plan)),
+        *(_method(plan) if plan.request.method == "fifo" else _baseline(plan)),
         *(("note", remark) for remark in (*plan.remarks, *_notes_on_prompts(plan))),
     ]
     return "\n".join(f"{name:<9} {one_line(text)}".rstrip() for name, text in rows)
@@ -46,6 +45,23 @@ def _method(plan: Plan) -> list[tuple[str, str]]:
         *_windows(layout),
         ("settings", f"eta {settings.eta:g}, guidance {settings.guidance_scale:g}, start {_start(plan)}"),
     ]
+
+
+def _baseline(plan: Plan) -> list[tuple[str, str]]:
+    from fifo_diffusion.baselines import BASELINES
+
+    settings, baseline = plan.settings, BASELINES[plan.settings.method]
+    own = "".join(f", {name} {getattr(settings, name)}" for name in baseline.options)
+    rows = [
+        ("method", f"{baseline.title}: {settings.num_inference_steps} steps, windows of {settings.window} frames{own}")
+    ]
+    cost = cost_of(plan)
+    twice = " (guidance makes it twice as many)" if cost.passes == 2 else ""
+    rows.append(("cost", f"{cost.until(1)} frame-forwards until the first frame{twice}"))
+    if plan.num_frames is not None:
+        rows.append(("", f"{cost.until(plan.num_frames) * len(plan.videos)} in all"))
+    rows.append(("settings", f"eta {settings.eta:g}, guidance {settings.guidance_scale:g}"))
+    return rows
 
 
 def _video(plan: Plan) -> str:
@@ -113,9 +129,11 @@ def _cost(plan: Plan) -> list[tuple[str, str]]:
 
 
 def _memory(plan: Plan) -> str:
+    weights = _megabytes(weights_bytes(plan.model, plan.dtype))
+    queue = _megabytes(queue_bytes(plan.model, plan.settings, plan.slots))
     return (
-        f"weights {_megabytes(weights_bytes(plan))} ({parameters(plan.model) / 1e6:,.1f} million parameters), queue "
-        f"{_megabytes(queue_bytes(plan))}, whatever the length (computed; the model's own work comes on top)"
+        f"weights {weights} ({parameters(plan.model) / 1e6:,.1f} million parameters), queue {queue}, whatever the "
+        "length (computed; the model's own work comes on top)"
     )
 
 

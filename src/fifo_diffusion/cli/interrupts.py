@@ -7,18 +7,16 @@ from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import Any
 
+from fifo_diffusion.jobs.stop import Stop, Stopped
+
 NAMES = {signal.SIGINT: "Ctrl-C", signal.SIGTERM: "SIGTERM"}
 HANGUP = getattr(signal, "SIGHUP", None)  # the terminal was closed, the connection lost; Windows has no such signal
 if HANGUP is not None:
     NAMES[HANGUP] = "SIGHUP"
 
 
-class Stopped(BaseException):
-    """Raised by the first signal where it may stop at once."""
-
-
-class Interrupts:
-    """While in force, a signal raises `Stopped` inside `at_once()` blocks and is only noted (`stop`) elsewhere.
+class Interrupts(Stop):
+    """While in force, a signal raises `Stopped` inside `at_once()` blocks and only asks for the stop elsewhere.
 
     Attributes:
         stop: the signal that came, or None.
@@ -30,11 +28,6 @@ class Interrupts:
         self._before: dict[signal.Signals, Any] = {}
 
     @property
-    def name(self) -> str:
-        """What came, for people."""
-        return NAMES[self.stop] if self.stop else ""
-
-    @property
     def exit_code(self) -> int:
         """As shells have it: 130, 143 or 129."""
         return 128 + self.stop if self.stop else 0
@@ -44,9 +37,8 @@ class Interrupts:
         """A block that the first signal leaves at once."""
         self._at_once = yes
         try:
-            if yes and self.stop:
-                raise Stopped(f"stopped by {self.name}")
-            yield
+            with super().at_once(yes):
+                yield
         finally:
             self._at_once = False
 
@@ -68,7 +60,8 @@ class Interrupts:
         if self.stop:
             os._exit(128 + number)
         self.stop = signal.Signals(number)
+        self.ask(NAMES[self.stop])
         if self._at_once:
-            raise Stopped(f"stopped by {self.name}")
+            raise Stopped(f"stopped by {self.why}")
         with suppress(OSError):  # nobody may be listening
             os.write(2, b"\nfinishing this frame; once more to stop at once\n")

@@ -164,7 +164,7 @@ def evaluate(
 
     fifo-diffusion evaluate --config report/config.json --methods fifo -o again/
     """
-    from fifo_diffusion.study.run import run
+    from fifo_diffusion.cli.evaluate import run
 
     values = {
         name: [getattr(v, "value", v) for v in x] if isinstance(x, list) else getattr(x, "value", x)

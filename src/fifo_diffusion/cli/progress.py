@@ -7,10 +7,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, TextIO
 
-from fifo_diffusion.text import one_line
+from fifo_diffusion.text import duration, one_line
 
 EVERY = 10.0  # seconds between plain lines
-DAY = 24 * 3600
 
 
 class Progress:
@@ -115,20 +114,3 @@ def silence(stream: TextIO | None) -> None:
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, stream.fileno())  # type: ignore[union-attr]
         os.close(nowhere)
-
-
-def duration(seconds: float) -> str:
-    """12 s, 3 min 20 s, 2 h 05 min"""
-    seconds = max(0.0, seconds)  # some clocks are set back
-    if seconds > 1000 * DAY:
-        return "years"
-    if seconds < 9.95:
-        return f"{seconds:.1f} s"
-    seconds = round(seconds)
-    if seconds < 60:
-        return f"{seconds} s"
-    if seconds < 3600:
-        return f"{seconds // 60} min {seconds % 60:02d} s"
-    if seconds > 2 * DAY:
-        return f"{seconds / DAY:.1f} days"
-    return f"{seconds // 3600} h {seconds % 3600 // 60:02d} min"

@@ -1,17 +1,11 @@
-"""`generate` under torchrun: rank 0 writes and talks, the others compute with it."""
+"""What torchrun tells its processes of each other: rank 0 writes and talks, the others compute with it."""
 
 import os
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING
+from contextlib import suppress
 
 from fifo_diffusion.errors import usage
 from fifo_diffusion.text import shortened
-
-if TYPE_CHECKING:
-    from fifo_diffusion.execution.ranks import Ranks
-    from fifo_diffusion.jobs.request import Request
 
 TORCHRUN = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
 
@@ -45,28 +39,3 @@ def tell_others(error: BaseException) -> None:
 
         with suppress(Exception):
             join_torchrun().leave(str(error) or type(error).__name__)
-
-
-@contextmanager
-def joined(request: "Request") -> Iterator["Ranks | None"]:
-    """The processes that make this video together, or None. All get rank 0's outputs and seeds; all but rank 0 are
-    quiet. Where one fails, the others are told."""
-    if torchrun_rank() is None or "dry_run" in request.given:
-        yield None
-        return
-    from fifo_diffusion.execution.ranks import join_torchrun
-
-    ranks = join_torchrun()
-    try:
-        request.videos = ranks.of_first(request.videos)
-        if ranks.rank:
-            request.given["quiet"] = True
-        yield ranks
-    except BaseException as error:
-        ranks.leave(str(error) or type(error).__name__)
-        raise
-    ranks.close()
-    import torch.distributed as dist
-
-    with suppress(Exception):
-        dist.destroy_process_group()

@@ -1,14 +1,10 @@
 """`generate --method`: the baselines that FIFO-Diffusion is compared with."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from fifo_diffusion.errors import LOOKAHEAD_OPTIONS, as_option, usage
 from fifo_diffusion.execution.torchrun import torchrun_rank
-
-if TYPE_CHECKING:  # they would bring PyTorch along
-    from fifo_diffusion.jobs.plan import Plan
-    from fifo_diffusion.jobs.request import Request, Video
 
 METHODS = {
     "fifo": (),
@@ -70,26 +66,18 @@ def check_method(given: dict[str, Any]) -> None:
         raise usage(f"--method {method} runs in one process: leave torchrun out")
 
 
-def baseline_settings(model: Any, request: "Request", num_frames: int | None) -> Any:
+def baseline_settings(model: Any, given: dict[str, Any], seed: int, num_frames: int | None) -> Any:
     """Arguments of the first video, checked and completed."""
     from fifo_diffusion.baselines import BaselineSettings
 
-    arguments = baseline_arguments(request, num_frames)
-    return BaselineSettings.collect(model, request.method, seed=request.videos[0].seed, **arguments)
+    return BaselineSettings.collect(
+        model, given["method"], seed=seed, num_frames=num_frames, **baseline_arguments(given)
+    )
 
 
-def baseline_arguments(request: "Request", num_frames: int | None) -> dict[str, Any]:
+def baseline_arguments(given: dict[str, Any]) -> dict[str, Any]:
     """The options that shape the video, as arguments of `baseline_stream`."""
-    given = {name: request.given[name] for name in BASELINE_ARGUMENTS if name in request.given}
-    return given | {"num_frames": num_frames}
-
-
-def open_baseline(plan: "Plan", fifo: Any, video: "Video") -> Any:
-    """The stream of one video."""
-    from fifo_diffusion.baselines import baseline_stream
-
-    arguments = baseline_arguments(plan.request, plan.num_frames)
-    return baseline_stream(fifo.model, plan.request.method, video.prompt, seed=video.seed, **arguments)
+    return {name: given[name] for name in BASELINE_ARGUMENTS if name in given}
 
 
 @dataclass(frozen=True)
@@ -114,21 +102,3 @@ class BaselineCost:
         if baseline.streams:
             settings = replace(settings, num_frames=frames)
         return baseline.frames_per_step(settings) * settings.num_inference_steps * self.passes
-
-
-def describe_baseline(plan: "Plan") -> list[tuple[str, str]]:
-    """Rows of `--dry-run` that are a baseline's own."""
-    from fifo_diffusion.baselines import BASELINES
-
-    settings, baseline = plan.settings, BASELINES[plan.settings.method]
-    own = "".join(f", {name} {getattr(settings, name)}" for name in baseline.options)
-    rows = [
-        ("method", f"{baseline.title}: {settings.num_inference_steps} steps, windows of {settings.window} frames{own}")
-    ]
-    cost = BaselineCost(settings)
-    twice = " (guidance makes it twice as many)" if cost.passes == 2 else ""
-    rows.append(("cost", f"{cost.until(1)} frame-forwards until the first frame{twice}"))
-    if plan.num_frames is not None:
-        rows.append(("", f"{cost.until(plan.num_frames) * len(plan.videos)} in all"))
-    rows.append(("settings", f"eta {settings.eta:g}, guidance {settings.guidance_scale:g}"))
-    return rows

@@ -3,7 +3,6 @@
 import os
 import re
 from dataclasses import replace
-from pathlib import Path
 
 from fifo_diffusion.errors import CliError, checking, usage
 from fifo_diffusion.jobs.outputs import facts_of, frames_there, is_nobodys
@@ -87,8 +86,3 @@ def _is_same(plan: Plan, video: Video, facts: dict[str, str], but: str = "") -> 
 def _seed(facts: dict[str, str]) -> int:
     seed = facts.get("seed", "")
     return int(seed) if re.fullmatch(r"\d{1,20}", seed) else -1
-
-
-def make_folder(output: str) -> None:
-    """The folder that the videos of a batch go into."""
-    Path(output).parent.mkdir(exist_ok=True)

@@ -5,7 +5,9 @@ from typing import TYPE_CHECKING
 
 from fifo_diffusion.decoding.timing import ONE_TO_ONE, LatentTiming
 
-if TYPE_CHECKING:  # it would bring PyTorch along
+if TYPE_CHECKING:  # they would bring PyTorch along
+    from fifo_diffusion.jobs.baselines import BaselineCost
+    from fifo_diffusion.jobs.plan import Plan
     from fifo_diffusion.method.layout import Layout
 
 
@@ -90,3 +92,16 @@ class Cost:
             return self.clip + self.fill * (frames - 1) / self.opening
         timing = self.timing if self.start == "noise" else self.timing.continued()
         return self.clip + self.fill + (timing.latents(frames - self.opening) - 1 + self.late) * self.per_latent
+
+
+def cost_of(plan: "Plan") -> "Cost | BaselineCost":
+    """The work of one of the plan's videos."""
+    if plan.request.method != "fifo":
+        from fifo_diffusion.jobs.baselines import BaselineCost
+
+        return BaselineCost(plan.settings)
+    passes = 2 if plan.settings.guidance_scale > 1 else 1
+    notes = plan.state.notes if plan.state is not None else plan.request.given
+    shown = plan.given if notes.get("include_start") else 0
+    model, layout = plan.model, plan.settings.layout
+    return Cost(layout, passes, plan.start, plan.num_frames, plan.given, shown, model.timing, model.late)

@@ -2,6 +2,7 @@
 
 import os
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -17,10 +18,19 @@ class StateKeeper:
         every: frames between states.
         notes: what the file holds beside the stream's own state.
         seconds: a state is also due after so many, for models that take hours for those frames.
+        on_saved: called with a state's number of frames when it has been saved.
     """
 
-    def __init__(self, path: Path | None, every: int, notes: dict[str, Any], *, seconds: float | None = None) -> None:
-        self.path, self.every, self.notes, self.seconds = path, every, notes, seconds
+    def __init__(
+        self,
+        path: Path | None,
+        every: int,
+        notes: dict[str, Any],
+        *,
+        seconds: float | None = None,
+        on_saved: Callable[[int], None] = lambda _: None,
+    ) -> None:
+        self.path, self.every, self.notes, self.seconds, self.on_saved = path, every, notes, seconds, on_saved
         self._taken_at = time.monotonic()
         self._waiting: Any = None
 
@@ -66,3 +76,4 @@ class StateKeeper:
             state.save(self.path)
         except OSError as error:
             raise CliError(f"cannot write the state file {self.path}: {error.strerror or error}") from error
+        self.on_saved(state.frame_index)

@@ -2,10 +2,11 @@
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from fifo_diffusion.errors import CliError
+from fifo_diffusion.jobs.request import Request
 
 if os.name == "nt":
     import msvcrt
@@ -62,6 +63,25 @@ def locked(output: str | Path) -> Iterator[None]:
             if os.name == "nt":
                 with suppress(OSError):
                     file.unlink()
+
+
+@contextmanager
+def locked_for(request: Request) -> Iterator[None]:
+    """While in force, other processes are refused the request's outputs and its state.
+
+    Raises:
+        CliError: another process has one of them, or has just begun or ended with the state.
+    """
+    with ExitStack() as locks:
+        state = request.state_file
+        if state is not None:
+            locks.enter_context(locked(state))
+            if not request.batch and state.exists() != (request.continues is not None):
+                raise CliError(f"another process has just begun or ended with {state}: type the same again")
+            state.with_name(f"{state.name}.partial").unlink(missing_ok=True)  # of a process that was killed
+        for output in [request.batch] if request.batch else [video.output for video in request.videos]:
+            locks.enter_context(locked(output))
+        yield
 
 
 def _open(file: Path, output: str | Path) -> int | None:

@@ -1,12 +1,11 @@
 """What a run needs of memory at least, and whether the device has it."""
 
 from math import sqrt
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from fifo_diffusion.errors import usage
 
-if TYPE_CHECKING:
-    from fifo_diffusion.jobs.plan import Plan
+if TYPE_CHECKING:  # it would bring PyTorch along
     from fifo_diffusion.models.shared.base import VideoModel
 
 BYTES = {"float32": 4, "float16": 2, "bfloat16": 2}
@@ -20,38 +19,43 @@ def parameters(model: "VideoModel") -> int:
     return sum(p.numel() for part in parts if isinstance(part, torch.nn.Module) for p in part.parameters())
 
 
-def weights_bytes(plan: "Plan") -> int:
+def weights_bytes(model: "VideoModel", dtype: str) -> int:
     """Bytes of the whole pipeline's weights."""
-    return parameters(plan.model) * BYTES[plan.dtype]
+    return parameters(model) * BYTES[dtype]
 
 
-def queue_bytes(plan: "Plan") -> int:
-    """Bytes of the queue (of all frames, with a method that computes them at once)."""
-    settings = plan.settings
-    channels, height, width = plan.model.latent_shape(settings.height, settings.width)
-    slots = settings.layout.size * plan.planes if plan.request.method == "fifo" else settings.window
+def queue_bytes(model: "VideoModel", settings: Any, slots: int) -> int:
+    """Bytes of this number of latents.
+
+    Args:
+        settings: of the video, for its size.
+    """
+    channels, height, width = model.latent_shape(settings.height, settings.width)
     return slots * channels * height * width * 4
 
 
-def check_memory(plan: "Plan") -> None:
+def check_memory(device: str, queue: int, settings: Any, scale: int) -> None:
     """Before the weights are loaded: what cannot fit is refused. What the model computes with comes on top, and is not
     known here.
+
+    Args:
+        queue: bytes of the queue.
+        settings, scale: of the video, for the size of a picture.
 
     Raises:
         CliError: the queue and one picture alone are more than the device has.
     """
-    total = _total_bytes(plan.device)
+    total = _total_bytes(device)
     if total is None:
         return
-    settings = plan.settings
-    picture = settings.height * settings.width * plan.scale**2 * 3 * 4
-    needed = queue_bytes(plan) + picture
+    picture = settings.height * settings.width * scale**2 * 3 * 4
+    needed = queue + picture
     if needed > total:
         side = sqrt(total / needed)
         height, width = (max(8, int(size * side) // 8 * 8) for size in (settings.height, settings.width))
-        what = f"a queue of {queue_bytes(plan) / 2**30:,.1f} GiB and a picture of {picture / 2**30:,.1f} GiB"
+        what = f"a queue of {queue / 2**30:,.1f} GiB and a picture of {picture / 2**30:,.1f} GiB"
         raise usage(
-            f"{what} do not fit into the {total / 2**30:,.1f} GiB of {plan.device}: use at most --height {height} "
+            f"{what} do not fit into the {total / 2**30:,.1f} GiB of {device}: use at most --height {height} "
             f"--width {width}, or fewer --num-partitions"
         )
 

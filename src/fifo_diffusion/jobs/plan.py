@@ -2,7 +2,6 @@
 
 import json
 import os
-import sys
 from dataclasses import dataclass, replace
 from inspect import signature
 from pathlib import Path
@@ -13,7 +12,7 @@ from fifo_diffusion.errors import CliError, as_option, checking, usage
 from fifo_diffusion.execution.torchrun import local_gpu
 from fifo_diffusion.jobs.baselines import baseline_settings
 from fifo_diffusion.jobs.continuing import continued_video, load_state
-from fifo_diffusion.jobs.memory import check_memory
+from fifo_diffusion.jobs.memory import check_memory, queue_bytes
 from fifo_diffusion.jobs.prompt_files import in_frames
 from fifo_diffusion.jobs.request import (
     DEFAULT_MODEL,
@@ -27,7 +26,7 @@ from fifo_diffusion.jobs.request import (
 )
 from fifo_diffusion.jobs.start_file import frames_given
 from fifo_diffusion.models.shared.arguments import LARGEST
-from fifo_diffusion.video import open_writer
+from fifo_diffusion.video import check_output
 from fifo_diffusion.video.in_use import clash
 
 if TYPE_CHECKING:
@@ -75,6 +74,11 @@ class Plan:
     def done(self) -> int:
         """Frames that are there already."""
         return self.state.frame_index if self.state is not None else 0
+
+    @property
+    def slots(self) -> int:
+        """Latents that are held at once: those of the queue; with a method that computes all at once, those."""
+        return self.settings.layout.size * self.planes if self.request.method == "fifo" else self.settings.window
 
     @property
     def remarks(self) -> list[str]:
@@ -151,8 +155,6 @@ class Plan:
 
 def check_outputs(request: Request) -> None:
     """Before anything slow: can every output be written, and does it destroy nothing that the video is made from?"""
-    if request.get("output") == "-" and getattr(sys.stdout, "name", "") == os.devnull:
-        raise CliError("standard output is closed, and -o - writes the video to it: name a file")
     for name in (video.output for video in request.videos):
         _check_inputs(request, name)
         if request.batch and "overwrite" not in request.given and os.path.lexists(name):
@@ -161,12 +163,12 @@ def check_outputs(request: Request) -> None:
         if "prompts" in request.given and not folder.exists() and os.access(folder.parent, os.W_OK):
             continue  # the folder that all videos of --prompts go into is made when the first is there
         with checking():
-            open_writer(
+            check_output(
                 name,
                 fps=request.get("fps", 8),
                 scale=request.get("scale", 1),
                 overwrite="overwrite" in request.given,
-            ).close()
+            )
     state = request.state_file
     if state is not None and not os.access(state.parent, os.W_OK):
         raise CliError(f"cannot write {state}: choose a folder that exists and that you may write into")
@@ -208,7 +210,7 @@ def make_plan(request: Request) -> Plan:
             settings = _settings(model, request, state, given)
             steps, published = settings.layout.levels, settings.compat == "published"
         else:
-            settings = baseline_settings(model, request, num_frames)
+            settings = baseline_settings(model, request.given, request.videos[0].seed, num_frames)
             steps, published = settings.num_inference_steps, False
         levels = model.levels(steps, eta=settings.eta, scheduler_exact=settings.scheduler_exact, published=published)
         if state is not None:
@@ -220,7 +222,7 @@ def make_plan(request: Request) -> Plan:
     _check_scale(settings, scale)
     known = (source, device, dtype, model, settings, fps, scale, num_frames, videos, count, state)
     plan = Plan(request, *known, planes=levels.planes)
-    check_memory(plan)
+    check_memory(device, queue_bytes(model, settings, plan.slots), settings, scale)
     return plan
 
 

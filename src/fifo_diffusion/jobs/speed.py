@@ -3,6 +3,10 @@
 import json
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from fifo_diffusion.jobs.plan import Plan
 
 SLOWEST = 1e6
 """Seconds per frame-forward that a run may have taken."""
@@ -17,6 +21,21 @@ def speed_file() -> Path:
 def key(model: str, device: str, dtype: str, height: int, width: int) -> str:
     """What a measurement is of."""
     return f"{model} | {device} | {dtype} | {width}x{height}"
+
+
+def speed_key(plan: "Plan") -> str:
+    """What the speed of a plan's videos is remembered under."""
+    device = plan.device
+    if device.startswith("cuda"):
+        import torch
+
+        device = torch.cuda.get_device_name(device)
+    return key(plan.model_name, device, plan.dtype, plan.settings.height, plan.settings.width)
+
+
+def speed_of(plan: "Plan") -> float | None:
+    """Seconds per frame-forward of such videos on this machine, where an earlier run has told."""
+    return known_speed(speed_key(plan))
 
 
 def known_speed(which: str) -> float | None:

@@ -4,7 +4,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fifo_diffusion.cli.progress import say
 from fifo_diffusion.errors import usage
 from fifo_diffusion.jobs.request import STARTS, Request
 from fifo_diffusion.video import VideoFileError
@@ -44,19 +43,19 @@ class Sound:
     first: float
     seconds: float
 
-    def put_into(self, output: str, frames: int, fps: float) -> None:
-        """Add it to a closed video of so many frames. Where that fails, the video stays without it."""
-        try:
-            add_sound(output, self.source, first=self.first, seconds=min(self.seconds, frames / fps))
-        except VideoFileError as error:
-            say(f"note: the sound of {self.source} is not in {output}: {error}")
+    def put_into(self, output: str, seconds: float) -> None:
+        """Add it to a closed video of this length.
+
+        Raises:
+            VideoFileError: that failed; the video is as it was, without sound.
+        """
+        add_sound(output, self.source, first=self.first, seconds=min(self.seconds, seconds))
 
 
-def sound_of(request: Request, notes: dict[str, Any], output: str, fps: float, rate: float) -> Sound | None:
-    """The sound that goes into a video; None, and a note where some is lost, where none does.
+def sound_of(notes: dict[str, Any], output: str, fps: float, rate: float) -> tuple[Sound | None, list[str]]:
+    """The sound that goes into a video, or None; and remarks: where it comes from, or why some is lost.
 
     Args:
-        request: what was typed.
         notes: of the state that is continued, or the options of a new video.
         output: where the video goes.
         fps: at which it plays.
@@ -64,16 +63,15 @@ def sound_of(request: Request, notes: dict[str, Any], output: str, fps: float, r
     """
     start = notes.get("start", "clip")
     if not notes.get("include_start") or start in STARTS or Path(start).is_dir():
-        return None
+        return None, []
     if not Path(start).exists():  # its frames are shown already
-        say(f"note: {start} is gone: if it had sound, that is lost", quiet=request.quiet)
-        return None
+        return None, [f"{start} is gone: if it had sound, that is lost"]
     if not has_sound(start):
-        return None
+        return None, []
     try:
         times = read_timeline(start)
     except VideoFileError:
-        return None
+        return None, []
     taken = times.rate if notes.get("start_every_frame") else rate
     why = ""
     if Path(output).suffix.lower() not in CODECS:
@@ -81,7 +79,6 @@ def sound_of(request: Request, notes: dict[str, Any], output: str, fps: float, r
     elif taken is None or abs(taken / fps - 1) > SAME:
         why = "the given frames do not play at their own speed"
     if why:
-        say(f"note: the sound of {start} is left out: {why}", quiet=request.quiet)
-        return None
-    say(f"note: the sound of {start} is added when the video is closed", quiet=request.quiet)
-    return Sound(start, times.first, len(times.taken(None if notes.get("start_every_frame") else rate)) / fps)
+        return None, [f"the sound of {start} is left out: {why}"]
+    seconds = len(times.taken(None if notes.get("start_every_frame") else rate)) / fps
+    return Sound(start, times.first, seconds), [f"the sound of {start} is added when the video is closed"]

@@ -11,7 +11,7 @@ import numpy as np
 from fifo_diffusion.evaluation import frechet
 from fifo_diffusion.evaluation.report import Section
 from fifo_diffusion.evaluation.whole_files import load_array, save_array
-from fifo_diffusion.study.run import Results, picture
+from fifo_diffusion.study.results import Results, picture
 from fifo_diffusion.study.tasks import base_folders
 from fifo_diffusion.toybox import checker, world
 from fifo_diffusion.video import read_frames

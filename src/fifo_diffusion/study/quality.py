@@ -12,7 +12,7 @@ from fifo_diffusion.evaluation.quality import SLICE, measure_video, summary
 from fifo_diffusion.evaluation.report import Section
 from fifo_diffusion.evaluation.whole_files import load_array, load_object, save_array, video_once, write_text
 from fifo_diffusion.study.distances import distances
-from fifo_diffusion.study.run import Results, picture
+from fifo_diffusion.study.results import Results, picture
 from fifo_diffusion.study.tasks import rows_of
 from fifo_diffusion.video import read_frames
 

@@ -12,7 +12,7 @@ from fifo_diffusion.evaluation.hardware import hardware
 from fifo_diffusion.evaluation.report import Section, write_html
 from fifo_diffusion.evaluation.whole_files import write_text
 from fifo_diffusion.study.quality import quality
-from fifo_diffusion.study.run import Results, picture
+from fifo_diffusion.study.results import Results, picture
 from fifo_diffusion.study.tasks import ablation_folders, cost_frames, cost_name, rows_of
 
 MSE_NOTE = (

@@ -1,106 +1,71 @@
-"""`fifo-diffusion evaluate`: the paper's tables and figures for a model, in one folder."""
+"""An evaluation: the paper's tables and figures for a model, in one folder."""
 
 import json
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from types import MappingProxyType
+from typing import Any
 
-from fifo_diffusion.cli.interrupts import Interrupts, Stopped
-from fifo_diffusion.cli.progress import duration, say
 from fifo_diffusion.errors import CliError, checking, one_line, usage
 from fifo_diffusion.jobs.locks import locked
 from fifo_diffusion.study.config import TABLES, Config, default_prompts, default_rows
-from fifo_diffusion.study.tasks import Task, tasks, video_folders
+from fifo_diffusion.study.results import Results
+from fifo_diffusion.study.tasks import Task, tasks
 from fifo_diffusion.study.worker import run_task, stop_tasks
+from fifo_diffusion.text import duration
 
-if TYPE_CHECKING:
-    from fifo_diffusion.evaluation.report import Section
-
+Tell = Callable[[str], None]
 DEFAULT_FRAMES, DEFAULT_PARTITIONS = 192, 4
 
 
-@dataclass
-class Results:
-    """What has been computed so far.
+def run(options: dict[str, Any], *, tell: Tell = lambda _: None) -> Results:
+    """Compute what is asked for and is not there yet, and write the report.
 
-    Attributes:
-        config: what is asked for.
-        folder: where everything is.
-        found: results of tasks by name; those that ran out of memory have an "error".
-        errors: one line each, of what could not be done.
+    Args:
+        options: as passed on the command line; None counts as left out.
+        tell: called with a line of text at each step, from several threads.
+
+    Returns:
+        what was found; `errors` of what could not be done, the rest is in the report.
+
+    Raises:
+        CliError: options that do not fit; nothing has been computed then.
     """
-
-    config: Config
-    folder: Path
-    found: dict[str, dict[str, Any]] = field(default_factory=dict)
-    errors: list[str] = field(default_factory=list)
-
-    def part(self, name: str) -> Path:
-        """The file of a task's result."""
-        return self.folder / "parts" / f"{name}.json"
-
-    def by_length(self, rows: Iterable[str]) -> dict[str, list[str]]:
-        """Rows whose videos are equally long, and what their pictures' names end with: videos of 10,000 frames and of
-        200 do not go in one plot."""
-        groups: dict[str, list[str]] = {}
-        for row in rows:
-            length = self.config.rows[row].get("num_frames", self.config.num_frames)
-            groups.setdefault("" if length == self.config.num_frames else f"-{length}", []).append(row)
-        return groups
-
-    def videos(self, row: str) -> list[tuple[str, Path]]:
-        """Prompts and folders of a row's videos that have been made."""
-        places = video_folders(self.config, self.folder, row)
-        return [(prompt, folder) for prompt, folder in places if folder.exists()]
-
-
-def run(options: dict[str, Any]) -> int:
-    """Do what was asked; the exit code: 1 where something could not be done (the rest is in the report)."""
-    folder = Path(options["output"])
     config = _config(options)
-    quiet = bool(options.get("quiet"))
     _check_model(config)
-    results = Results(config, folder)
-    with locked(folder):
-        return _run_in(folder, results, options, quiet)
+    results = Results(config, Path(options["output"]))
+    talk = {name: bool(options.get(name)) for name in ("debug", "quiet")}
+    with locked(results.folder):
+        _open_folder(results)
+        _do_all(results, options.get("jobs") or 1, tell, talk)
+        from fifo_diffusion.study.report import write
+
+        tell("measuring and writing the report")
+        write(results)
+    return results
 
 
-def _run_in(folder: Path, results: Results, options: dict[str, Any], quiet: bool) -> int:
-    _open_folder(results)
-    with Interrupts() as interrupts:
-        try:
-            with interrupts.at_once():
-                _do_all(results, options.get("jobs") or 1, quiet, bool(options.get("debug")))
-        except Stopped:
-            say(f"\nstopped by {interrupts.name}; the same command goes on where it was")
-            return interrupts.exit_code
-    from fifo_diffusion.study.report import write
+def _do_all(results: Results, jobs: int, tell: Tell, talk: Mapping[str, bool] = MappingProxyType({})) -> None:
+    """All tasks, several at a time, but for those whose time and memory are measured.
 
-    say("measuring and writing the report", quiet=quiet)
-    write(results)
-    for error in results.errors:
-        say(f"fifo-diffusion: {error}")
-    print(folder / "report.html")
-    return 1 if results.errors else 0
-
-
-def _do_all(results: Results, jobs: int, quiet: bool, debug: bool) -> None:
-    """All tasks; so many at a time, but for those whose time and memory are measured."""
+    Args:
+        talk: how much the tasks' processes say: `quiet`, `debug`.
+    """
     todo = tasks(results.config, results.folder)
     titled = [(task, f"[{number}/{len(todo)}] {task.title}") for number, task in enumerate(todo, 1)]
     timed, untimed = (
         [pair for pair in titled if (pair[0].payload["kind"] == "cost") is alone] for alone in (True, False)
     )
     pool = ThreadPoolExecutor(jobs)
-    others = [pool.submit(_do, results, *pair, quiet, debug) for pair in untimed]
+    others = [pool.submit(_do, results, *pair, tell, talk) for pair in untimed]
     try:
         for other in others:
             other.result()
         for task, title in timed:
-            _do(results, task, title, quiet, debug)
+            _do(results, task, title, tell, talk)
     except BaseException:
         pool.shutdown(wait=False, cancel_futures=True)
         while not all(other.done() for other in others):  # one may just have been about to start
@@ -110,7 +75,7 @@ def _do_all(results: Results, jobs: int, quiet: bool, debug: bool) -> None:
     pool.shutdown()
 
 
-def _do(results: Results, task: Task, title: str, quiet: bool, debug: bool) -> None:
+def _do(results: Results, task: Task, title: str, tell: Tell, talk: Mapping[str, bool]) -> None:
     from fifo_diffusion.evaluation.whole_files import load_object, write_text
 
     part = results.part(task.name)
@@ -118,15 +83,15 @@ def _do(results: Results, task: Task, title: str, quiet: bool, debug: bool) -> N
         results.found[task.name] = known
         return
     if part.exists():
-        say(f"{part} is damaged: it is made again", quiet=quiet)
-    say(title, quiet=quiet)
+        tell(f"{part} is damaged: it is made again")
+    tell(title)
     began = time.monotonic()
-    found = run_task(task.payload | {"debug": debug}, part)
+    found = run_task(task.payload | talk, part)
     if "error" not in found:
-        say(f"  done in {duration(time.monotonic() - began)}", quiet=quiet)
+        tell(f"  done in {duration(time.monotonic() - began)}")
         results.found[task.name] = found
     elif found["out_of_memory"]:
-        say(f"  {found['error']}", quiet=quiet)
+        tell(f"  {found['error']}")
         results.found[task.name] = found
         write_text(part, json.dumps(found) + "\n")
     else:
@@ -246,15 +211,3 @@ def _open_folder(results: Results) -> None:
             f"the configuration is of {config.versions}: with {versions()} numbers may differ a little"
         )
     replace(config, versions=versions()).write(path)
-
-
-def picture(results: Results, section: "Section", make: Callable[[], Any], name: str) -> None:
-    """Draw a figure into the section, as PNG and SVG; without matplotlib say so once."""
-    try:
-        from fifo_diffusion.evaluation import figures
-
-        section.pictures.append(figures.save(make(), results.folder / "figures", name))
-    except ImportError:
-        line = "figures need matplotlib: pip install matplotlib, then the same command again"
-        if line not in results.errors:
-            results.errors.append(line)

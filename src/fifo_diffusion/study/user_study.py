@@ -1,14 +1,12 @@
 """A user study: blinded pairs of videos on static pages, answers as CSV, and their analysis.
 
-`python -m fifo_diffusion.study.user_study study/key.json answers-*.csv` prints how often each method was preferred.
+`python -m fifo_diffusion.cli.user_study study/key.json answers-*.csv` prints how often each method was preferred.
 """
 
-import csv
 import hashlib
 import html
 import json
 import math
-import sys
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
@@ -61,7 +59,7 @@ README = """index.html asks about pairs of videos; it can be opened
 from disk, or put on a web server together with videos/.
 Each rater saves a file answers-NAME.csv. key.json says which video is which: keep it away from the raters.
 
-    python -m fifo_diffusion.study.user_study key.json answers-*.csv
+    python -m fifo_diffusion.cli.user_study key.json answers-*.csv
 """
 
 
@@ -170,26 +168,3 @@ def sign_test(wins: int, losses: int) -> float:
     count, most = wins + losses, max(wins, losses)
     tail = sum(math.comb(count, k) for k in range(most, count + 1)) / 2**count
     return min(1.0, 2 * tail)
-
-
-def main(arguments: Sequence[str]) -> int:
-    """Print the analysis of some files of answers."""
-    if len(arguments) < 2:
-        print("usage: python -m fifo_diffusion.study.user_study key.json answers-1.csv ...", file=sys.stderr)
-        return 2
-    key = load_object(Path(arguments[0]))
-    if key is None:
-        print(f"{arguments[0]} is no key.json of a user study", file=sys.stderr)
-        return 2
-    names = Counter(name for pair in key.values() for name in (pair["A"], pair["B"]))
-    ours, answers = names.most_common(1)[0][0], []
-    for path in arguments[1:]:
-        with open(path, newline="") as file:
-            answers += list(csv.DictReader(file))
-    for row in analyse(key, answers, "fifo" if "fifo" in names else ours):
-        print("  ".join(f"{name} {value}" for name, value in row.items()))
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))

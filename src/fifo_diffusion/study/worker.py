@@ -7,6 +7,7 @@ measured, the worker starts them under torchrun; they read the task from a file,
 """
 
 import json
+import logging
 import os
 import shutil
 import signal
@@ -14,8 +15,6 @@ import subprocess
 import sys
 import threading
 import time
-import traceback
-from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -23,12 +22,14 @@ from typing import Any
 from fifo_diffusion.errors import one_line
 from fifo_diffusion.execution.memory import is_out_of_memory
 from fifo_diffusion.execution.torchrun import local_gpu, torchrun_rank
-from fifo_diffusion.jobs.keeper import StateKeeper
+from fifo_diffusion.jobs.events import Event, FrameDone, Opened
+from fifo_diffusion.jobs.job import Job
 from fifo_diffusion.jobs.request import DTYPES
+from fifo_diffusion.jobs.run import run
 from fifo_diffusion.study.config import OWN
 
 STATE_EVERY = 100
-
+logger = logging.getLogger("fifo_diffusion.study.worker")  # in its own process its name would be "__main__"
 
 WORKER = ("-m", "fifo_diffusion.study.worker")
 _RUNNING: set[subprocess.Popen] = set()
@@ -82,6 +83,7 @@ def serve() -> int:
     ranked = _start_ranks(task, line, ranks) if ranks > 1 else None
     threading.Thread(target=_end_with_parent, args=(ranked,), daemon=True).start()
     if ranked is None:
+        _log(task)
         return work(task)
     signal.signal(signal.SIGTERM, lambda *_: ranked.terminate())
     code = ranked.wait()
@@ -112,8 +114,7 @@ def work(task: dict[str, Any]) -> int:
     try:
         found = {"videos": _videos, "cost": _cost, "relative-mse": _relative_mse}[task["kind"]](task)
     except Exception as error:
-        if task.get("debug"):
-            traceback.print_exc()
+        logger.debug("%s failed", task["kind"], exc_info=True)
         text = one_line(str(error)) or type(error).__name__
         memory = is_out_of_memory(error)
         if type(error).__name__ != "RankError":  # else the rank that failed says why
@@ -151,17 +152,19 @@ def _load(task: dict[str, Any]) -> Any:
     return FIFO.from_pretrained(task["model"], **given)
 
 
-def open_row(fifo: Any, row: dict[str, Any], prompt: Any, num_frames: int, seed: int) -> Iterator[Any]:
-    """The stream of one video by the method of a row."""
-    from fifo_diffusion.baselines import baseline_stream
+def job_of_row(fifo: Any, row: dict[str, Any], prompt: Any, num_frames: int, seed: int, **more: Any) -> Job:
+    """One video by the method of a row.
 
+    Args:
+        **more: of the `Job`: its output and so on.
+    """
     arguments = {name: value for name, value in row.items() if name not in (*OWN, "method")}
     if isinstance(prompt, dict):
         prompt = {int(frame): text for frame, text in prompt.items()}
-    call = {"num_frames": num_frames, "seed": seed} | arguments
     if row["method"] == "fifo":
-        return fifo.stream(prompt, **call)
-    return baseline_stream(fifo.model, row["method"], prompt, **call)
+        more["windows_per_batch"] = arguments.pop("windows_per_batch", None)
+    arguments = {"seed": seed} | arguments
+    return Job(fifo, prompt=prompt, num_frames=num_frames, method=row["method"], arguments=arguments, **more)
 
 
 def _videos(task: dict[str, Any]) -> dict[str, Any]:
@@ -177,38 +180,42 @@ def _videos(task: dict[str, Any]) -> dict[str, Any]:
         began = time.monotonic()
         frames = _video(fifo, task["row"], video, folder)
         made, seconds = made + frames, seconds + time.monotonic() - began
-        print(f"  {folder}: {frames} frames in {time.monotonic() - began:.0f} s", file=sys.stderr, flush=True)
+        logger.info("%s: %d frames in %.0f s", one_line(folder), frames, time.monotonic() - began)
     return {"made_now": made, "seconds": round(seconds, 2), "peak_mb": round(peak_mb(), 1)}
 
 
 def _video(fifo: Any, row: dict[str, Any], video: dict[str, Any], folder: Path) -> int:
     """One folder of PNGs, there only when it is whole; how many frames were made for it. A FIFO video that was stopped
     goes on where its last state is."""
-    from fifo_diffusion import QueueState
-    from fifo_diffusion.video import open_writer
+    from fifo_diffusion.streaming.state import QueueState
 
     partial, saved = (folder.with_name(folder.name + ending) for ending in (".partial", ".state"))
-    with_state = row["method"] == "fifo"
-    if with_state and saved.exists() and partial.exists():
-        start = QueueState.load(saved)
-        stream = fifo.stream(
-            start=start, num_frames=video["num_frames"], windows_per_batch=row.get("windows_per_batch")
-        )
-    else:
-        start = None
+    state, with_states = None, row["method"] == "fifo"
+    if with_states and saved.exists():
+        state = QueueState.load(saved)
+        if state.frame_index and not partial.exists():
+            state = None
+    if state is None:
         shutil.rmtree(partial, ignore_errors=True)
         folder.parent.mkdir(parents=True, exist_ok=True)
-        stream = open_row(fifo, row, video["prompt"], video["num_frames"], video["seed"])
-    done = start.frame_index if start else 0
-    keeper = StateKeeper(saved if with_state else None, STATE_EVERY, {})
-    metadata = {"prompt": str(video["prompt"])}
-    with stream, open_writer(f"{partial}/", fps=stream.fps, metadata=metadata, continue_from=done) as writer:
-        for frame in stream:
-            writer.write(frame)
-            keeper.after_frame(stream, writer)
+    job = job_of_row(
+        fifo,
+        row,
+        video["prompt"],
+        video["num_frames"],
+        video["seed"],
+        output=f"{partial}/",
+        metadata={"prompt": str(video["prompt"])},
+        background=False,
+        state=state,
+        state_file=saved if with_states else None,
+        state_every=STATE_EVERY,
+        state_seconds=None,
+    )
+    made = run(job).made
     os.replace(partial, folder)
     saved.unlink(missing_ok=True)
-    return writer.frames - done
+    return made
 
 
 def _cost(task: dict[str, Any]) -> dict[str, Any]:
@@ -218,21 +225,23 @@ def _cost(task: dict[str, Any]) -> dict[str, Any]:
     import torch
 
     from fifo_diffusion.evaluation.hardware import peak_mb, resident_mb
-    from fifo_diffusion.video import open_writer
 
     fifo = _load(task)
     cuda = fifo.model.device.type == "cuda"
-    loaded, times = resident_mb() if sys.platform == "linux" else peak_mb(), []
-    with (
-        tempfile.TemporaryDirectory() as folder,
-        open_row(fifo, task["row"], task["prompt"], task["num_frames"], task["seed"]) as stream,
-        open_writer(Path(folder) / "video.mp4", fps=stream.fps) as writer,
-    ):
-        began = time.monotonic()
-        for frame in stream:
-            if frame is not None:  # else it is another rank's
-                writer.write(frame)
+    loaded = resident_mb() if sys.platform == "linux" else peak_mb()
+    began, times = 0.0, []
+
+    def measure(event: Event) -> None:
+        nonlocal began
+        if isinstance(event, Opened):
+            began = time.monotonic()
+        elif isinstance(event, FrameDone):
             times.append(time.monotonic() - began)
+
+    with tempfile.TemporaryDirectory() as folder:
+        output = str(Path(folder) / "video.mp4")
+        video = task["prompt"], task["num_frames"], task["seed"]
+        run(job_of_row(fifo, task["row"], *video, output=output, metadata={}, background=False), on_event=measure)
     return {
         "num_frames": len(times),
         "ranks": fifo.ranks.size if fifo.ranks else 1,
@@ -257,12 +266,27 @@ def _relative_mse(task: dict[str, Any]) -> dict[str, Any]:
     else:
         size = model.defaults["height"], model.defaults["width"]
         clips = folder_clips(Path(task["clips"]), task["count"], frames, size)
-    say = print if task.get("debug") else lambda *_: None
-    return {"frames": frames, "rows": measure(model, clips, task["partitions"], task["seed"], progress=say)}
+    return {"frames": frames, "rows": measure(model, clips, task["partitions"], task["seed"], progress=logger.debug)}
+
+
+def _log(task: dict[str, Any]) -> None:
+    """In the worker's own process: what it does goes to standard error."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("  %(message)s"))
+    package = logging.getLogger("fifo_diffusion")
+    package.addHandler(handler)
+    package.setLevel(logging.DEBUG if task.get("debug") else logging.WARNING if task.get("quiet") else logging.INFO)
+
+
+def _work_as_rank(file: Path) -> int:
+    """Do the task that stands in a file, together with other ranks."""
+    task = json.loads(file.read_text())
+    _log(task)
+    return work(task)
 
 
 if __name__ == "__main__":
     try:
-        sys.exit(work(json.loads(Path(sys.argv[1]).read_text())) if sys.argv[1:] else serve())
+        sys.exit(_work_as_rank(Path(sys.argv[1])) if sys.argv[1:] else serve())
     except KeyboardInterrupt:
         sys.exit(130)

@@ -4,13 +4,14 @@ from fifo_diffusion.video.errors import VideoFileError
 from fifo_diffusion.video.metadata import read_metadata
 from fifo_diffusion.video.readers import as_frames, count_frames, iter_frames, read_fps, read_frames
 from fifo_diffusion.video.sound import add_sound
-from fifo_diffusion.video.writers import FrameWriter, open_writer, write_video
+from fifo_diffusion.video.writers import FrameWriter, check_output, open_writer, write_video
 
 __all__ = [
     "FrameWriter",
     "VideoFileError",
     "add_sound",
     "as_frames",
+    "check_output",
     "count_frames",
     "iter_frames",
     "open_writer",

@@ -12,6 +12,7 @@ from contextlib import suppress
 from os import PathLike
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 from weakref import finalize
 
 import av
@@ -232,6 +233,18 @@ def open_writer(
     if background:
         sink = BackgroundSink(sink)
     return FrameWriter(name, sink, scale=scale, frames=kept, most_side=most_side)
+
+
+def check_output(path: str | PathLike, **options: Any) -> None:
+    """Find out whether `open_writer` could open an output, and leave everything as it is.
+
+    Args:
+        **options: of `open_writer`.
+
+    Raises:
+        ValueError, VideoFileError: as `open_writer`.
+    """
+    open_writer(path, **options).close()
 
 
 def write_video(

@@ -1,0 +1,127 @@
+"""One video to make, decided in all things: what the runner needs to know, whoever asks for it."""
+
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fifo_diffusion.jobs.baselines import baseline_arguments
+from fifo_diffusion.jobs.cost import cost_of
+from fifo_diffusion.jobs.plan import Plan, stream_arguments
+from fifo_diffusion.jobs.request import DEFAULT_STATE_EVERY, DEFAULT_STATE_SECONDS, Video
+from fifo_diffusion.jobs.speed import speed_key
+from fifo_diffusion.jobs.start_file import Sound, sound_of
+
+if TYPE_CHECKING:
+    from fifo_diffusion.pipeline import FIFO
+    from fifo_diffusion.streaming.state import QueueState
+
+
+@dataclass(frozen=True)
+class Job:
+    """One video. `job_of` makes it of a checked plan; in Python it may be made by hand.
+
+    Attributes:
+        fifo: the loaded model.
+        output: where the video goes: a file, a folder of PNGs ("name/"), or "-" for standard output.
+        prompt: a text or a {frame: text} schedule. A saved run has its own.
+        num_frames: in all, those of an earlier run included; None: endless.
+        method: "fifo", or the name of a baseline.
+        arguments: further ones of `FIFO.stream`, or of the baseline: `seed` and so on. A saved run has its own.
+        windows_per_batch: as in `FIFO.stream`; may differ from that of the saved run.
+        state: the saved run that goes on, in the output that it counts.
+        fps: of the output; None: the model's own.
+        scale: enlarges each pixel to a square of so many.
+        metadata: texts to keep in the output; None: how the stream is made, where it knows.
+        overwrite: replace what is there.
+        background: encode in a thread while the next frame is computed.
+        make_folder: make the folder that the output goes into.
+        state_file: where states are saved; None: nowhere.
+        state_every: frames between states.
+        state_seconds: a state is also due after so many; None: not by time.
+        notes: what the state file holds beside the stream's own state.
+        sound: put into the output when it is closed.
+        remarks: on what was asked for, told at the start.
+        cost: the work in frame-forwards, to learn this machine's speed from; None: it is not learnt.
+        speed_key: what the speed is remembered under.
+
+    Raises:
+        ValueError: states are asked for with a baseline, which has none.
+    """
+
+    fifo: "FIFO"
+    output: str
+    prompt: Any = None
+    num_frames: int | None = None
+    method: str = "fifo"
+    arguments: dict[str, Any] = field(default_factory=dict)
+    windows_per_batch: int | None = None
+    state: "QueueState | None" = None
+    fps: float | None = None
+    scale: int = 1
+    metadata: dict[str, str] | None = None
+    overwrite: bool = False
+    background: bool = True
+    make_folder: bool = False
+    state_file: Path | None = None
+    state_every: int = DEFAULT_STATE_EVERY
+    state_seconds: float | None = DEFAULT_STATE_SECONDS
+    notes: dict[str, Any] = field(default_factory=dict)
+    sound: Sound | None = None
+    remarks: tuple[str, ...] = ()
+    cost: Any = None
+    speed_key: str = ""
+
+    def __post_init__(self) -> None:
+        if self.method != "fifo" and (self.state is not None or self.state_file is not None):
+            raise ValueError(f'method="{self.method}" has no states: leave state and state_file out')
+
+    @property
+    def done(self) -> int:
+        """Frames that are there already."""
+        return self.state.frame_index if self.state is not None else 0
+
+
+def job_of(plan: Plan, fifo: "FIFO", video: Video) -> Job:
+    """One of the plan's videos, with the loaded model."""
+    request = plan.request
+    arguments = stream_arguments(request) if request.method == "fifo" else baseline_arguments(request.given)
+    notes = plan.state.notes if plan.state is not None else request.given
+    sound, of_sound = sound_of(notes, video.output, plan.fps, plan.model.defaults["fps"])
+    return Job(
+        fifo,
+        video.output,
+        video.prompt,
+        plan.num_frames,
+        method=request.method,
+        arguments={"seed": video.seed} | arguments,
+        windows_per_batch=request.get("windows_per_batch"),
+        state=plan.state,
+        fps=plan.fps,
+        scale=plan.scale,
+        metadata=plan.facts(video),
+        overwrite="overwrite" in request.given or video.replaces,
+        background="write_in_turn" not in request.given,
+        make_folder=bool(request.batch),
+        state_file=request.state_file,
+        state_every=request.get("state_every", DEFAULT_STATE_EVERY),
+        state_seconds=None if "state_every" in request.given else DEFAULT_STATE_SECONDS,
+        notes=plan.notes(video),
+        sound=sound,
+        remarks=(*of_sound, *plan.remarks, *_unknown_to_toybox(plan.model_name, video.prompt)),
+        cost=cost_of(plan),
+        speed_key=speed_key(plan),
+    )
+
+
+def _unknown_to_toybox(model: str, prompt: str | dict[int, str]) -> list[str]:
+    if model not in ("toybox", "toybox-diagonal"):
+        return []
+    from fifo_diffusion.toybox import describe
+
+    known = set(re.findall(r"[a-z]+", describe().lower()))
+    text = prompt if isinstance(prompt, str) else " ".join(prompt.values())
+    unknown = list(dict.fromkeys(word for word in re.findall(r"\w+", text.lower()) if word not in known))
+    if not unknown:
+        return []
+    return [f"toybox does not know {', '.join(unknown)}; what it knows: fifo-diffusion models"]
