@@ -18,7 +18,7 @@ class VideoCrafterNoise:
         self.tensors, self.layout = tensors, layout
         self.first = layout.frames - layout.slots  # frame number of slot 0 at the start
 
-    def __call__(self, frame: int, level: int) -> Tensor:
+    def __call__(self, frame: int, level: int, use: str) -> Tensor:
         layout, slot = self.layout, frame - self.first
         if level == layout.levels:
             if slot < layout.slots:
@@ -42,7 +42,7 @@ class OpenSoraNoise:
         assert len(read) == draws
         self.order = {p: k for k, (w, p) in enumerate(read) if p in w.writes}
 
-    def __call__(self, frame, level):
+    def __call__(self, frame, level, use):
         layout, slot = self.layout, frame - self.first
         if level == layout.levels:
             if slot < layout.slots:

@@ -101,7 +101,7 @@ def test_steps_over_several_levels_are_those_of_fewer_levels():
     """Levels 5, 3, 1 and clean of six are a scheduler's own three, where it spaces them so."""
     six, three = (read_levels(tiny.scheduler(timestep_spacing="trailing"), count) for count in (6, 3))
     assert torch.equal(six.timestep[1::2], three.timestep)
-    entering = {"noise": lambda frame, level: NOISE(frame, 0)}
+    entering = {"noise": lambda frame, level, use: NOISE(frame, 0)}
     found, expected = video(Blocks(4, 3, 2), six, **entering), video(Blocks(4, 3), three, **entering)
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
 

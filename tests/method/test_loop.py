@@ -14,6 +14,7 @@ from fifo_diffusion.testing import tiny
 SHAPE = (4, 3, 3)
 LIKE = torch.zeros(1, 4, 1, 3, 3)
 NOISE = SeededNoise([7], SHAPE)
+CLIP_NOISE = SeededNoise([7], SHAPE, 8)
 
 LAYOUTS = [(16, 1, False), (8, 2, False), (4, 4, False), (16, 1, True), (8, 2, True), (4, 4, True), (2, 8, True)]
 LAYOUTS += [(16, 1, "banded"), (4, 4, "banded")]
@@ -82,7 +83,7 @@ def test_what_a_solver_remembers_travels_with_its_frame(f, n, b, lookahead, star
     layout = QueueLayout(f, n, lookahead, b)
     flow = {"use_flow_sigmas": True, "prediction_type": "flow_prediction"}
     levels = read_levels(getattr(diffusers, kind)(**flow, flow_shift=3.0), layout.levels)
-    *_, expected = sample_clip(levels, per_frame, NOISE, range(8), torch.zeros(1, 4, 8, 3, 3))
+    *_, expected = sample_clip(levels, per_frame, NOISE, range(8), torch.zeros(1, 4, 8, 3, 3), use="queue")
     found = run(per_frame, layout, levels, 8, start=start)
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
     assert not torch.allclose(run(per_frame, layout, levels.without_memory(), 8, start=start), expected, atol=1e-2)
@@ -234,7 +235,7 @@ def test_an_ordinary_clip_is_what_the_scheduler_samples(eta):
     scheduler = tiny.scheduler()
     levels = read_levels(scheduler, 8, eta=eta, scheduler_exact=True)
     like = torch.zeros(1, 4, 5, 3, 3)
-    *_, found = sample_clip(levels, per_frame, NOISE, range(5), like)
+    *_, found = sample_clip(levels, per_frame, NOISE, range(5), like, use="queue")
     scheduler.set_timesteps(8)
     x = torch.stack([NOISE(g, 8) for g in range(5)], 2)
     for k, t in zip(reversed(range(8)), scheduler.timesteps, strict=True):
@@ -248,8 +249,8 @@ def test_an_ordinary_clip_is_what_the_scheduler_samples(eta):
 @pytest.mark.parametrize("given", [1, 3, 4])
 def test_a_completed_clip_begins_as_given_and_without_frame_mixing_is_an_ordinary_one(given, eta):
     levels, first = read_levels(tiny.scheduler(), 8, eta=eta), worlds(range(given))
-    *_, found = complete_clip(levels, per_frame, NOISE, range(5), first, descents=[8])
-    *_, expected = sample_clip(levels, per_frame, NOISE, range(5), torch.zeros(1, 4, 5, 3, 3))
+    *_, found = complete_clip(levels, per_frame, CLIP_NOISE, range(5), first, descents=[8])
+    *_, expected = sample_clip(levels, per_frame, CLIP_NOISE, range(5), torch.zeros(1, 4, 5, 3, 3))
     assert torch.equal(found[:, :, :given], first)
     torch.testing.assert_close(found[:, :, given:], expected[:, :, given:], rtol=1e-4, atol=1e-5)
 
@@ -261,9 +262,9 @@ def test_a_completed_clip_sees_the_given_frames_clean_and_once_more_not_at_all()
         calls.append((latents[:, :, :2], timestep[0]))
         return mixing(latents, timestep, frames)
 
-    *_, found = complete_clip(levels, predict, NOISE, range(5), first)
+    *_, found = complete_clip(levels, predict, CLIP_NOISE, range(5), first)
     assert len(calls) == 2 * (8 + 5 + 5)
-    noise = torch.stack([NOISE(g, 8) for g in range(2)], 2)
+    noise = torch.stack([CLIP_NOISE(g, 8, "clip") for g in range(2)], 2)
     top_down = [7, 6, 5, 4, 3, 2, 1, 0, 4, 3, 2, 1, 0, 4, 3, 2, 1, 0]
     for index, seen, unseen in zip(top_down, calls[::2], calls[1::2], strict=True):
         assert seen[1].tolist()[:2] == [int(levels.timestep[0])] * 2
@@ -271,7 +272,7 @@ def test_a_completed_clip_sees_the_given_frames_clean_and_once_more_not_at_all()
         assert set(seen[1].tolist()[2:]) == {int(levels.timestep[index])}
         torch.testing.assert_close(seen[0], levels.renoise(first, noise, torch.zeros(1, 2, dtype=torch.long)))
         assert torch.equal(unseen[0], noise)
-    *_, other = complete_clip(levels, mixing, NOISE, range(5), first + 1)
+    *_, other = complete_clip(levels, mixing, CLIP_NOISE, range(5), first + 1)
     assert (found - other)[:, :, 2:].abs().max() > 0.1
 
 
@@ -296,15 +297,15 @@ def test_a_completed_clip_by_hand(descents):
     """History guidance twice as far as the plain prediction, and new noise for each descent."""
     levels, first = read_levels(tiny.scheduler(), 8), worlds(range(2))
     frames, top = range(5), len(levels)
-    *_, found = complete_clip(levels, mixing, NOISE, frames, first, descents=descents)
+    *_, found = complete_clip(levels, mixing, CLIP_NOISE, frames, first, descents=descents)
 
-    def expected(guidance=2.0, fresh=lambda r: r * (top + 1)):
-        unseen = torch.stack([NOISE(g, top) for g in (0, 1)], 2)
+    def expected(guidance=2.0, fresh="clip-{}".format):
+        unseen = torch.stack([CLIP_NOISE(g, top, "clip") for g in (0, 1)], 2)
         seen = levels.renoise(first, unseen, torch.zeros(1, 2, dtype=torch.long))
-        latents = torch.stack([NOISE(g, top) for g in (2, 3, 4)], 2)
+        latents = torch.stack([CLIP_NOISE(g, top, "clip") for g in (2, 3, 4)], 2)
         for r, high in enumerate(descents or [8, 5, 5]):
             if r:
-                noise = torch.stack([NOISE(g, top + fresh(r)) for g in (2, 3, 4)], 2)
+                noise = torch.stack([CLIP_NOISE(g, top, fresh(r)) for g in (2, 3, 4)], 2)
                 latents = levels.renoise(latents, noise, torch.full((1, 3), high - 1))
             for level in reversed(range(high)):
                 times = [torch.tensor([[past] * 2 + [level] * 3]) for past in (0, top - 1)]
@@ -320,7 +321,7 @@ def test_a_completed_clip_by_hand(descents):
         return latents
 
     torch.testing.assert_close(found[:, :, 2:], expected(), rtol=1e-4, atol=1e-5)
-    for wrong in (expected(guidance=1.0), expected(fresh=lambda r: 0)):
+    for wrong in (expected(guidance=1.0), expected(fresh=lambda r: "clip")):
         assert float((wrong - found[:, :, 2:]).norm() / wrong.norm()) > 1e-2
 
 

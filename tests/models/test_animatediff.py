@@ -114,7 +114,7 @@ def assert_captured_loop_is_the_pipeline(pipe, prompts=("a red ball",), steps=3,
     *_, found = sample_clip(
         model.levels(steps, scheduler_exact=True),
         lambda x, t, frames: model.predict(x, t, condition),
-        lambda frame, level: (start if level == steps else draws[level])[:, :, frame],
+        lambda frame, level, use: (start if level == steps else draws[level])[:, :, frame],
         range(4),
         start,
     )

@@ -119,7 +119,7 @@ class Family:
         return latents, together
 
     def by_fifo(self, levels, draws):
-        def noise(frame, level):
+        def noise(frame, level, use):
             return (self.start if level == STEPS else draws[STEPS - 1 - level])[:, :, frame]
 
         def predict(x, t, _frames):

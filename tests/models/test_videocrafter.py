@@ -122,7 +122,7 @@ def test_recorded_sampling_with_the_rescaled_signal(scaled):
         return without + meta["cfg_scale"] * (with_text - without)
 
     start = tensors["x_T"]
-    *_, found = sample_clip(levels, predict, lambda frame, level: start[:, :, frame], range(meta["f"]), start)
+    *_, found = sample_clip(levels, predict, lambda frame, level, use: start[:, :, frame], range(meta["f"]), start)
     assert (distance(found, tensors["out"]) < 1e-4) == scaled
     assert scaled or distance(found, tensors["out"]) > 0.1
 

@@ -330,15 +330,14 @@ def test_the_published_profile_runs_where_there_is_published_code():
     pipe.set_progress_bar_config(disable=True)
     fifo = FIFO(pipe)
     stream = fifo.stream("a cat", seed=0, num_frames=6, compat="published", **SMALL)
-    layout, noise = stream.settings.layout, SeededNoise([0], (4, 8, 8))
+    layout, noise = stream.settings.layout, SeededNoise([0], (4, 8, 8), stream.settings.layout.levels)
     assert stream.settings.eta == 1.0
     found = fifo("a cat", seed=0, num_frames=6, compat="published", output_type="latent", **SMALL).frames
 
     condition = fifo.model.condition(["a cat"], height=16, width=16, guidance_scale=3.0)
     levels = published_levels(layout.levels, eta=1.0)
     predict = lambda x, t, frames: fifo.model.predict(x, t, condition)  # noqa: E731
-    above = lambda frame, level: noise(frame, level + len(levels) + 1)  # noqa: E731
-    *_, clip = sample_clip(levels, predict, above, range(4), torch.zeros(1, 4, 4, 8, 8))
+    *_, clip = sample_clip(levels, predict, noise, range(4), torch.zeros(1, 4, 4, 8, 8))
     queue = Queue.from_clip_published(layout, levels, noise, clip)
     loop = diagonal_denoising(queue, layout, levels, predict, noise)
     expected = torch.cat([latents for first, latents in islice(loop, 10) if first >= 0], 2)

@@ -35,7 +35,7 @@ def noise_order(count: int, window: int, stride: int, seed: int) -> list[int]:
 def rescheduled(noise: Noise, top: int, count: int, window: int, stride: int, seed: int) -> Noise:
     """The same noise, but that what frames begin with (level `top`) is repeated and shuffled."""
     order = noise_order(count, window, stride, seed)
-    return lambda frame, level: noise(order[frame] if level == top else frame, level)
+    return lambda frame, level, use="queue": noise(order[frame] if level == top else frame, level, use)
 
 
 def fusion_weights(windows: Sequence[range]) -> list[Tensor]:

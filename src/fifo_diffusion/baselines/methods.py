@@ -29,8 +29,7 @@ class Sampling:
 
     Attributes:
         settings: completed arguments.
-        noise: `noise(frame, level)`: level L is what a frame begins with, lower ones are drawn by steps from them.
-        spare: draws that no step takes, for known frames.
+        noise: used for "clip", as by the clip that opens a video of FIFO; for "queue" with known frames.
         like: a tensor (B, C, 1, H, W) on the model's device.
     """
 
@@ -39,7 +38,6 @@ class Sampling:
     levels: NoiseLevels
     prompts: PromptTrack
     noise: Noise
-    spare: Noise
     like: Tensor
 
     def predict(self, latents_BCFHW: Tensor, timestep_BF: Tensor, frames: Sequence[Sequence[int]]) -> Tensor:
@@ -123,7 +121,7 @@ def _seeing(sampling: Sampling, known_BCKHW: Tensor, frames: range) -> Callable[
 
     def predict(latents: Tensor, timestep: Tensor, windows: Sequence[Sequence[int]]) -> Tensor:
         index = next(coming)
-        draws = torch.stack([sampling.spare(frame, index) for frame in frames[:given]], -3).to(known_BCKHW)
+        draws = torch.stack([sampling.noise(frame, index) for frame in frames[:given]], -3).to(known_BCKHW)
         seen = sampling.levels.renoise(known_BCKHW, draws, torch.full((1, given), index))
         return sampling.predict(torch.cat([seen, latents[:, :, given:]], 2), timestep, windows)
 

@@ -96,14 +96,12 @@ def baseline_stream(
     settings = BaselineSettings.collect(model, method, videos=len(keys[min(keys)]), batch=batch, **arguments)
     levels = model.levels(settings.num_inference_steps, eta=settings.eta, scheduler_exact=settings.scheduler_exact)
     shape = model.latent_shape(settings.height, settings.width)
-    noise, after = SeededNoise(settings.seeds, shape), len(levels) + 1
     sampling = Sampling(
         model,
         settings,
         levels,
         PromptTrack(model, keys, "tail", settings.call),
-        lambda frame, level: noise(frame, after + level),  # as the clip that opens a video of FIFO
-        noise,
+        SeededNoise(settings.seeds, shape, len(levels)),
         torch.empty((len(settings.seeds), shape[0], 1, *shape[1:]), device=model.device),
     )
     return BaselineStream(model, settings, sampling)

@@ -8,7 +8,7 @@ from fifo_diffusion.method.clip import complete_clip, sample_clip
 from fifo_diffusion.method.fifo import Predict, Run, diagonal_denoising, one_by_one
 from fifo_diffusion.method.layout import Bands, Layout, Step, Window
 from fifo_diffusion.method.levels import NoiseLevels
-from fifo_diffusion.method.noise import Noise, SeededNoise, to_device
+from fifo_diffusion.method.noise import Noise, SeededNoise, level_number, to_device, with_uses
 from fifo_diffusion.method.partitions import Lookahead, QueueLayout
 from fifo_diffusion.method.queue import Queue
 
@@ -27,7 +27,9 @@ __all__ = [
     "Window",
     "complete_clip",
     "diagonal_denoising",
+    "level_number",
     "one_by_one",
     "sample_clip",
     "to_device",
+    "with_uses",
 ]

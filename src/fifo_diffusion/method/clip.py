@@ -15,24 +15,25 @@ HISTORY_GUIDANCE = 2.0
 
 
 def sample_clip(
-    levels: NoiseLevels, predict: Predict, noise: Noise, frames: Sequence[int], like_BCFHW: Tensor
+    levels: NoiseLevels, predict: Predict, noise: Noise, frames: Sequence[int], like_BCFHW: Tensor, use: str = "clip"
 ) -> Iterator[Tensor]:
     """Ordinary sampling (Eq. 2): all frames at one level, from the noisiest level down.
 
     Args:
         frames: frame numbers of the clip.
         like_BCFHW: a tensor of the clip's shape and device.
+        use: of the noise; see `Noise`.
 
     Yields:
         the latents after each of the L steps; the last are the clean clip.
     """
-    latents = levels.blank(noise_of(noise, frames, len(levels), like_BCFHW))
+    latents = levels.blank(noise_of(noise, frames, len(levels), like_BCFHW, use))
     channels = latents.shape[1] // levels.planes
     for index in reversed(range(len(levels))):
         level = torch.full((len(frames),), index)
         rows = level.expand(len(latents), -1)
         prediction = predict(latents[:, :channels], levels.timestep[rows], [frames])
-        latents = phi(levels, latents, prediction, level, level - 1, frames, noise)
+        latents = phi(levels, latents, prediction, level, level - 1, frames, noise, use)
         yield latents[:, :channels]
 
 
@@ -53,7 +54,7 @@ def complete_clip(
     (resampling, as in RePaint, Lugmayr et al., arXiv 2201.09865). Solvers step without history here.
 
     Args:
-        noise: descent r (0 is the first) draws at its levels plus r (L + 1).
+        noise: used for "clip" in the first descent, for "clip-r" in those after it.
         frames: frame numbers of the clip.
         first_BCKHW: clean latents of its first K frames.
         descents: from how many levels to come down; all, and twice two thirds of them, unless said otherwise.
@@ -62,15 +63,15 @@ def complete_clip(
         the latents after each step, beginning with the given ones; the last are the clean clip.
     """
     levels, given = levels.without_memory(), first_BCKHW.shape[2]
-    unseen = noise_of(noise, frames[:given], len(levels), first_BCKHW)
+    unseen = noise_of(noise, frames[:given], len(levels), first_BCKHW, "clip")
     seen = levels.renoise(first_BCKHW, unseen, torch.zeros(1, given, dtype=torch.long))
     unseen = levels.blank(unseen)
-    latents = levels.blank(noise_of(noise, frames[given:], len(levels), first_BCKHW))
+    latents = levels.blank(noise_of(noise, frames[given:], len(levels), first_BCKHW, "clip"))
     steps = [(r, top, j) for r, top in enumerate(descents or descents_of(len(levels))) for j in reversed(range(top))]
     for descent, top, index in steps:
-        draws = _later(noise, descent * (len(levels) + 1))
+        use = f"clip-{descent}" if descent else "clip"
         if descent and index == top - 1:
-            fresh = noise_of(draws, frames[given:], len(levels), first_BCKHW)
+            fresh = noise_of(noise, frames[given:], len(levels), first_BCKHW, use)
             latents = levels.renoise(latents, fresh, torch.full((1, len(frames) - given), index))
         level, predictions = torch.full((len(frames),), index), []
         for past, past_level in ((seen, 0), (unseen, len(levels) - 1)):
@@ -80,9 +81,5 @@ def complete_clip(
             predictions.append(prediction[:, :, given:])
         with_past, without = predictions
         prediction = without + HISTORY_GUIDANCE * (with_past - without)
-        latents = phi(levels, latents, prediction, level[given:], level[given:] - 1, frames[given:], draws)
+        latents = phi(levels, latents, prediction, level[given:], level[given:] - 1, frames[given:], noise, use)
         yield torch.cat([first_BCKHW, latents], 2)
-
-
-def _later(noise: Noise, by: int) -> Noise:
-    return lambda frame, level: noise(frame, level + by)

@@ -266,12 +266,13 @@ def phi(
     target_F: Tensor,
     frames: Sequence[int],
     noise: Noise,
+    use: str = "queue",
 ) -> Tensor:
     """Phi (Eq. 3): each frame from its level to its target, with the fresh noise that is drawn for it where the solver
     adds any."""
     fresh = None
     if levels.needs_noise(level_F):
-        draws = [noise_of(noise, [g], int(j), x_BCFHW) for g, j in zip(frames, level_F, strict=True)]
+        draws = [noise_of(noise, [g], int(j), x_BCFHW, use) for g, j in zip(frames, level_F, strict=True)]
         fresh = torch.cat(draws, 2)
     further = None if torch.equal(target_F, level_F - 1) else target_F[None]
     return levels.step(x_BCFHW, prediction_BCFHW, level_F[None], fresh, target_BF=further)

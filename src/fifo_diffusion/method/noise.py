@@ -1,6 +1,7 @@
-"""Where random numbers come from: a pure function of the seed, the frame and the level."""
+"""Where random numbers come from: a pure function of the seed, the frame, the level and the use."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from inspect import signature
 from typing import Protocol
 
 import numpy as np
@@ -11,15 +12,47 @@ from torch import Tensor
 class Noise(Protocol):
     """Standard normal noise for one frame.
 
-    Called with the frame (0 is the first that the viewer sees, earlier ones are negative) and the level: levels
-    0..L-1 are the fresh noise of the step *from* that level (used where eta > 0), level L is the noise with which the
-    frame entered the queue. Levels above L are the draws of the clip that opens a video: L + 1 + j for its step from
-    level j, 2 L + 1 for the noise that it is sampled from; more of the same follow where it is completed from given
-    frames in several rounds. Returns (C, H, W), the same for every video, or
-    (B, C, H, W).
+    Called with the frame (0 is the first that the viewer sees, earlier ones are negative), the level and what the draw
+    is used for: levels 0..L-1 are the fresh noise of the step *from* that level (used where eta > 0), level L is the
+    noise that the frame begins with. Uses are "queue" (level L: the noise with which the frame entered it), "clip" (the
+    clip that opens a video) and, where given frames begin that clip, "clip-1", "clip-2", ... for the further rounds in
+    which it is completed. Returns (C, H, W), the same for every video, or (B, C, H, W).
     """
 
-    def __call__(self, frame: int, level: int) -> Tensor: ...
+    def __call__(self, frame: int, level: int, use: str = "queue") -> Tensor: ...
+
+
+def level_number(level: int, use: str, levels: int) -> int:
+    """One number for level and use, which two-argument noise is given: level + k (L + 1), with k = 0 for "queue", 1 for
+    "clip", 1 + r for "clip-r".
+
+    Raises:
+        ValueError: no such use.
+    """
+    kind, _, turn = use.partition("-")
+    if use != "queue" and (kind != "clip" or not (use == "clip" or turn.isdecimal())):
+        raise ValueError(f'use must be "queue", "clip" or "clip-1" and so on, not {use!r}')
+    return level + (0 if use == "queue" else 1 + int(turn or 0)) * (levels + 1)
+
+
+def with_uses(noise: Callable[..., Tensor], levels: int) -> Noise:
+    """Noise of the user's own as `Noise`: where it takes two arguments, it is given the `level_number` for the level.
+
+    It takes `use` where it has a parameter of that name, or a third one without a default.
+    """
+    if isinstance(noise, SeededNoise):
+        return SeededNoise(noise.seeds, noise.shape, levels)
+    try:
+        parameters = [*signature(noise).parameters.values()]
+    except (TypeError, ValueError):  # not to be known, of some built-in functions
+        parameters = []
+    named = next((p for p in parameters if p.name == "use"), None)
+    if named is not None and named.kind is not named.POSITIONAL_ONLY:
+        return lambda frame, level, use="queue": noise(frame, level, use=use)
+    places = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    if len(places) > 2 and places[2].default is places[2].empty:
+        return lambda frame, level, use="queue": noise(frame, level, use)
+    return lambda frame, level, use="queue": noise(frame, level_number(level, use, levels))
 
 
 class SeededNoise:
@@ -29,14 +62,24 @@ class SeededNoise:
     Args:
         seeds: one per video of the batch, each in 0 .. 2**64 - 1.
         shape: (C, H, W) of one latent frame.
+        levels: L; only needed for draws that are not for the queue.
     """
 
-    def __init__(self, seeds: Sequence[int], shape: tuple[int, int, int]) -> None:
+    def __init__(self, seeds: Sequence[int], shape: tuple[int, int, int], levels: int | None = None) -> None:
         self.seeds = tuple(seeds)
         self.shape = tuple(shape)
+        self.levels = levels
 
-    def __call__(self, frame: int, level: int) -> Tensor:
-        """(B, C, H, W) float32 on the CPU."""
+    def __call__(self, frame: int, level: int, use: str = "queue") -> Tensor:
+        """(B, C, H, W) float32 on the CPU.
+
+        Raises:
+            ValueError: no such use, or the number of levels is not known.
+        """
+        if use != "queue":
+            if self.levels is None:
+                raise ValueError(f'noise for "{use}" needs the number of levels: SeededNoise(seeds, shape, levels)')
+            level = level_number(level, use, self.levels)
         draws = [self._draw(seed, frame, level) for seed in self.seeds]
         return torch.from_numpy(np.stack(draws))
 
@@ -46,9 +89,9 @@ class SeededNoise:
         return np.random.Generator(bits).standard_normal(self.shape, dtype=np.float32)
 
 
-def noise_of(noise: Noise, frames: Sequence[int], level: int, like_BCFHW: Tensor) -> Tensor:
+def noise_of(noise: Noise, frames: Sequence[int], level: int, like_BCFHW: Tensor, use: str = "queue") -> Tensor:
     """Noise of several frames at one level, (B, C, F, H, W) float32 on the device of `like`."""
-    draws = torch.stack([noise(g, level) for g in frames], -3)
+    draws = torch.stack([noise(g, level, use) for g in frames], -3)
     shape = (like_BCFHW.shape[0], draws.shape[-4], len(frames), *like_BCFHW.shape[-2:])
     return to_device(draws.float(), like_BCFHW.device).expand(shape).contiguous()
 

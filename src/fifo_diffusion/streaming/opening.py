@@ -47,16 +47,12 @@ def open_video(
     layout, window = settings.layout, settings.window
     known, first_new, clean = plan.known_BCFHW, plan.first_latent, None
 
-    def clip_noise(frame: int, level: int) -> Tensor:
-        """Draws of its own: the queue shows the clip to the model under the noise that is meant for it."""
-        return noise(frame, len(levels) + 1 + level)
-
     if plan.kind == "noise":
         return Opening(Queue.from_pure_noise(layout, noise, like_BCFHW, **levels.entering))
     if plan.kind == "clip":
         published = settings.compat == "published"
         clip_levels = model.published_clip_levels(levels) if published else levels
-        *_, known = sample_clip(clip_levels, predict, clip_noise, range(window), like_BCFHW)
+        *_, known = sample_clip(clip_levels, predict, noise, range(window), like_BCFHW)
         if published:
             return Opening(model.published_queue.from_clip_published(layout, levels, noise, known))
         first_new, clean = window, known
@@ -64,7 +60,7 @@ def open_video(
     if completes_clip(plan, settings):
         given = known.shape[2]
         first_new += window - given
-        *_, known = complete_clip(levels, predict, clip_noise, range(first_new - window, first_new), known)
+        *_, known = complete_clip(levels, predict, noise, range(first_new - window, first_new), known)
         clean = known[:, :, given:]
     frames = plan.shown_frames + plan.new_timing.frames(first_new - plan.first_latent)
     return Opening(Queue.from_known(layout, noise, known, first_new, **levels.entering), clean, frames)

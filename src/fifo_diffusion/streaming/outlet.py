@@ -1,7 +1,7 @@
 """The way of what has left the queue to the viewer: clean latents, decoded frames, pictures."""
 
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 import numpy as np
@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from fifo_diffusion.decoding.frames import StreamingDecoder, to_pictures
+from fifo_diffusion.method import Noise, SeededNoise, with_uses
 from fifo_diffusion.models.shared.base import VideoModel
 from fifo_diffusion.streaming.start import Shown
 
@@ -137,20 +138,22 @@ def not_finite(what: str, model: VideoModel) -> FloatingPointError:
     )
 
 
-def checked_draws(
-    noise: Callable[[int, int], Tensor], videos: int, shape: tuple[int, int, int]
-) -> Callable[[int, int], Tensor]:
-    """Noise of the user's own, its numbers checked where that costs nothing: on a GPU they show in the frames."""
+def draws_of(
+    noise: Callable[..., Tensor] | None, seeds: Sequence[int], shape: tuple[int, int, int], levels: int
+) -> Noise:
+    """The noise of a video: the seeded one, or the user's own, its numbers checked where that costs nothing: on a GPU
+    they show in the frames."""
+    if noise is None:
+        return SeededNoise(seeds, shape, levels)
+    drawn = with_uses(noise, levels)
 
-    def draw(frame: int, level: int) -> Tensor:
-        values = noise(frame, level)
+    def draw(frame: int, level: int, use: str = "queue") -> Tensor:
+        values, what = drawn(frame, level, use), f'noise({frame}, {level}, "{use}")'
         found = tuple(values.shape) if isinstance(values, Tensor) else type(values).__name__
-        if found not in (tuple(shape), (videos, *shape)):
-            raise TypeError(
-                f"noise({frame}, {level}) must be a tensor {tuple(shape)} or {(videos, *shape)}, not {found}"
-            )
+        if found not in (tuple(shape), (len(seeds), *shape)):
+            raise TypeError(f"{what} must be a tensor {tuple(shape)} or {(len(seeds), *shape)}, not {found}")
         if values.device.type == "cpu" and not values.isfinite().all():
-            raise FloatingPointError(f"noise({frame}, {level}) is not finite (NaN or inf): give other noise=")
+            raise FloatingPointError(f"{what} is not finite (NaN or inf): give other noise=")
         return values
 
     return draw

@@ -11,11 +11,11 @@ import torch
 from torch import Tensor
 
 from fifo_diffusion.execution.batches import ModelCalls, in_batches
-from fifo_diffusion.method import Noise, NoiseLevels, Queue, SeededNoise, diagonal_denoising
+from fifo_diffusion.method import Noise, NoiseLevels, Queue, diagonal_denoising
 from fifo_diffusion.models.shared.following_decoder import FollowingDecoder
 from fifo_diffusion.models.shared.texts import Prompt
 from fifo_diffusion.streaming.opening import completes_clip, open_video
-from fifo_diffusion.streaming.outlet import Outlet, checked_draws, not_finite, picture
+from fifo_diffusion.streaming.outlet import Outlet, draws_of, not_finite, picture
 from fifo_diffusion.streaming.prompt_notes import assigned
 from fifo_diffusion.streaming.prompts import PromptTrack
 from fifo_diffusion.streaming.settings import RunSettings
@@ -69,9 +69,7 @@ class FrameStream(Iterator[np.ndarray]):
             (len(settings.seeds), shape[0], settings.window, *shape[1:]), device=self._model.device
         )
         self._custom_noise = noise is not None
-        self._noise = (
-            SeededNoise(settings.seeds, shape) if noise is None else checked_draws(noise, len(settings.seeds), shape)
-        )
+        self._noise = draws_of(noise, settings.seeds, shape, len(levels))
         self._num_frames = num_frames
         self._callback = callback_on_frame
         self._calls = ModelCalls(

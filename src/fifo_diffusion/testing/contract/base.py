@@ -174,7 +174,7 @@ class VideoModelContract:
         *_, found = sample_clip(
             model.levels(5, scheduler_exact=True),
             lambda x, t, frames: model.predict(x, t, condition),
-            lambda frame, level: start[:, :, frame],
+            lambda frame, level, use: start[:, :, frame],
             range(self.frames),
             start,
         )
