@@ -3,14 +3,14 @@
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from fifo_diffusion.version import __version__ as __version__
+
 if TYPE_CHECKING:
     from fifo_diffusion.models.registry import Family, register_family, supported_pipelines
     from fifo_diffusion.pipeline import FIFO
     from fifo_diffusion.streaming.state import QueueState
     from fifo_diffusion.streaming.stream import FrameStream
     from fifo_diffusion.video import open_writer, write_video
-
-__version__ = "0.1.0"
 
 __all__ = [
     "FIFO",

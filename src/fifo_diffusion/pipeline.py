@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from fifo_diffusion import __version__
 from fifo_diffusion.execution.batches import Fits
 from fifo_diffusion.method import Lookahead, Noise, QueueLayout
 from fifo_diffusion.models import registry
@@ -30,6 +29,7 @@ from fifo_diffusion.streaming.settings import RunSettings, default_layout, descr
 from fifo_diffusion.streaming.start import StartPlan, files_of, prepare_start
 from fifo_diffusion.streaming.state import QueueState
 from fifo_diffusion.streaming.stream import FrameStream
+from fifo_diffusion.version import __version__
 from fifo_diffusion.video.in_use import begin_reading
 from fifo_diffusion.video.readers import Fit
 
@@ -275,7 +275,7 @@ class FIFO:
         random_seed = seed is None and generator is None and state is None
         settings = self._agreed(settings, random_seed, keys, plan, num_frames)
         stream = FrameStream(
-            self,
+            self.model,
             PromptTrack(self.model, keys, settings.prompt_change, settings.call),
             settings,
             levels,
@@ -284,6 +284,9 @@ class FIFO:
             num_frames=num_frames,
             windows_per_batch=windows_per_batch,
             callback_on_frame=callback_on_frame,
+            ranks=self.ranks,
+            fits=self.fits,
+            check_open=self._check_open,
         )
         begin_reading(stream, *files_of(start), *files_of(state))
         if state is not None and prompt is not None:

@@ -134,7 +134,7 @@ def test_an_interrupted_save_leaves_the_old_state(fifo, tmp_path, monkeypatch):
     def full(*_a, **_k):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("fifo_diffusion.streaming.state.os.replace", full)
+    monkeypatch.setattr("fifo_diffusion.files.os.replace", full)
     with pytest.raises(OSError, match="No space"):
         stream.state().save(path)
     assert path.read_bytes() == before

@@ -28,7 +28,7 @@ def versions() -> dict[str, str]:
     import diffusers
     import torch
 
-    from fifo_diffusion import __version__
+    from fifo_diffusion.version import __version__
 
     return {
         "python": platform.python_version(),

@@ -1,13 +1,13 @@
 """Files that are there whole or not at all, however the process ends."""
 
 import json
-import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from fifo_diffusion.files import written_whole
 from fifo_diffusion.video import write_video
 
 
@@ -56,7 +56,5 @@ def video_once(path: Path, frames: Callable[[], Iterable[np.ndarray]], fps: floa
 
 def _whole(path: Path, write: Callable[[Path], Any]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".partial-{path.name}")
-    partial.unlink(missing_ok=True)  # of a process that was killed
-    write(partial)
-    os.replace(partial, path)
+    with written_whole(path) as partial:
+        write(partial)

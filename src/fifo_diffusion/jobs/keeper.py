@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from fifo_diffusion.errors import CliError
+from fifo_diffusion.files import make_last
 
 
 class StateKeeper:
@@ -68,8 +69,6 @@ class StateKeeper:
 
     def _save(self, state: Any, output: str | None) -> None:
         if output is not None and os.path.isfile(output):
-            from fifo_diffusion.streaming.state import make_last
-
             with suppress(OSError):  # a power cut must not leave the state ahead of the output
                 make_last(output)
         try:

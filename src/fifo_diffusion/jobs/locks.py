@@ -6,6 +6,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from fifo_diffusion.errors import CliError
+from fifo_diffusion.files import beside
 from fifo_diffusion.jobs.request import Request
 
 if os.name == "nt":
@@ -78,7 +79,7 @@ def locked_for(request: Request) -> Iterator[None]:
             locks.enter_context(locked(state))
             if not request.batch and state.exists() != (request.continues is not None):
                 raise CliError(f"another process has just begun or ended with {state}: type the same again")
-            state.with_name(f"{state.name}.partial").unlink(missing_ok=True)  # of a process that was killed
+            beside(state).unlink(missing_ok=True)  # of a process that was killed
         for output in [request.batch] if request.batch else [video.output for video in request.videos]:
             locks.enter_context(locked(output))
         yield

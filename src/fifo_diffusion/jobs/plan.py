@@ -7,7 +7,6 @@ from inspect import signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fifo_diffusion import __version__
 from fifo_diffusion.errors import CliError, as_option, checking, usage
 from fifo_diffusion.execution.torchrun import local_gpu
 from fifo_diffusion.jobs.baselines import baseline_settings
@@ -26,6 +25,7 @@ from fifo_diffusion.jobs.request import (
 )
 from fifo_diffusion.jobs.start_file import frames_given
 from fifo_diffusion.models.shared.arguments import LARGEST
+from fifo_diffusion.version import __version__
 from fifo_diffusion.video import check_output
 from fifo_diffusion.video.in_use import clash
 

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from fifo_diffusion.jobs.plan import Plan
 
+from fifo_diffusion.files import written_whole
+
 SLOWEST = 1e6
 """Seconds per frame-forward that a run may have taken."""
 
@@ -49,9 +51,8 @@ def remember_speed(which: str, seconds_per_forward: float) -> None:
     try:
         path = speed_file()
         path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_name(f"{path.name}.{os.getpid()}")
-        partial.write_text(json.dumps(_read() | {which: float(seconds_per_forward)}, indent=1) + "\n")
-        os.replace(partial, path)
+        with written_whole(path) as partial:
+            partial.write_text(json.dumps(_read() | {which: float(seconds_per_forward)}, indent=1) + "\n")
     except (OSError, ValueError, RuntimeError):  # no home, a name that no file can have
         pass
 

@@ -1,8 +1,6 @@
 """A run as a file: enough to go on from exactly here."""
 
 import json
-import os
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,6 +9,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from fifo_diffusion.files import written_whole
 from fifo_diffusion.streaming.state_checks import check_state
 
 FORMAT = "fifo-diffusion queue state 1"
@@ -80,24 +79,17 @@ class QueueState:
         Raises:
             OSError: the file cannot be written.
         """
-        path = Path(path)
         meta = {"settings": self.settings, "counters": self.counters, "fingerprint": self.fingerprint}
         meta["notes"] = self.notes
-        partial = path.with_name(path.name + ".partial")
         try:
-            save_file(
-                {name: tensor.contiguous().cpu() for name, tensor in self.tensors.items()},
-                partial,
-                metadata={"format": FORMAT, "meta": json.dumps(meta)},
-            )
-            make_last(partial)
-            os.replace(partial, path)
-            with suppress(OSError):  # Windows opens no folders
-                make_last(path.absolute().parent, os.O_RDONLY)
+            with written_whole(path) as partial:
+                save_file(
+                    {name: tensor.contiguous().cpu() for name, tensor in self.tensors.items()},
+                    partial,
+                    metadata={"format": FORMAT, "meta": json.dumps(meta)},
+                )
         except SafetensorError as error:
             raise OSError(f"cannot write the state to {path}: {error}") from error
-        finally:
-            partial.unlink(missing_ok=True)
 
     @classmethod
     def load(cls, path: str | Path) -> "QueueState":
@@ -126,13 +118,3 @@ class QueueState:
             reason = "" if isinstance(error, AttributeError) else f" ({error})"
             raise ValueError(f"{path} is damaged, or of another version of this program{reason}: start anew") from error
         return cls(tensors, **parts)
-
-
-def make_last(path: str | Path, flags: int = os.O_RDWR) -> None:
-    """Wait until a file is on the disk, so that it lasts through a power cut; with `os.O_RDONLY` a folder, where a
-    file was renamed. (Windows does it only for files that are open for writing.)"""
-    descriptor = os.open(path, flags)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

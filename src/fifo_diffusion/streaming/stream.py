@@ -10,8 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fifo_diffusion.execution.batches import ModelCalls, in_batches
+from fifo_diffusion.execution.batches import Fits, ModelCalls, in_batches
 from fifo_diffusion.method import Noise, NoiseLevels, Queue, diagonal_denoising
+from fifo_diffusion.models.shared.base import VideoModel
 from fifo_diffusion.models.shared.following_decoder import FollowingDecoder
 from fifo_diffusion.models.shared.texts import Prompt
 from fifo_diffusion.streaming.opening import completes_clip, open_video
@@ -26,7 +27,6 @@ from fifo_diffusion.video.in_use import end_reading
 if TYPE_CHECKING:
     from fifo_diffusion.execution.ranks import Ranks
     from fifo_diffusion.execution.window_share import WindowShare
-    from fifo_diffusion.pipeline import FIFO
 
 
 _QUEUE_COUNTERS = ("first_new", "origin", "iteration", "from_noise")  # as a `Queue` is made from them
@@ -50,7 +50,7 @@ class FrameStream(Iterator[np.ndarray]):
 
     def __init__(
         self,
-        fifo: "FIFO",
+        model: VideoModel,
         prompts: PromptTrack,
         settings: RunSettings,
         levels: NoiseLevels,
@@ -60,8 +60,11 @@ class FrameStream(Iterator[np.ndarray]):
         num_frames: int | None,
         windows_per_batch: int | None,
         callback_on_frame: Callable[[int, np.ndarray], None] | None,
+        ranks: "Ranks | None",
+        fits: Fits,
+        check_open: Callable[[], None],
     ) -> None:
-        self._fifo, self._model, self._ranks = fifo, fifo.model, fifo.ranks
+        self._model, self._ranks, self._check_open = model, ranks, check_open
         self._prompts, self.settings, self._levels, self._plan = prompts, settings, levels, plan
         self._layout = settings.layout
         shape = self._model.latent_shape(settings.height, settings.width)
@@ -76,7 +79,7 @@ class FrameStream(Iterator[np.ndarray]):
             self._model,
             self._layout,
             self._like,
-            fifo.fits,
+            fits,
             windows_per_batch,
             condition=self._condition,
             together=None if self._ranks is None else self._together,
@@ -321,7 +324,7 @@ class FrameStream(Iterator[np.ndarray]):
 
     def _begin(self) -> None:
         """Make the queue, at the first frame."""
-        self._fifo._check_open()
+        self._check_open()
         if self._queue is not None:
             return
         plan, out = self._plan, self._outlet

@@ -22,6 +22,7 @@ from typing import Any
 from fifo_diffusion.errors import one_line
 from fifo_diffusion.execution.memory import is_out_of_memory
 from fifo_diffusion.execution.torchrun import local_gpu, torchrun_rank
+from fifo_diffusion.files import written_whole
 from fifo_diffusion.jobs.events import Event, FrameDone, Opened
 from fifo_diffusion.jobs.job import Job
 from fifo_diffusion.jobs.request import DTYPES
@@ -129,9 +130,8 @@ def work(task: dict[str, Any]) -> int:
 
 
 def _write(path: Path, values: dict[str, Any]) -> None:
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(json.dumps(values, indent=1) + "\n")
-    os.replace(partial, path)
+    with written_whole(path) as partial:
+        partial.write_text(json.dumps(values, indent=1) + "\n")
 
 
 def _load(task: dict[str, Any]) -> Any:

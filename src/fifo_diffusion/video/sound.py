@@ -7,13 +7,13 @@ would hold frames back. So the finished file is copied packet by packet, with th
 import math
 import os
 from collections.abc import Iterator
-from contextlib import suppress
 from fractions import Fraction
 from pathlib import Path
 
 import av
 import numpy as np
 
+from fifo_diffusion.files import written_whole
 from fifo_diffusion.video.errors import VideoFileError
 from fifo_diffusion.video.files import unreadable
 from fifo_diffusion.video.moving import main_video, opened_container, whole_packets
@@ -53,9 +53,12 @@ def add_sound(video: str | os.PathLike, source: str | os.PathLike, *, first: flo
     if video.suffix.lower() not in CODECS:
         raise ValueError(f"{video} cannot hold sound: only {' and '.join(CODECS)} can")
     muxer, codec = CODECS[video.suffix.lower()]
-    beside = video.with_name(f".{video.name}.sound")
     try:
-        with opened_container(video) as old, av.open(f"file:{beside}", "w", format=muxer) as new:
+        with (
+            written_whole(video) as partial,
+            opened_container(video) as old,
+            av.open(f"file:{partial}", "w", format=muxer) as new,
+        ):
             stream = main_video(old)
             copy = new.add_stream_from_template(stream)
             new.metadata.update(old.metadata)
@@ -72,14 +75,8 @@ def add_sound(video: str | os.PathLike, source: str | os.PathLike, *, first: flo
                 new.mux(packet)
             if waiting is not None:
                 new.mux([waiting, *packets])
-        with open(beside, "r+b") as file:
-            os.fsync(file.fileno())
-        os.replace(beside, video)
     except (OSError, ValueError, av.FFmpegError) as error:
         raise unreadable(source, error) from error
-    finally:
-        with suppress(OSError):
-            beside.unlink(missing_ok=True)
 
 
 def _time(packet: av.Packet) -> Fraction:

@@ -1,0 +1,45 @@
+"""Files that are there whole or not at all."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+
+def beside(path: Path) -> Path:
+    """Where a file is written before it takes its name: hidden, in the same folder, with the same ending."""
+    return path.with_name(f".partial-{path.name}")
+
+
+@contextmanager
+def written_whole(path: str | Path) -> Iterator[Path]:
+    """A path to write to; at the end of the block what is there takes the name `path`, in the place of an older file.
+
+    After a crash of the process or of the machine there is the old file or the new one. A block that fails leaves the
+    old one.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
+    path = Path(path)
+    partial = beside(path)
+    try:
+        partial.unlink(missing_ok=True)  # of a process that was killed
+        yield partial
+        make_last(partial)
+        os.replace(partial, path)
+        with suppress(OSError):  # Windows opens no folders
+            make_last(path.absolute().parent, os.O_RDONLY)
+    finally:
+        with suppress(OSError):
+            partial.unlink(missing_ok=True)
+
+
+def make_last(path: str | Path, flags: int = os.O_RDWR) -> None:
+    """Wait until a file is on the disk, so that it lasts through a power cut; with `os.O_RDONLY` a folder, where a
+    file was renamed. (Windows does it only for files that are open for writing.)"""
+    descriptor = os.open(path, flags)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
