@@ -1,6 +1,7 @@
 """The built wheel holds the embedded model and works from an empty folder; the package is typed and starts fast."""
 
 import os
+import re
 import subprocess
 import sys
 import zipfile
@@ -43,6 +44,40 @@ def test_the_wheel_is_typed_and_says_what_it_needs(installed):
     assert "License-Expression: Apache-2.0" in text
     assert "Requires-Dist: torch" in text
     assert not list(installed.rglob("tests"))
+    assert (installed / "fifo_diffusion" / "testing" / "contract" / "__init__.py").exists()
+
+
+@pytest.mark.parametrize(
+    ("which", "passes"),
+    [
+        ("without_frame_mixing or a_batch_of_videos or folder", 3),
+        pytest.param("test", 28, marks=pytest.mark.slow),
+    ],
+    ids=["some", "all"],
+)
+def test_the_wheel_tests_a_model_of_somebody_else(installed, tmp_path, which, passes):
+    """The model and the test of docs/adding-a-model.md, in a folder of their own, pass the contract; a model that mixes
+    up the videos of a batch does not."""
+    document = (ROOT / "docs" / "adding-a-model.md").read_text("utf-8")
+    model, test = re.findall(r"```python\n(.*?)```", document, re.DOTALL)[:2]
+    (tmp_path / "my_model.py").write_text(model)
+    (tmp_path / "test_my_model.py").write_text(test)
+    environment = os.environ | {"PYTHONPATH": str(installed), "HF_HUB_OFFLINE": "1"}
+
+    def run(*options):
+        command = [sys.executable, *options]
+        done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+        return done.stdout
+
+    contract = ("-m", "pytest", "-q", "-p", "no:cacheprovider", "-m", "not slow")
+    assert run("-c", "import fifo_diffusion.testing as t; print(t.__file__)").startswith(str(installed))
+    told = run(*contract, "-k", which)
+    assert f"\n{passes} passed" in told, told[-3000:]
+    assert "failed" not in told
+    assert "error" not in told
+    mixed = "pipe.unet.conv_in.register_forward_hook(lambda _module, _given, found: found.roll(1, 0))"
+    (tmp_path / "my_model.py").write_text(model.replace("super().__init__(", f"{mixed}\n        super().__init__("))
+    assert "1 failed" in run(*contract, "-k", "a_batch_of_videos")
 
 
 def test_importing_the_package_loads_no_heavy_library():

@@ -22,7 +22,6 @@ from fifo_diffusion.testing.tiny_animatediff import (
     pipeline,
     with_ip_adapter,
 )
-from fifo_diffusion.video import read_frames
 from streams import SMALL, pictures
 
 
@@ -42,8 +41,7 @@ class TestAnimateDiff(AnimateDiffContract):
 class TestXL(AnimateDiffContract):
     """Stable Diffusion XL: two text encoders, a pooled text and sizes."""
 
-    def make_pipe(self):
-        return pipeline(xl=True)
+    xl = True
 
     def stock(self, pipe, latents, timestep, text, pooled=None, sizes=None):
         pooled = torch.ones(len(text), 12) if pooled is None else pooled
@@ -210,16 +208,12 @@ def test_a_unet_joined_with_a_motion_adapter():
 
 @pytest.mark.parametrize("xl", [False, True])
 def test_streams(xl):
-    """Batches, windows at once, a start from a picture, a stop in between: all the same frames."""
+    """Batches, windows at once, a start from a picture: all the same frames."""
     with FIFO(pipeline(xl, **LIGHT)) as fifo:
         long = frames(fifo.stream("a cat", seed=4, num_frames=7, **SMALL))
         assert same(long, frames(fifo.stream("a cat", seed=4, num_frames=7, windows_per_batch=4, **SMALL)))
         both = frames(fifo.stream(["a cat", "a dog"], seed=4, num_frames=7, **SMALL))
         assert same(both[:, 0], long)
-        stream = fifo.stream("a cat", seed=4, **SMALL)
-        first = frames(stream, 5)
-        rest = frames(fifo.stream(start=stream.state(), num_frames=7))
-        assert np.array_equal(np.concatenate([first, rest]), long)
         grown = frames(fifo.stream("a cat", seed=4, num_frames=3, start=pictures(1), include_start=True, **SMALL))
         assert grown.shape == (3, 16, 16, 3)
         clip = fifo("a cat", seed=4, num_frames=7, output_type="np", **SMALL)
@@ -227,33 +221,14 @@ def test_streams(xl):
     assert same((clip.frames[0] * 255).round().astype(np.uint8), long)
 
 
-@pytest.mark.parametrize("xl", [False, True])
-def test_a_saved_folder_through_the_command_line(xl, tmp_path, monkeypatch, capsys):
+def test_a_window_of_too_many_frames_on_the_command_line(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    pipeline(xl, **LIGHT).save_pretrained("model")
-    run = ["generate", "a red ball", "--model", "model", "--num-partitions", "1", "--seed", "3", "--dtype", "float32"]
-    assert main([*run, "--num-frames", "8", "--window", "4", "--device", "cpu", "-o", "out/"]) == 0
-    with FIFO.from_pretrained("model", device="cpu") as fifo:
-        expected = frames(fifo.stream("a red ball", seed=3, num_frames=8, window=4, num_partitions=1))
-    assert np.array_equal(read_frames("out"), expected)
-    capsys.readouterr()
+    pipeline(**LIGHT).save_pretrained("model")
+    run = ["generate", "a red ball", "--model", "model", "--num-partitions", "1", "--device", "cpu"]
     assert main([*run, "--window", "7", "--dry-run", "-o", "no/"]) == 2
     error = capsys.readouterr().err
     assert "use --window 6 or less" in error
     assert error.count("\n") == 1
-
-
-@pytest.mark.parametrize("xl", [False, True])
-def test_half_precision(xl):
-    x = torch.randn(1, 4, 4, 8, 8, generator=torch.Generator().manual_seed(0))
-    found = []
-    for dtype in (torch.float32, torch.float16):
-        model = registry.wrap(pipeline(xl).to(dtype))
-        condition = model.condition(["a red ball"], height=16, width=16, guidance_scale=3.0)
-        found.append(model.predict(x, torch.tensor([[100, 300, 500, 700]]), condition))
-    assert found[1].dtype == torch.float32
-    assert distance(found[1], found[0]) < 0.01
 
 
 def test_xl_autoencoder_works_in_float32():

@@ -6,12 +6,10 @@ import torch
 from diffusers import AutoencoderKLTemporalDecoder
 
 from fifo_diffusion import FIFO
-from fifo_diffusion.cli.main import main
 from fifo_diffusion.models import registry
 from fifo_diffusion.testing import TOLERANCE, distance, frames, same
 from fifo_diffusion.testing.contract.families import LatteContract
 from fifo_diffusion.testing.tiny_latte import pipeline, transformer
-from fifo_diffusion.video import read_frames
 from streams import SMALL
 
 
@@ -73,47 +71,6 @@ def test_a_negative_prompt_for_each_video(model):
     assert distance(both.text[:, 1:], alone.text) < TOLERANCE
 
 
-@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.bfloat16, 0.06), (torch.float16, 0.01)])
-def test_half_precision(model, dtype, tolerance):
-    prompts = ["a cat", "a red ball on the sea"]
-    x, t = (
-        torch.randn(2, 4, 4, 8, 8, generator=torch.Generator().manual_seed(0)),
-        torch.tensor([[100, 300, 500, 700]] * 2),
-    )
-    expected = model.predict(x, t, model.condition(prompts, **CALL))
-    half = registry.wrap(pipeline().to(dtype))
-    found = half.predict(x, t, half.condition(prompts, **CALL))
-    assert found.dtype == torch.float32
-    assert distance(found, expected) < tolerance
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("when", ["before", "after"])
-def test_compiled(model, when):
-    x, t = torch.randn(1, 4, 4, 8, 8, generator=torch.Generator().manual_seed(0)), torch.tensor([[100, 300, 500, 700]])
-    expected = [model.predict(x, times, model.condition(["a cat"], **CALL)) for times in (t, t + 50)]
-    torch.compiler.reset()
-    pipe = pipeline()
-    if when == "before":
-        pipe.transformer.compile(backend="eager")
-        pipe("a dog", video_length=4, height=16, width=16, num_inference_steps=1, output_type="latent")
-    compiled = registry.wrap(pipe)
-    if when == "after":
-        pipe.transformer.compile(backend="eager")
-    condition = compiled.condition(["a cat"], **CALL)
-    for times, right in zip((t, t + 50), expected, strict=True):
-        assert distance(compiled.predict(x, times, condition), right) < TOLERANCE
-
-
-def test_offloaded_by_leaves(model):
-    x, t = torch.randn(1, 4, 4, 8, 8, generator=torch.Generator().manual_seed(0)), torch.tensor([[100, 300, 500, 700]])
-    expected = model.predict(x, t, model.condition(["a cat"], **CALL))
-    pipe = pipeline()
-    pipe.transformer.enable_group_offload(torch.device("cpu"), torch.device("cpu"), offload_type="leaf_level")
-    offloaded = registry.wrap(pipe)
-    assert distance(offloaded.predict(x, t, offloaded.condition(["a cat"], **CALL)), expected) < 1e-6
-
-
 def test_more_frames_than_places_are_refused():
     with FIFO(pipeline()) as fifo, pytest.raises(ValueError, match="use window=4 or less"):
         fifo.stream("a cat", **SMALL | {"window": 5})
@@ -146,12 +103,3 @@ def test_a_stream_and_its_schedule():
         changed = frames(fifo.stream({0: "a cat", 5: "a red ball on the sea by night"}, num_frames=7, **run))
     assert np.array_equal(changed[:4], short[:4])  # the opening clip
     assert not same(changed[6], plain[6], 3)
-
-
-def test_forty_frames_by_the_command(tmp_path):
-    """From a folder as on the hub."""
-    folder, video = tmp_path / "latte", tmp_path / "out.mp4"
-    pipeline().save_pretrained(folder)
-    arguments = ["--num-frames", "40", "--height", "16", "--width", "16", "--num-partitions", "2", "--quiet"]
-    assert main(["generate", "a cat", "--model", str(folder), "-o", str(video), *arguments]) == 0
-    assert len(read_frames(video)) == 40

@@ -10,6 +10,7 @@ from fifo_diffusion import FIFO
 from fifo_diffusion.method import Queue, QueueLayout, diagonal_denoising
 from fifo_diffusion.models import registry
 from fifo_diffusion.testing import TOLERANCE, distance
+from fifo_diffusion.testing.contract import VARIANT
 from fifo_diffusion.testing.contract.families import WanContract
 from fifo_diffusion.testing.tiny_wan import FEW, FLOW, SIZE, SKYREELS, skyreels, unipc
 
@@ -43,6 +44,8 @@ class TestSkyReels(WanContract):
 
 
 class TestSkyReelsToldTheFrameRate(TestSkyReels):
+    without = VARIANT
+
     def make_pipe(self):
         return skyreels(inject_sample_info=True)
 

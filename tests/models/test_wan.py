@@ -8,6 +8,7 @@ from fifo_diffusion import FIFO
 from fifo_diffusion.models import registry
 from fifo_diffusion.models.loading.source import find_model
 from fifo_diffusion.testing import TOLERANCE, distance, frames
+from fifo_diffusion.testing.contract import VARIANT
 from fifo_diffusion.testing.contract.families import WanContract
 from fifo_diffusion.testing.tiny_wan import FEW, SIZE, VAE_2_2, components, euler, pipeline, skyreels, two_transformers
 
@@ -29,7 +30,7 @@ class TestWan(WanContract):
 class TestWanByEuler(WanContract):
     """Flow-matching Euler, which `WanPipeline` names as its scheduler."""
 
-    replaces = False
+    without = VARIANT
 
     def make_pipe(self):
         return pipeline(euler())
@@ -39,6 +40,7 @@ class TestWanOfExpandedTimesteps(WanContract):
     """Wan 2.2 TI2V-5B, whose own pipeline gives a timestep to every token; and its autoencoder."""
 
     height = width = 64
+    without = VARIANT
 
     def make_pipe(self):
         pipe = WanPipeline(**components(vae_changes=VAE_2_2), expand_timesteps=True)
@@ -47,6 +49,9 @@ class TestWanOfExpandedTimesteps(WanContract):
 
 
 class TestWanOfTwoTransformers(WanContract):
+    def denoisers(self, pipe):
+        return [pipe.transformer, pipe.transformer_2]
+
     def make_pipe(self):
         return two_transformers()
 
@@ -133,52 +138,6 @@ def test_what_the_transformers_do_by_themselves_is_the_same(tell):
         tokens = t if own else t.repeat_interleave(4, 1)
         without, with_text = (pipe.transformer(x, tokens, text, **own).sample for text in condition.text)
     assert distance(found, without + 3 * (with_text - without)) < TOLERANCE
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("when", ["before", "after"])
-def test_compiled(when):
-    """Both transformers."""
-    x, t = torch.randn(1, 4, 4, 4, 4, generator=torch.Generator().manual_seed(0)), torch.tensor([[100, 300, 500, 700]])
-    expected, pipe = [], two_transformers()
-    model = registry.wrap(pipe)
-    for shift in (0, 50):
-        expected.append(model.predict(x, t + shift, model.condition(["a cat"], **SIZE)))
-    model.close()
-    torch.compiler.reset()
-
-    def compile_both():
-        for transformer in (pipe.transformer, pipe.transformer_2):
-            transformer.compile(backend="eager")
-
-    if when == "before":
-        compile_both()
-        pipe("a cat", num_frames=13, num_inference_steps=4, output_type="latent", **SIZE)
-    model = registry.wrap(pipe)
-    if when == "after":
-        compile_both()
-    for shift, right in zip((0, 50), expected, strict=True):
-        assert distance(model.predict(x, t + shift, model.condition(["a cat"], **SIZE)), right) < TOLERANCE
-
-
-def test_lora_counts():
-    peft = pytest.importorskip("peft")
-    model, x = registry.wrap(pipeline()), torch.randn(1, 4, 4, 4, 4, generator=torch.Generator().manual_seed(0))
-    t = torch.tensor([[100, 300, 500, 700]])
-    plain = model.predict(x, t, model.condition(["a cat"], **SIZE))
-    model.pipe.transformer.add_adapter(peft.LoraConfig(r=2, init_lora_weights=False, target_modules=["to_q", "to_v"]))
-    assert distance(model.predict(x, t, model.condition(["a cat"], **SIZE)), plain) > 1e-3
-
-
-def test_half_precision():
-    x = torch.randn(1, 4, 4, 4, 4, generator=torch.Generator().manual_seed(0))
-    found = []
-    for dtype in (torch.float32, torch.bfloat16):
-        model = registry.wrap(pipeline().to(dtype))
-        condition = model.condition(["a red ball"], **SIZE)
-        found.append(model.predict(x, torch.tensor([[100, 300, 500, 700]]), condition))
-    assert found[1].dtype == torch.float32
-    assert distance(found[1], found[0]) < 0.03
 
 
 def test_a_saved_folder_keeps_its_autoencoder_in_float32(tmp_path):
