@@ -4,12 +4,15 @@ python benchmarks/pictures.py endless    # docs/images/endless.png: frames of th
 python benchmarks/pictures.py continue   # docs/images/continue.png, docs/results/continue.json: image start, seam
 python benchmarks/pictures.py change     # docs/images/prompt-change.png: the three ways to change a prompt
 python benchmarks/pictures.py ablation   # docs/images/ablation.png: the method, part by part
+
+The prompt change of `change` comes in the middle of its videos.
 """
 
 import argparse
 import sys
 import tempfile
 from collections.abc import Iterable, Sequence
+from functools import partial
 from itertools import pairwise, product
 from pathlib import Path
 
@@ -88,14 +91,14 @@ def continued(fifo) -> None:
     common.write("continue", {"unit": "mean absolute difference of neighbouring frames, of 255", "runs": results})
 
 
-def change(fifo) -> None:
-    """The prompt changes at frame 48: at the tail, in the whole queue, and blended from frame 0 on."""
+def change(fifo, count: int = 96) -> None:
+    """The prompt changes half-way: at the tail, in the whole queue, and blended from frame 0 on."""
     keys = {0: "a red robot walking to the right in the hills on a sunny day"}
-    keys[48] = "a blue robot walking to the right in the desert at sunset"
+    keys[count // 2] = "a blue robot walking to the right in the desert at sunset"
     rows = []
     for way in ("tail", "queue", "blend"):
-        frames = list(fifo.stream(keys, num_frames=96, prompt_change=way, **DEMO))
-        rows.append(frames[::6])
+        frames = list(fifo.stream(keys, num_frames=count, prompt_change=way, **DEMO))
+        rows.append(frames[:: max(1, count // 16)])
     sheet(rows, "prompt-change")
 
 
@@ -114,10 +117,13 @@ def main() -> None:
     makers = {"endless": endless, "continue": continued, "change": change, "ablation": ablation}
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", nargs="*", choices=makers, default=[])
+    parser.add_argument("--frames", type=int, help="of each video of `change`")
+    given = parser.parse_args()
+    makers["change"] = partial(change, **({"count": given.frames} if given.frames else {}))
     from fifo_diffusion import FIFO
 
     fifo = FIFO.from_pretrained("toybox")
-    for what in parser.parse_args().what or makers:
+    for what in given.what or makers:
         makers[what](fifo)
 
 

@@ -142,6 +142,8 @@ def main() -> None:
     parser.add_argument("--iterations", type=int, default=12)
     parser.add_argument("--repeats", type=int, default=2)
     parser.add_argument("--eta", type=float, default=0.0)
+    numbers = range(len(SETTINGS))
+    parser.add_argument("--only", type=int, nargs="+", choices=numbers, default=numbers, help="numbers of settings")
     parser.add_argument("--note", default="", help="what else the machine was doing")
     for name, kind in (("--rank", int), ("--setting", int), ("--meeting", str)):
         parser.add_argument(name, type=kind, help=argparse.SUPPRESS)
@@ -149,12 +151,13 @@ def main() -> None:
     if given.rank is not None:
         rank(given.rank, SETTINGS[given.setting], given)
         return
-    took: list[list[list[float]]] = [[] for _ in SETTINGS]
+    took: dict[int, list[list[float]]] = {number: [] for number in given.only}
     for _ in range(given.repeats):
-        for number, runs in enumerate(took):
+        for number, runs in took.items():
             runs.append(measure(number, given))
     rows = []
-    for setting, runs in zip(SETTINGS, took, strict=True):
+    for number, runs in took.items():
+        setting = SETTINGS[number]
         every, ideal = [seconds for run in runs for seconds in run[:-1]], setting.ideal(given.seconds)
         rows.append(
             {

@@ -1,5 +1,6 @@
 """The scripts of benchmarks/ and training/ start, and run at their smallest setting."""
 
+import json
 import os
 import runpy
 import shutil
@@ -91,21 +92,40 @@ def test_side_by_side_finds_what_is_slower_and_what_is_another_frame(tmp_path):
 SMALLEST = {
     "banded_halo": ["--partitions", "1", "--halos", "4"],
     "banded_speed": ["--model", "narrow", "--height", "64", "--width", "64", "--partitions", "1", "--turns", "1"],
+    "full_checkpoint": [".", "--tiny"],
     "memory": ["stub", "--frames", "250"],
     "model_memory": [],
     "one_device": ["--repeats", "1", "--partitions", "1"],
     "opensora_decoding": [],
-    "ranks": ["--seconds", "0.01", "--decode", "0.001", "--iterations", "2", "--repeats", "1"],
-    "side_by_side": [str(ROOT), str(ROOT), "--rounds", "1", "--frames", "1", "--warm-up", "1"],
-    "speed": ["--pass"],
+    "pictures": ["change", "--frames", "2"],
+    "ranks": ["--seconds", "0.01", "--decode", "0.001", "--iterations", "2", "--repeats", "1", "--only", "0", "1", "6"],
+    "side_by_side": [str(ROOT), str(ROOT), "--stream", '{"num_partitions": 1, "lookahead": false}'],
+    "speed": ["--pass", "--repeats", "1"],
     "toybox_fifo": ["run", "--frames", "1", "--share", "0", "8", "--precision", "float32", "--lookahead", "no"],
     "toybox_relative_mse": ["--clips", "1", "--partitions", "1"],
     "wan_rows": ["--frames", "2", "--height", "32", "--width", "32", "--rounds", "1"],
 }
+SMALLEST["side_by_side"] += ["--rounds", "1", "--frames", "1", "--warm-up", "1"]
+FAST = ("speed", "wan_rows")
+ELSEWHERE = {"common": "no script", "gpu": "test_gpu_script.py", "toybox_report": "its tables, here"}
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("name", SMALLEST)
+def test_every_script_is_run_somewhere():
+    """A new one needs its smallest setting here."""
+    assert {path.stem for path in (ROOT / "benchmarks").glob("*.py")} == SMALLEST.keys() | ELSEWHERE.keys()
+
+
+def test_the_tables_of_the_report_on_toybox(monkeypatch):
+    """From the results that the documentation shows."""
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    names = runpy.run_path(str(ROOT / "benchmarks" / "toybox_report.py"))
+    document = json.loads((ROOT / "docs" / "results" / "toybox_report.json").read_text("utf-8"))
+    lines = names["tables"](document).splitlines()
+    assert sum(line.startswith("| fifo ") for line in lines) == 2
+    assert any("frame-forwards per frame" in line for line in lines)
+
+
+@pytest.mark.parametrize("name", [n if n in FAST else pytest.param(n, marks=pytest.mark.slow) for n in SMALLEST])
 def test_it_runs(name, tmp_path):
     (tmp_path / "results").mkdir()
     for needed in ("toybox_clips.json",):
