@@ -4,9 +4,10 @@ python -m journeys.sheet --out work/journeys.png
 """
 
 import argparse
+from pathlib import Path
 
 import numpy as np
-from sheets import save_sheet
+from PIL import Image
 
 from journeys.words import COLORS, PLACES, TIMES, WEATHERS, caption, factors
 from journeys.world import PERIOD, SIZE, make_clip, render
@@ -46,7 +47,11 @@ def main() -> None:
         frames, text, _ = make_clip(rng, 2 * args.columns, args.size, held=None)
         rows.append(frames[::2])
         print(text)
-    save_sheet(rows, args.out, args.columns, scale=args.scale)
+    picture = Image.fromarray(np.concatenate([np.concatenate(list(row), 1) for row in rows]))
+    if args.scale != 1:
+        picture = picture.resize((picture.width * args.scale, picture.height * args.scale), Image.Resampling.NEAREST)
+    Path(args.out).parent.mkdir(parents=True, exist_ok=True)
+    picture.quantize(256, dither=Image.Dither.NONE).save(args.out, optimize=True)  # a palette keeps the file small
 
 
 if __name__ == "__main__":

@@ -214,12 +214,12 @@ class _Scene:
         return frame
 
 
-@functools.lru_cache(maxsize=48)
+@functools.lru_cache(maxsize=128)
 def _scene(place: str, time: str | None, weather: str | None, size: int) -> _Scene:
     return _Scene(place, time, weather, size)
 
 
-@functools.lru_cache(maxsize=5000)
+@functools.lru_cache(maxsize=6000)
 def _sprite(character: str, color: tuple, time: str | None, phase: int, size: int, spouts: bool) -> Image.Image:
     return sprite(character, color, time, phase / CYCLE, size / UNITS, spouts)
 
