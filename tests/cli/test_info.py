@@ -40,6 +40,11 @@ def test_bombs_and_nonsense(chunks, tmp_path, capsys):
     assert "unexpected" not in line
 
 
+def test_no_name(capsys):
+    assert main(["info", ""]) == 1
+    assert "'' is no name of a file: give a video" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("comment", "shown"),
     [

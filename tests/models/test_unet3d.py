@@ -6,6 +6,7 @@ import pytest
 import torch
 from diffusers import UNet3DConditionModel
 
+from fifo_diffusion import FIFO
 from fifo_diffusion.models import registry
 from fifo_diffusion.models.loading.source import find_model
 from fifo_diffusion.models.unet3d import model as unet3d
@@ -103,6 +104,11 @@ def test_clip_skip_counts_from_the_last_layer(pipe):
     embeddings = [pipe.encode_text(["a red ball"], skip) for skip in (None, 0, 1)]
     torch.testing.assert_close(embeddings[1], embeddings[0])
     assert distance(embeddings[2], embeddings[0]) > 1e-2
+
+
+def test_more_layers_are_skipped_than_there_are(pipe):
+    with FIFO(pipe) as fifo, pytest.raises(ValueError, match="clip_skip is 99, and the text encoder has 2 layers: use"):
+        fifo.stream("a cat", clip_skip=99, window=4, num_partitions=1)
 
 
 def test_another_attention_backend():

@@ -201,7 +201,7 @@ def convert(
 
 
 @app.command()
-def info(file: Annotated[Path, typer.Argument(help="A video, GIF or folder made by this program.")]) -> None:
+def info(file: Annotated[str, typer.Argument(help="A video, GIF or folder made by this program.")]) -> None:
     """Print how a video was made, and the command that makes it again."""
     from fifo_diffusion.video import count_frames, read_metadata
 

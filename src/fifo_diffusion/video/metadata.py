@@ -6,6 +6,7 @@ from pathlib import Path
 
 from PIL import Image
 
+from fifo_diffusion.video.errors import VideoFileError
 from fifo_diffusion.video.moving import opened_container
 from fifo_diffusion.video.readers import images_in, is_image
 from fifo_diffusion.video.stills import opened_image
@@ -38,6 +39,8 @@ def read_metadata(path: str | Path) -> dict[str, str]:
 
     Works on files that were never completed. Raises `VideoFileError` if the file cannot be read.
     """
+    if not str(path):  # as a `Path` it would be the folder that one is in
+        raise VideoFileError("'' is no name of a file: give a video, a picture or a folder of pictures")
     path = Path(path)
     if os.path.isdir(path):
         path = images_in(path)[0]

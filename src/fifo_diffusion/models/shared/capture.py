@@ -43,6 +43,7 @@ def capture(pipe: Any, *denoisers: torch.nn.Module, **call: Any) -> Capture:
 
     Raises:
         RuntimeError: the pipeline never called its denoiser or never stepped its scheduler.
+        ValueError: `clip_skip` skips more layers than a text encoder has.
     """
     calls: list[dict[str, Any]] = []
     shadow = copy.copy(pipe)
@@ -56,9 +57,26 @@ def capture(pipe: Any, *denoisers: torch.nn.Module, **call: Any) -> Capture:
             shadow(**{"num_inference_steps": STEPS, **pipeline_texts(call, pipe._execution_device)})
     except _Captured:
         pass
+    except IndexError as error:
+        _check_clip_skip(pipe, call.get("clip_skip"), error)
+        raise
     if not calls:
         raise RuntimeError(f"{type(pipe).__name__} ran without calling its {type(denoisers[0]).__name__}")
     return Capture(calls)
+
+
+def _check_clip_skip(pipe: Any, skip: Any, error: IndexError) -> None:
+    """Pipelines take the output of a layer without looking whether there is one.
+
+    Raises:
+        ValueError: the text encoder has fewer layers than are to be skipped.
+    """
+    configs = (getattr(getattr(pipe, name, None), "config", None) for name in ("text_encoder", "text_encoder_2"))
+    layers = [config.num_hidden_layers for config in configs if hasattr(config, "num_hidden_layers")]
+    if skip and layers and skip >= min(layers):
+        raise ValueError(
+            f"clip_skip is {skip}, and the text encoder has {min(layers)} layers: use at most {min(layers) - 1}"
+        ) from error
 
 
 class _Nothing(NamedTuple):
