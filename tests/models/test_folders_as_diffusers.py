@@ -11,7 +11,15 @@ from torch import nn
 
 from fifo_diffusion.models import registry
 from fifo_diffusion.models.loading.source import find_model
-from fifo_diffusion.testing import tiny, tiny_animatediff, tiny_latte, tiny_opensora, tiny_videocrafter, tiny_wan
+from fifo_diffusion.testing import (
+    tiny,
+    tiny_animatediff,
+    tiny_cogvideox,
+    tiny_latte,
+    tiny_opensora,
+    tiny_videocrafter,
+    tiny_wan,
+)
 
 PIPELINES = {
     "UNet3D": partial(tiny.pipeline, **tiny.LIGHT),
@@ -23,6 +31,7 @@ PIPELINES = {
     "SkyReels": tiny_wan.skyreels,
     "Latte": tiny_latte.pipeline,
     "class-conditional Latte": tiny_latte.class_pipeline,
+    "CogVideoX": tiny_cogvideox.pipeline,
     "Open-Sora Plan": tiny_opensora.pipeline,
 }
 SHAPES = {
