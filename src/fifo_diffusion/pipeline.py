@@ -1,37 +1,35 @@
 """`FIFO`: a loaded video diffusion pipeline goes in, an endless iterator of frames comes out."""
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
-from inspect import signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
 
 from fifo_diffusion.execution.batches import Fits
-from fifo_diffusion.method import Lookahead, Noise, QueueLayout
+from fifo_diffusion.method import QueueLayout
 from fifo_diffusion.models import registry
 from fifo_diffusion.models.loading.folders import one_device
 from fifo_diffusion.models.loading.hub import HUB, hub_arguments
 from fifo_diffusion.models.loading.publishers import fit_shift
 from fifo_diffusion.models.loading.source import ModelSource, find_model
-from fifo_diffusion.models.shared.arguments import check_function, flag, passed_on, whole
+from fifo_diffusion.models.shared.arguments import passed_on, refuse_unknown
 from fifo_diffusion.models.shared.base import VideoModel
 from fifo_diffusion.models.shared.offload import to_device_but_text
 from fifo_diffusion.models.shared.texts import Embeds
+from fifo_diffusion.settings import QueueSettings, StreamSettings, checked, specs, taking
 from fifo_diffusion.streaming.given import size_for, take_given
 from fifo_diffusion.streaming.prompt_notes import check_all
 from fifo_diffusion.streaming.prompts import PromptTrack, is_schedule, parse_assigned, parse_prompt, take_embeds
-from fifo_diffusion.streaming.settings import RunSettings, default_layout, described
+from fifo_diffusion.streaming.settings import RunSettings, described, layout_of
 from fifo_diffusion.streaming.start import StartPlan, files_of, prepare_start
 from fifo_diffusion.streaming.state import QueueState
 from fifo_diffusion.streaming.stream import FrameStream
 from fifo_diffusion.version import __version__
 from fifo_diffusion.video.in_use import begin_reading
-from fifo_diffusion.video.readers import Fit
 
 if TYPE_CHECKING:
     from torch.distributed import ProcessGroup
@@ -40,7 +38,6 @@ if TYPE_CHECKING:
 
 Prompt = str | Sequence[Any] | Mapping[Any, Any]
 Start = Any
-FrameCallback = Callable[[int, np.ndarray], None]
 
 
 class FIFO:
@@ -122,77 +119,12 @@ class FIFO:
             fifo.model.offload_text_encoders(device)
         return fifo
 
-    def stream(
-        self,
-        prompt: Prompt | None = None,
-        *,
-        num_frames: int | None = None,
-        seed: int | Sequence[int] | None = None,
-        generator: torch.Generator | Sequence[torch.Generator] | None = None,
-        negative_prompt: str | Sequence[str] | None = None,
-        guidance_scale: float | None = None,
-        height: int | None = None,
-        width: int | None = None,
-        num_partitions: int = 4,
-        lookahead: Lookahead = True,
-        frames_per_level: int = 1,
-        eta: float | None = None,
-        window: int | None = None,
-        windows_per_batch: int | None = None,
-        num_inference_steps: int | None = None,
-        prompt_change: str = "tail",
-        start: Start = "clip",
-        include_start: bool = False,
-        start_every_frame: bool = False,
-        start_fit: Fit = "crop",
-        compat: str | None = None,
-        scheduler_exact: bool = False,
-        noise: Noise | None = None,
-        callback_on_frame: FrameCallback | None = None,
-        **pipeline_arguments: Any,
-    ) -> FrameStream:
+    @taking(StreamSettings, rest="pipeline_arguments")
+    def stream(self, prompt: Prompt | None = None, **arguments: Any) -> FrameStream:
         """Frames of one endless video (or of several at once), each as soon as it is there.
 
         Args:
-            prompt: a text; a list of texts for a batch of videos; or {frame: text} with key 0, a schedule in frames
-                that the viewer sees. With a `QueueState` as start it may be left out, or is the prompt from here on.
-                In place of a text, wherever one stands, a text that is encoded already: a dictionary with
-                `prompt_embeds` (videos, tokens, D) and whatever else of that kind the pipeline's own call takes
-                (`negative_prompt_embeds`, `pooled_prompt_embeds`, `negative_pooled_prompt_embeds`). For one prompt
-                throughout, these may be arguments too.
-            num_frames: frames to hand out; None: without end. The first N frames do not depend on it.
-            seed: one for the first video of a batch (the others count up), or one for each.
-            generator: draws the seed; or a list of generators, one for each video. Not together with `seed`. With
-                neither the seed is random (`stream.seed`).
-            negative_prompt, guidance_scale: as in the pipeline's own call.
-            height, width: in pixels. Left out, they are the model's, or in the shape of the given frames where the
-                model makes other shapes than its own (`VideoModel.other_shapes`).
-            num_partitions: n; each adds f slots to the queue and f denoising steps to every frame (section 3.2).
-            lookahead: twice the work per frame for less flicker (section 3.3). "banded": the whole queue goes through
-                the model once, and every frame sees its own neighbours only: nearly the work of False (docs/method.md).
-            frames_per_level: b neighbouring frames share a level and leave together: b times fewer steps per frame.
-            eta: fresh noise per step, 0 (DDIM) to 1; the paper uses 0.5 or 1.
-            window: f, where it is not the checkpoint's own clip length; in latents, each of which is several frames
-                with some autoencoders.
-            windows_per_batch: windows sent through the model at once; None: one on a CPU, else as many as fit. With
-                lookahead="banded": the work inside layers is cut so that so many times f frames go through them at
-                once.
-            num_inference_steps: only to be explicit; must equal n f / b.
-            prompt_change: "tail", "queue" or "blend"; see `PromptTrack`.
-            start: "clip" (a clip sampled by the base model opens the video), "noise" (Algorithm 2), an image, a path
-                to an image, video or folder, frames, clean latents, a `QueueState` or a path to one.
-            include_start: hand out the given frames too, first (those of a file are read as they are handed out). Fewer
-                than f are the beginning of the clip that opens the video: they come as the model's autoencoder
-                renders them, like the rest of it. Frames have no sound: see `fifo_diffusion.video.add_sound`.
-            start_every_frame: take all frames of a file. By default one with times (a video, an animation) is taken at
-                the model's frame rate, as a player would show it, so that motion keeps its speed; images and folders of
-                images are always taken whole.
-            start_fit: "crop" cuts given frames around the centre to the shape of the video, "pad" adds black bars.
-            compat: "published" does what the published code of this model family does.
-            scheduler_exact: step to where the scheduler's own `step` goes.
-            noise: other noise than the seeded one; see `Noise`.
-            callback_on_frame: called with (frame number, frame) for every frame handed out; where it fails, the frame
-                comes with the next call.
+            {arguments}
             **pipeline_arguments: whatever else the pipeline's own call takes and has an effect here (clip_skip, say).
 
         Numbers may be those of NumPy, or tensors without axes.
@@ -211,16 +143,12 @@ class FIFO:
         """
         self._check_open()
         with self._refusals_shared():
-            own = [*signature(FIFO.stream).parameters][1:-1]
-            prompt, negative_prompt = take_embeds(prompt, negative_prompt, pipeline_arguments)
-            pipeline_arguments = passed_on(pipeline_arguments, self.model.call_arguments(), own)
-            num_frames = None if num_frames is None else whole("num_frames", num_frames)
-            if windows_per_batch is not None:
-                windows_per_batch = whole("windows_per_batch", windows_per_batch)
-            include_start = flag("include_start", include_start)
-            start_every_frame = flag("start_every_frame", start_every_frame)
-            for name, value in (("noise", noise), ("callback_on_frame", callback_on_frame)):
-                check_function(name, value)
+            own = specs(StreamSettings)
+            given = {name: arguments.pop(name) for name in own if name in arguments}
+            prompt, given["negative_prompt"] = take_embeds(prompt, given.get("negative_prompt"), arguments)
+            arguments = passed_on(arguments, self.model.call_arguments(), own)
+            asked = checked(StreamSettings(**given))
+            start = asked.start
             state = _state_of(start)
             if state is None:
                 if prompt is None:
@@ -235,31 +163,19 @@ class FIFO:
                     )
                 if prompt is not None:
                     prompt = parse_assigned(prompt, len(state.settings["seeds"]))
-            given = None
+            frames = None
             if state is None:
-                given = take_given(self.model, start, start_every_frame=start_every_frame, start_fit=start_fit)
-                height, width = size_for(self.model, given, height, width)
+                how = {"start_every_frame": asked.start_every_frame, "start_fit": asked.start_fit}
+                frames = take_given(self.model, start, **how)
+                height, width = size_for(self.model, frames, asked.height, asked.width)
+                asked = replace(asked, height=height, width=width)
             settings = RunSettings.collect(
                 self.model,
+                asked,
                 videos=len(keys[min(keys)]) if state is None else len(state.settings["seeds"]),
                 batch=batch,
-                seed=seed,
-                generator=generator,
-                negative_prompt=negative_prompt,
-                guidance_scale=guidance_scale,
-                height=height,
-                width=width,
-                num_partitions=num_partitions,
-                lookahead=lookahead,
-                frames_per_level=frames_per_level,
-                eta=eta,
-                window=window,
-                num_inference_steps=num_inference_steps,
-                prompt_change=prompt_change,
-                compat=compat,
-                scheduler_exact=scheduler_exact,
-                pipeline_arguments=pipeline_arguments,
                 state=state,
+                pipeline_arguments=arguments,
             )
             fit_shift(self.pipe, settings.height, settings.width)
             levels = self.model.levels(
@@ -268,22 +184,22 @@ class FIFO:
                 scheduler_exact=settings.scheduler_exact,
                 published=settings.compat == "published",
             )
-            plan = prepare_start(self.model, settings, start if state is None else state, given, include_start)
+            plan = prepare_start(self.model, settings, start if state is None else state, frames, asked.include_start)
             if state is None:  # from frames of the video to latents
-                check_all(self.model, keys, settings, num_frames, aloud=self.ranks is None or not self.ranks.rank)
+                check_all(self.model, keys, settings, asked.num_frames, aloud=self.ranks is None or not self.ranks.rank)
                 keys = {plan.latent_of(frame): prompts for frame, prompts in sorted(keys.items())}
-        random_seed = seed is None and generator is None and state is None
-        settings = self._agreed(settings, random_seed, keys, plan, num_frames)
+        random_seed = asked.seed is None and asked.generator is None and state is None
+        settings = self._agreed(settings, random_seed, keys, plan, asked.num_frames)
         stream = FrameStream(
             self.model,
             PromptTrack(self.model, keys, settings.prompt_change, settings.call),
             settings,
             levels,
             plan,
-            noise=noise,
-            num_frames=num_frames,
-            windows_per_batch=windows_per_batch,
-            callback_on_frame=callback_on_frame,
+            noise=asked.noise,
+            num_frames=asked.num_frames,
+            windows_per_batch=asked.windows_per_batch,
+            callback_on_frame=asked.callback_on_frame,
             ranks=self.ranks,
             fits=self.fits,
             check_open=self._check_open,
@@ -300,7 +216,7 @@ class FIFO:
             model=self.name,
             seed=list(settings.seeds) if settings.batch else stream.seed,
             start=str(start) if isinstance(start, str | Path) else type(start).__name__,
-            include_start=include_start,
+            include_start=asked.include_start,
             fps=stream.fps,
         )
         return stream
@@ -345,16 +261,15 @@ class FIFO:
         with self.stream(prompt, num_frames=num_frames, **arguments) as stream:
             return stream.collect(output_type)
 
-    def layout(
-        self,
-        *,
-        num_partitions: int = 4,
-        lookahead: Lookahead = True,
-        frames_per_level: int = 1,
-        window: int | None = None,
-    ) -> QueueLayout:
-        """The queue that `stream` would use with these arguments: its size, windows and cost."""
-        return default_layout(self.model, num_partitions, lookahead, frames_per_level, window)
+    @taking(QueueSettings)
+    def layout(self, **settings: Any) -> QueueLayout:
+        """The queue that `stream` would use with these arguments: its size, windows and cost.
+
+        Args:
+            {arguments}
+        """
+        refuse_unknown("layout()", settings, specs(QueueSettings))
+        return layout_of(self.model, QueueSettings(**settings))
 
     def close(self) -> None:
         """Take the hooks off the pipeline; running streams end with an error at their next frame."""

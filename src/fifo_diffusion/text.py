@@ -1,9 +1,11 @@
 """Text as it may be shown: names and words of files never reach a terminal raw."""
 
+import math
 import re
 import shlex
 import unicodedata
 from collections.abc import Iterable
+from typing import Any
 
 _UNSEEN = {"Cc", "Cs", "Co", "Zl", "Zp"}  # control characters, lone surrogates, private ones, separators of lines
 DAY = 24 * 3600  # seconds
@@ -29,6 +31,14 @@ def shell_word(word: object) -> str:
 def shell_words(words: Iterable[object]) -> str:
     """A command to be typed."""
     return " ".join(map(shell_word, words))
+
+
+def quoted(value: Any) -> str:
+    """A value of Python as a message quotes it."""
+    if isinstance(value, int) and abs(value) >= 10**30:
+        return f"a number of {int(math.log10(abs(value))) + 1} digits"
+    text = repr(value)
+    return text if len(text) <= 80 and "\n" not in text else f"a value of type {type(value).__name__}"
 
 
 def shortened(text: object, most: int = 60) -> str:

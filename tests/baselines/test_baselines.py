@@ -274,7 +274,7 @@ def test_the_frames_are_those_of_the_stream(folder):
         ("--method freenoise --num-frames 20 --compile", "--compile belongs to FIFO-Diffusion"),
         ("--method plain --num-frames 20 --stride 3", "--stride goes with --method freenoise or genl"),
         ("--num-frames 20 --overlap 3", "--overlap goes with --method chunked"),
-        ("--method chunked --overlap 16", "--overlap 16 does not fit windows of 16"),
+        ("--method chunked --overlap 16", "--overlap 16: it does not fit windows of 16"),
         ("--method chunked --state run.state", "--state belongs to FIFO-Diffusion"),
         ("--method best --num-frames 20", "best"),
     ],

@@ -11,8 +11,8 @@ import pytest
 import torch
 
 from fifo_diffusion import __version__
+from fifo_diffusion.cli.errors import exit_code, explain, told
 from fifo_diffusion.cli.main import main
-from fifo_diffusion.errors import explain, in_shell_words
 from fifo_diffusion.jobs.cost import Cost
 from fifo_diffusion.jobs.prompt_files import read_prompts, read_schedule
 from fifo_diffusion.jobs.request import numbered, slug
@@ -94,19 +94,23 @@ BAD = {
     "other pipeline": ([BALL, "--model", "other"], 2, "StableDiffusionPipeline is not a supported pipeline"),
     "a file": ([BALL, "--model", "checkpoint.ckpt"], 2, "give a diffusers folder"),
     "odd height": ([BALL, "--height", "65"], 2, "must be multiples of 8: use 64 and 64"),
-    "no partition": ([BALL, "--num-partitions", "0"], 2, "--num-partitions must be at least 1, not 0"),
-    "small window": ([BALL, "--window", "1"], 2, "--window must be at least 2, not 1"),
-    "frames per level": ([BALL, "--frames-per-level", "5"], 2, "--frames-per-level 5 does not divide"),
+    "no partition": (
+        [BALL, "--num-partitions", "0"],
+        2,
+        "--num-partitions must be a whole number of at least 1, not 0",
+    ),
+    "small window": ([BALL, "--window", "1"], 2, "--window must be a whole number of at least 2, not 1"),
+    "frames per level": ([BALL, "--frames-per-level", "5"], 2, "--frames-per-level 5: it does not divide"),
     "steps": ([BALL, "--num-inference-steps", "60"], 2, "use --num-partitions 3 (48 steps) or --num-partitions 4"),
-    "eta": ([BALL, "--eta", "1.5"], 2, "--eta must be from 0 to 1, not 1.5"),
+    "eta": ([BALL, "--eta", "1.5"], 2, "--eta must be a number from 0 to 1, not 1.5"),
     "published": ([BALL, "--compat", "published"], 2, "no published FIFO code for UNet3D"),
-    "negative frames": ([BALL, "--num-frames", "-5"], 2, "--num-frames must be at least 1, not -5"),
+    "negative frames": ([BALL, "--num-frames", "-5"], 2, "--num-frames must be a whole number of at least 1, not -5"),
     "seconds": ([BALL, "--seconds", "0"], 2, "--seconds must be a number above 0"),
     "two lengths": ([BALL, "--num-frames", "5", "--forever"], 2, "--num-frames and --forever exclude each other"),
     "seed": ([BALL, "--seed", "lucky"], 2, "--seed must be a whole number, not lucky"),
     "frames, the last": ([BALL, "-n", "20", "-n1e3"], 2, "--num-frames must be a whole number, not 1e3"),
     "no name for the hub": ([BALL, "--model", "toybox/"], 2, "model 'toybox/' cannot be loaded: it is no folder here"),
-    "negative seed": ([BALL, "--seed", "-1"], 2, "--seed must be at least 0, not -1"),
+    "negative seed": ([BALL, "--seed", "-1"], 2, "--seed must be a whole number of at least 0, not -1"),
     "dtype": ([BALL, "--dtype", "int8"], 2, "--dtype 'int8' is not one of"),
     "device": ([BALL, "--device", "tpu"], 2, "--device tpu: there is no such device here; use --device"),
     "fps": ([BALL, "--fps", "0"], 2, "--fps must be a number above 0"),
@@ -114,7 +118,7 @@ BAD = {
     "start of a long name": ([BALL, "--start", "x" * 300], 2, "there is no such file; give clip"),
     "start is a state": ([BALL, "--start", "a.safetensors"], 2, "--state a.safetensors"),
     "include what": ([BALL, "--include-start"], 2, "--include-start goes with a file as --start"),
-    "prompt and schedule": ([BALL, "--schedule", "no0.txt"], 2, "a PROMPT and --schedule exclude each other"),
+    "prompt and schedule": ([BALL, "--schedule", "no0.txt"], 2, "the prompt and --schedule exclude each other"),
     "no file": (["--prompts", "missing.txt"], 2, "there is no file missing.txt"),
     "empty file": (["--prompts", "empty.txt"], 2, "empty.txt holds no prompt"),
     "no text": (["--prompts", "binary.txt"], 2, "binary.txt is not a text file in UTF-8"),
@@ -152,7 +156,7 @@ TOO_LARGE = {
     "--num-partitions": [("1000000", "at most 4096")],
     "--frames-per-level": [("1000000", "at most 65536")],
     "--num-inference-steps": [("1000000", "at most 65536")],
-    "--scale": [("9" * 23, "at most 1024"), ("300", "makes pictures of 19200x19200: use at most 256")],
+    "--scale": [("9" * 23, "at most 1024"), ("300", "--scale 300: it makes pictures of 19200x19200; use at most 256")],
     "--height": [(str(2**31), "at most 16384"), ("-16", "at least 1")],
     "--width": [(str(2**31), "at most 16384")],
     "--guidance-scale": [
@@ -171,10 +175,10 @@ TOO_LARGE = {
 @pytest.mark.parametrize("option", TOO_LARGE)
 def test_numbers_beyond_all_sense_are_refused_before_loading(option, capsys, monkeypatch):
     monkeypatch.setattr("fifo_diffusion.cli.generate.load", lambda *_: pytest.fail("loaded"))
-    for value, told in TOO_LARGE[option]:
+    for value, words in TOO_LARGE[option]:
         assert main(["generate", BALL, option, value, "--state", "s.state"]) == 2
         error = capsys.readouterr().err
-        assert told in error
+        assert words in error
         assert error.count("\n") == 1
         assert len(error) < 250
     assert not list(Path().iterdir())
@@ -246,15 +250,6 @@ def test_debug_shows_where_an_error_arose(capsys):
     assert "Traceback" in capsys.readouterr().err
 
 
-def test_core_messages_in_words_of_the_shell():
-    assert in_shell_words("num_partitions=3 or num_partitions=4") == "--num-partitions 3 or --num-partitions 4"
-    assert in_shell_words('leave out compat="published"') == "leave out --compat published"
-    assert in_shell_words("with lookahead=False") == "with --no-lookahead"
-    assert in_shell_words("add --overwrite (in Python: overwrite=True) or rename") == "add --overwrite or rename"
-    assert in_shell_words("use a smaller num_frames") == "use a smaller --num-frames"
-    assert in_shell_words("height 65 and\n width 64") == "height 65 and width 64"
-
-
 def test_out_of_memory_comes_with_advice():
     cpu = RuntimeError("[enforce fail at alloc_cpu.cpp:127] . DefaultCPUAllocator: can't allocate memory")
     for error in (
@@ -262,9 +257,8 @@ def test_out_of_memory_comes_with_advice():
         RuntimeError("MPS backend out of memory"),
         cpu,
     ):
-        told = explain(error)
-        assert "--windows-per-batch 1" in str(told)
-        assert told.code == 1
+        assert "--windows-per-batch 1" in told(explain(error))
+        assert exit_code(explain(error)) == 1
 
 
 # ---------------------------------------------------------------------- files of prompts, names
@@ -319,7 +313,7 @@ def test_dry_run_of_banded_lookahead(capsys):
     assert main(["generate", BALL, "--dry-run", "--banded-lookahead", "--no-lookahead"]) == 2
     assert "--no-lookahead and --banded-lookahead exclude each other" in capsys.readouterr().err
     assert main(["generate", BALL, "--dry-run", "--banded-lookahead", "--compat", "published"]) == 2
-    assert "--compat published knows no --banded-lookahead: use --lookahead" in capsys.readouterr().err
+    assert "--banded-lookahead: --compat published has none; use --lookahead" in capsys.readouterr().err
 
 
 def test_dry_run_does_not_need_the_weights(capsys):

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import pickle
 import shlex
 import signal
 import subprocess
@@ -9,9 +10,18 @@ import sys
 
 import pytest
 
+from fifo_diffusion.cli.errors import exit_code, explain, in_shell, told
 from fifo_diffusion.cli.interrupts import Interrupts
-from fifo_diffusion.cli.main import generate, main
-from fifo_diffusion.errors import ARGUMENTS, checking, explain, in_shell_words
+from fifo_diffusion.cli.main import main
+from fifo_diffusion.errors import (
+    ArgumentError,
+    ArgumentTypeError,
+    Message,
+    Setting,
+    UsageError,
+    message_of,
+    usage_errors,
+)
 from fifo_diffusion.jobs.request import Request
 from fifo_diffusion.jobs.stop import Stopped
 from fifo_diffusion.text import duration, one_line, shell_word, shortened
@@ -31,10 +41,10 @@ def _is_harmless(text: str) -> bool:
 
 
 def test_text_is_one_line_that_no_terminal_obeys():
-    told = one_line(HOSTILE)
-    assert _is_harmless(told)
-    assert "\\x1b]0;title\\x07" in told
-    assert "\\u202e" in told
+    line = one_line(HOSTILE)
+    assert _is_harmless(line)
+    assert "\\x1b]0;title\\x07" in line
+    assert "\\u202e" in line
     assert one_line("two  blanks stay,\n  lines are joined\n") == "two  blanks stay, lines are joined"
     assert one_line("a\udcff.mp4 \ud800") == "a\\xff.mp4 \\ud800"
     assert one_line("日本語 é 👩‍🚀") == "日本語 é 👩‍🚀"
@@ -68,38 +78,59 @@ def test_the_command_of_a_video_can_be_typed_again(monkeypatch):
     request = Request.from_options({"num_frames": 3, "prompt": prompt, "output": "my film.mp4", "lookahead": False})
     words = shlex.split(request.command(seed=1, overwrite=True))
     given = {}
-    monkeypatch.setattr("fifo_diffusion.cli.generate.run", lambda request: given.update(request.given) or 0)
+    monkeypatch.setattr("fifo_diffusion.cli.generate.run", lambda request: given.update(request.settings.given) or 0)
     assert main(words[1:]) == 0
-    assert given == request.given | {"seed": 1, "overwrite": True}
-
-
-def test_words_of_the_shell_for_our_messages_only():
-    assert in_shell_words("unknown model 'seed=5/none/x'") == "unknown model 'seed=5/none/x'"
-    assert in_shell_words('a folder "num_frames", not num_frames=3') == 'a folder "num_frames", not --num-frames 3'
-    assert in_shell_words("torch.load(x, weights_only=False)") == "torch.load(x, weights_only=False)"
-    assert in_shell_words("pass trust_remote_code=True") == "pass trust_remote_code=True"
-    assert (
-        in_shell_words("the model's num_frames, the frames' window=4")
-        == "the model's --num-frames, the frames' --window 4"
-    )
-    assert in_shell_words("negative_prompt='two words'") == "--negative-prompt 'two words'"
-    assert "num_frames=3" in str(explain(_raised("num_frames=3 is wrong", RuntimeError)))  # raised here, not by us
-    with pytest.raises(Exception, match="num_frames=3"), checking():
-        raise ValueError("num_frames=3")
-    import inspect
-
-    assert set(ARGUMENTS) <= set(inspect.signature(generate).parameters)
-
-
-def _raised(message: str, kind: type[Exception]) -> Exception:
-    try:
-        raise kind(message)
-    except kind as error:
-        return error
+    assert given == request.settings.given | {"seed": 1, "overwrite": True}
 
 
 @pytest.mark.parametrize(
-    ("error", "told"),
+    ("name", "value", "python", "shell"),
+    [
+        ("num_partitions", 3, "num_partitions=3", "--num-partitions 3"),
+        ("compat", "published", "compat='published'", "--compat published"),
+        ("lookahead", True, "lookahead=True", "--lookahead"),
+        ("lookahead", False, "lookahead=False", "--no-lookahead"),
+        ("lookahead", "banded", "lookahead='banded'", "--banded-lookahead"),
+        ("overwrite", True, "overwrite=True", "--overwrite"),
+        ("negative_prompt", "two words", "negative_prompt='two words'", "--negative-prompt 'two words'"),
+        ("output", "a b.mp4", "output='a b.mp4'", "-o 'a b.mp4'"),
+        ("fps", 8.0, "fps=8.0", "--fps 8"),
+        ("callback_on_frame", 5, "callback_on_frame=5", "callback_on_frame=5"),
+        ("guidance_scale_2", 5, "guidance_scale_2=5", "guidance_scale_2=5"),
+    ],
+)
+def test_each_face_names_a_setting_in_its_own_way(name, value, python, shell):
+    """What is no setting of the command stays as in Python, and so does text that looks like one."""
+    message = Message("num_frames=3 of a file: ", Setting(name, value), " or ", Message("any ", Setting("window")))
+    assert str(message) == f"num_frames=3 of a file: {python} or any window"
+    assert message.worded(in_shell) == f"num_frames=3 of a file: {shell} or any --window"
+
+
+@pytest.mark.parametrize("kind", [ArgumentError, ArgumentTypeError])
+def test_an_argument_that_does_not_do(kind):
+    error = kind("num_partitions", 0, "give 1 or more, or a larger ", Setting("window", 20))
+    assert str(error) == "num_partitions=0: give 1 or more, or a larger window=20"
+    assert told(error) == "--num-partitions 0: give 1 or more, or a larger --window 20"
+    assert isinstance(error, ValueError)
+    assert isinstance(error, TypeError) == (kind is ArgumentTypeError)
+    again = pickle.loads(pickle.dumps(error))
+    assert (str(again), again.name, again.value, told(again)) == (str(error), "num_partitions", 0, told(error))
+    with pytest.raises(UsageError) as raised, usage_errors():
+        raise error
+    assert told(raised.value) == told(error)
+    assert exit_code(raised.value) == 2
+    assert told(pickle.loads(pickle.dumps(raised.value))) == told(error)
+
+
+def test_errors_of_libraries_are_told_as_they_are():
+    assert "num_frames=3" in told(explain(RuntimeError("num_frames=3 is wrong")))
+    with pytest.raises(UsageError, match="num_frames=3"), usage_errors():
+        raise ValueError("num_frames=3")
+    assert str(message_of(KeyError("x"))) == "'x'"
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
     [
         (MemoryError(), "out of memory"),
         (RuntimeError("[enforce fail at alloc_cpu.cpp:127] DefaultCPUAllocator: can't allocate memory"), "--height"),
@@ -110,9 +141,9 @@ def _raised(message: str, kind: type[Exception]) -> Exception:
         (KeyError(), "unexpected KeyError"),
     ],
 )
-def test_any_error_is_one_line(error, told):
-    assert told in str(explain(error))
-    assert explain(error).code == 1
+def test_any_error_is_one_line(error, words):
+    assert words in told(explain(error))
+    assert exit_code(explain(error)) == 1
 
 
 @pytest.mark.parametrize(
@@ -178,14 +209,15 @@ def test_warnings_of_the_package_are_notes_told_once(quiet, monkeypatch, capsys)
     def run(request):
         for _ in range(2):
             logger.warning("the words %s are not seen: num_frames=3\x1b[31m\nand more", "'x y'")
+            logger.warning(Message("use a larger ", Setting("num_frames", 4)))
         logger.info("nothing")
         return 0
 
     monkeypatch.setattr("fifo_diffusion.cli.generate.run", run)
     before = logging.getLogger("fifo_diffusion").handlers[:]
     assert main(["generate", "x", *quiet]) == 0
-    told = "note: the words 'x y' are not seen: --num-frames 3\\x1b[31m and more\n"
-    assert capsys.readouterr().err == ("" if quiet else told)
+    notes = "note: the words 'x y' are not seen: num_frames=3\\x1b[31m and more\nnote: use a larger --num-frames 4\n"
+    assert capsys.readouterr().err == ("" if quiet else notes)
     assert logging.getLogger("fifo_diffusion").handlers == before
 
 

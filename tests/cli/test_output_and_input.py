@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fifo_diffusion.errors import CliError
+from fifo_diffusion.errors import UsageError, UserError
 from fifo_diffusion.jobs.plan import check_outputs
 from fifo_diffusion.jobs.request import Request
 from fifo_diffusion.video import VideoFileError, count_frames, iter_frames, open_writer, read_frames, write_video
@@ -130,9 +130,9 @@ def test_an_input_of_the_command_is_no_output(option):
         request = Request.from_options(options)
         if option == "prompts":
             request.videos = [request.videos[0].__class__("a cat", output, 0)]
-        with pytest.raises(CliError, match=f"is what --{option} names, and writing there would destroy it") as caught:
+        with pytest.raises(UserError, match=f"is what {option} names, and writing there would destroy it") as caught:
             check_outputs(request)
-        assert caught.value.code == 2
+        assert isinstance(caught.value, UsageError)
     assert Path(source).read_text() == text
 
 

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import GifImagePlugin, Image
 
-from fifo_diffusion.errors import CliError
+from fifo_diffusion.errors import UserError
 from fifo_diffusion.jobs.request import Request
 from fifo_diffusion.video import VideoFileError, count_frames, open_writer, read_frames, read_metadata, write_video
 from fifo_diffusion.video.background import BackgroundSink
@@ -262,6 +262,6 @@ def test_prompts_that_are_no_text(fifo):
 
 
 def test_outputs_as_they_are_typed():
-    with pytest.raises(CliError, match="an option where a name should be"):
+    with pytest.raises(UserError, match="an option where a name should be"):
         Request.from_options({"prompt": "a cat", "output": "--overwrite"})
     assert Request.from_options({"prompt": "a cat", "output": "/dev/stdout"}).videos[0].output == "-"

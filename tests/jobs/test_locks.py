@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from fifo_diffusion.cli.main import main
-from fifo_diffusion.errors import CliError
+from fifo_diffusion.errors import UserError
 from fifo_diffusion.jobs.locks import locked
 from fifo_diffusion.video import write_video
 
@@ -50,7 +50,7 @@ def test_a_second_process_is_refused_until_the_first_is_gone(holder, name):
     process = holder(name)
     Path("link").symlink_to(name)
     for other in (name, f"./{name}", "link"):
-        with pytest.raises(CliError, match=f"pid {process.pid}") as told, locked(other):
+        with pytest.raises(UserError, match=f"pid {process.pid}") as told, locked(other):
             pass
         assert str(told.value).count("\n") == 0
     with locked("another.mp4"):
@@ -109,4 +109,4 @@ def test_a_state_has_a_file_of_its_own(capsys):
         assert main(["generate", *other, "--state", state]) == 2
         assert "give the state a file of its own" in capsys.readouterr().err
     assert main(["generate", "x", "--state", "s\udcff"]) == 2
-    assert "s\\xff: its name is not UTF-8" in capsys.readouterr().err
+    assert "s\\xff': its name is not UTF-8" in capsys.readouterr().err

@@ -10,7 +10,7 @@ import pytest
 
 import rank_workers
 from fifo_diffusion import QueueState
-from fifo_diffusion.errors import CliError
+from fifo_diffusion.errors import UserError
 from fifo_diffusion.jobs.events import (
     Closing,
     Ended,
@@ -117,7 +117,7 @@ def test_a_baseline_by_the_same_runner(fifo):
     assert kinds(events) == ["Started", "Opened", "FrameDone", "Closing", "Ended"]
     expected = list(baseline_stream(fifo.model, "genl", "a red ball", num_frames=6, **arguments))
     assert np.array_equal(read_frames("video"), np.stack(expected))
-    with pytest.raises(ValueError, match='method="genl" has no states'):
+    with pytest.raises(ValueError, match="method='genl': it has no states"):
         Job(fifo, "video/", "a cat", method="genl", state_file=Path("run.state"))
 
 
@@ -281,7 +281,7 @@ def test_a_state_that_cannot_be_written(fifo, monkeypatch):
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(QueueState, "save", full)
-    with pytest.raises(CliError, match=r"cannot write the state file run\.state: No space left on device"):
+    with pytest.raises(UserError, match=r"cannot write the state file run\.state: No space left on device"):
         run(job(fifo, state_file=Path("run.state")))
     assert not list(Path().iterdir())
 

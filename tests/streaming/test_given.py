@@ -158,5 +158,5 @@ def test_cropping_is_said_and_padding_keeps_all(fifo, caplog):
     assert padded[:, :3].max() == padded[:, -3:].max() == 0
     assert abs(int(padded[1, 8, 0]) - 90) < 30
     assert not caplog.text
-    with pytest.raises(ValueError, match='use "crop" or "pad"'):
+    with pytest.raises(ValueError, match="give 'crop' or 'pad'"):
         fifo.stream("a cat", start=tall, start_fit="stretch", **SMALL)

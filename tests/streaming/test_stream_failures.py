@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from fifo_diffusion import FIFO
+from fifo_diffusion.cli.errors import told
 from fifo_diffusion.decoding.frames import to_pictures, to_uint8
 from fifo_diffusion.method import SeededNoise
 from fifo_diffusion.testing import frames, tiny
@@ -158,11 +159,15 @@ def test_float16_is_told_what_to_type(monkeypatch):
     with torch.no_grad():
         next(pipe.unet.parameters()).fill_(float("nan"))
     with FIFO(pipe) as fifo:
-        with pytest.raises(FloatingPointError, match=r"frame 0 is not finite .* load it with --dtype float32"):
+        with pytest.raises(
+            FloatingPointError, match=r"frame 0 is not finite .* load it with dtype=torch.float32"
+        ) as raised:
             next(fifo.stream("a cat", **CHEAP))
+        assert told(raised.value).endswith("load it with --dtype float32")
         monkeypatch.setattr(fifo.model, "parts", lambda: {"unet": torch.nn.Linear(1, 1).half()})
-        with pytest.raises(FloatingPointError, match=r"float16.*--dtype bfloat16 or float32 .*dtype=torch.bfloat16"):
+        with pytest.raises(FloatingPointError, match=r"float16.*dtype=torch.bfloat16 or dtype=torch.float32") as raised:
             next(fifo.stream("a cat", **CHEAP))
+        assert told(raised.value).endswith("load it with --dtype bfloat16 or --dtype float32")
 
 
 def test_latents_and_noise_that_are_not_finite(fifo):

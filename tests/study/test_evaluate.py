@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from fifo_diffusion.cli.main import main
-from fifo_diffusion.errors import CliError
+from fifo_diffusion.errors import UserError
 from fifo_diffusion.evaluation import frechet, inception, scenes
 from fifo_diffusion.jobs import locks
 from fifo_diffusion.jobs.keeper import StateKeeper
@@ -519,7 +519,7 @@ def test_the_time_of_several_ranks(model, tmp_path, capfd):
 @pytest.mark.parametrize(("method", "ranks"), [("genl", 2), ("fifo", 0), ("fifo", "two")])
 def test_ranks_that_cannot_be(method, ranks):
     values = {"model": "toybox", **SMALL, "rows": {"a": {"method": method, "ranks": ranks}}}
-    with pytest.raises(CliError, match="the row a has ranks"):
+    with pytest.raises(UserError, match="the row a has ranks"):
         Config.from_json(values, "x")
 
 

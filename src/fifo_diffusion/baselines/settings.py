@@ -1,12 +1,13 @@
 """The arguments of a baseline, checked and completed."""
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 from fifo_diffusion.baselines.methods import BASELINES
-from fifo_diffusion.models.shared.arguments import STRONGEST, flag, number, passed_on, whole
+from fifo_diffusion.errors import ArgumentError, Setting
+from fifo_diffusion.models.shared.arguments import passed_on, refuse_unknown
 from fifo_diffusion.models.shared.base import VideoModel
+from fifo_diffusion.settings import BaselineArguments, checked, names_of, specs
 from fifo_diffusion.streaming.settings import negative_prompts, seeds_of
 
 PUBLISHED_STEPS = 50
@@ -15,24 +16,19 @@ PUBLISHED_STRIDE = 4
 """Frames between windows in the published settings of FreeNoise and Gen-L-Video (windows of 16)."""
 
 
-@dataclass(frozen=True)
-class BaselineSettings:
-    """Every argument of `baseline_stream` that shapes the video, but the prompt."""
+@dataclass(frozen=True, kw_only=True)
+class BaselineSettings(BaselineArguments):
+    """Every argument of `baseline_stream` that shapes the video: checked, with no default left open.
+
+    Attributes:
+        seeds: of each video.
+        batch: whether frames have an axis for videos.
+        pipeline_arguments: for the pipeline's own call.
+    """
 
     method: str
     seeds: tuple[int, ...]
     batch: bool
-    num_frames: int | None
-    num_inference_steps: int
-    window: int
-    stride: int
-    overlap: int
-    eta: float
-    height: int
-    width: int
-    guidance_scale: float
-    negative_prompt: tuple[str, ...] | None
-    scheduler_exact: bool
     pipeline_arguments: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -45,11 +41,9 @@ class BaselineSettings:
 
     def to_json(self) -> dict[str, Any]:
         """Plain values; options that the method does not take are left out."""
-        plain = asdict(self)
-        for name in ("stride", "overlap"):
-            if name not in BASELINES[self.method].options:
-                plain.pop(name)
-        return plain
+        own = set(names_of(self, method=self.method)) - {"prompt", "seed", "generator"}
+        values = {each.name: getattr(self, each.name) for each in fields(self)}
+        return {name: value for name, value in values.items() if name in own or name not in specs(self)}
 
     @classmethod
     def collect(
@@ -59,78 +53,58 @@ class BaselineSettings:
         *,
         videos: int = 1,
         batch: bool = False,
-        num_frames: int | None = None,
-        seed: int | Sequence[int] | None = None,
-        negative_prompt: str | Sequence[str] | None = None,
-        num_inference_steps: int | None = None,
-        window: int | None = None,
-        stride: int | None = None,
-        overlap: int | None = None,
-        eta: float | None = None,
-        height: int | None = None,
-        width: int | None = None,
-        guidance_scale: float | None = None,
-        scheduler_exact: bool = False,
         pipeline_arguments: dict[str, Any] | None = None,
+        **arguments: Any,
     ) -> "BaselineSettings":
         """Check arguments and fill in published defaults, or the model's.
 
+        Args:
+            **arguments: those of `settings.BaselineArguments`.
+
         Raises:
-            ValueError: see the messages.
+            ArgumentError: one does not fit.
+            ValueError: the method does not go with the model.
+            TypeError: no such argument.
         """
         if method not in BASELINES:
-            raise ValueError(f"method={method!r} is not one of {', '.join(BASELINES)}")
+            raise ArgumentError("method", method, f"give one of {', '.join(BASELINES)}")
         baseline, defaults = BASELINES[method], model.defaults
         if model.timing.further > 1:
             raise ValueError(f"{baseline.title} counts a frame per latent, which {model.family} has not: use FIFO")
-        for name, value in (("stride", stride), ("overlap", overlap)):
-            if value is not None and name not in baseline.options:
-                raise ValueError(f"{name}={value} does not apply to {baseline.title}: leave it out")
-        if num_frames is None and not baseline.streams:
-            raise ValueError(f"{baseline.title} computes all frames at once and cannot be endless: give num_frames=160")
-        num_frames, num_inference_steps, window, stride, overlap, height, width = (
-            None if value is None else whole(name, value)
-            for name, value in (
-                ("num_frames", num_frames),
-                ("num_inference_steps", num_inference_steps),
-                ("window", window),
-                ("stride", stride),
-                ("overlap", overlap),
-                ("height", height),
-                ("width", width),
-            )
-        )
-        guidance_scale = defaults["guidance_scale"] if guidance_scale is None else guidance_scale
-        pipeline_arguments = passed_on(pipeline_arguments or {}, model.call_arguments(), (), "pipeline_arguments")
-        f = model.frames if window is None else window
-        for name, value in (("stride", stride), ("overlap", overlap)):
-            if value is not None and value >= f + (name == "stride"):
-                most = f if name == "stride" else f - 1
-                raise ValueError(f"{name}={value} does not fit windows of {f} frames: use {name}={most} or less")
-        longest = num_frames if method in ("plain", "freenoise") else f
-        if model.most_frames is not None and longest is not None and longest > model.most_frames:
-            advice = f"num_frames={model.most_frames} or less, or genl or chunked"
-            raise ValueError(
-                f"this model takes {model.most_frames} frames at once, not {longest}: use "
-                f"{advice if longest == num_frames else f'window={model.most_frames} or less'}"
-            )
+        refuse_unknown("baseline_stream()", arguments, specs(BaselineArguments))
+        for name in set(arguments) - set(names_of(BaselineArguments, method=method)):
+            if arguments[name] is not None:
+                raise ArgumentError(name, arguments[name], f"it does not apply to {baseline.title}: leave it out")
+        asked = checked(BaselineArguments(**arguments))
+        if asked.num_frames is None and not baseline.streams:
+            endless = f"{baseline.title} computes all frames at once and cannot be endless; give "
+            raise ArgumentError("num_frames", None, endless, Setting("num_frames", 160))
+        passed = passed_on(pipeline_arguments or {}, model.call_arguments(), (), "pipeline_arguments")
+        given = {name: getattr(asked, name) for name in specs(cls)}
+        given |= {"negative_prompt": negative_prompts(asked.negative_prompt, videos), "seed": None}
+        if asked.eta is None and baseline.eta is not None:
+            given["eta"] = baseline.eta
+        given |= {name: defaults[name] for name, value in given.items() if value is None and name in defaults}
+        f = given["window"] = model.frames if asked.window is None else asked.window
+        usual = {"num_inference_steps": PUBLISHED_STEPS, "stride": min(PUBLISHED_STRIDE, f), "overlap": 1}
+        given |= {name: value for name, value in usual.items() if given[name] is None}
+        _check_windows(model, method, asked, f)
         baseline.check(model)
-        settings = cls(
-            method=method,
-            seeds=seeds_of(seed, None, videos),
-            batch=batch,
-            num_frames=num_frames,
-            num_inference_steps=PUBLISHED_STEPS if num_inference_steps is None else num_inference_steps,
-            window=f,
-            stride=min(PUBLISHED_STRIDE, f) if stride is None else stride,
-            overlap=1 if overlap is None else overlap,
-            eta=number("eta", next(x for x in (eta, baseline.eta, defaults["eta"]) if x is not None), 0, 1),
-            height=defaults["height"] if height is None else height,
-            width=defaults["width"] if width is None else width,
-            guidance_scale=number("guidance_scale", guidance_scale, -STRONGEST, STRONGEST),
-            negative_prompt=negative_prompts(negative_prompt, videos),
-            scheduler_exact=flag("scheduler_exact", scheduler_exact),
-            pipeline_arguments=pipeline_arguments,
-        )
+        seeds = seeds_of(asked.seed, None, videos)
+        settings = cls(method=method, seeds=seeds, batch=batch, pipeline_arguments=passed, **given)
         model.latent_shape(settings.height, settings.width)
         return settings
+
+
+def _check_windows(model: VideoModel, method: str, asked: BaselineArguments, f: int) -> None:
+    """Windows of f frames, and how far they are apart, must fit the model and each other."""
+    for name, value, most in (("stride", asked.stride, f), ("overlap", asked.overlap, f - 1)):
+        if value is not None and value > most:
+            raise ArgumentError(
+                name, value, f"it does not fit windows of {f} frames; use ", Setting(name, most), " or less"
+            )
+    whole = method in ("plain", "freenoise")
+    name, longest = ("num_frames", asked.num_frames) if whole else ("window", f)
+    if model.most_frames is not None and longest is not None and longest > model.most_frames:
+        advice = (Setting(name, model.most_frames), " or less", ", or genl or chunked" if whole else "")
+        raise ArgumentError(name, longest, f"this model takes {model.most_frames} frames at once; use ", *advice)

@@ -74,18 +74,20 @@ def run(
     num_partitions: int | None = None,
     repeats: int = 7,
     compiled: bool = False,
+    **sampling: Any,
 ) -> str:
     """The table of a model by its name.
 
     Args:
-        model, device, num_partitions: as typed; None: toybox, the GPU where there is one, and 4.
+        model, device, num_partitions: as given; None: toybox, the GPU where there is one, and 4.
         repeats, compiled: see `compare`.
+        **sampling: what the model is sampled by, as for `FIFO.from_pretrained`.
 
     Raises:
-        CliError: no such model or device, or more partitions than the model can have.
+        UserError: no such model or device, or more partitions than the model can have.
     """
     from fifo_diffusion import FIFO
-    from fifo_diffusion.errors import checking
+    from fifo_diffusion.errors import usage_errors
     from fifo_diffusion.jobs.libraries import quiet_libraries
     from fifo_diffusion.jobs.plan import usable_device
     from fifo_diffusion.models.loading.source import find_model
@@ -94,12 +96,13 @@ def run(
     quiet_libraries()
     name, arguments = "toybox" if model is None else model, {"num_partitions": num_partitions or 4}
     device = usable_device(device)
-    with checking():
+    with usage_errors():
         source = find_model(name)
-        model = wrap(source.load_without_weights())
-    with checking(), FIFO(None, model=model) as known:
+        model = wrap(source.load_without_weights(**sampling))
+    with usage_errors(), FIFO(None, model=model) as known:
         known.model.levels(known.layout(**arguments).levels)
-    return table(compare(partial(load_source, source=source), device, arguments, repeats=repeats, compiled=compiled))
+    load = partial(load_source, source=source, **sampling)
+    return table(compare(load, device, arguments, repeats=repeats, compiled=compiled))
 
 
 Load = Callable[[str, str], "FIFO"]
@@ -178,8 +181,8 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
-def load_source(device: str, dtype: str, source: "str | ModelSource" = "toybox") -> "FIFO":
-    """A model in this precision."""
+def load_source(device: str, dtype: str, source: "str | ModelSource" = "toybox", **sampling: Any) -> "FIFO":
+    """A model in this precision; `sampling` as for `FIFO.from_pretrained`."""
     import torch
 
     from fifo_diffusion import FIFO
@@ -190,7 +193,7 @@ def load_source(device: str, dtype: str, source: "str | ModelSource" = "toybox")
     source = find_model(source)
     if dtype == "float16":  # some models are made for another one
         dtype = source.half_precision
-    return FIFO.from_pretrained(source, device=device, dtype=getattr(torch, dtype))
+    return FIFO.from_pretrained(source, device=device, dtype=getattr(torch, dtype), **sampling)
 
 
 def _seconds(stream: "FrameStream") -> float:

@@ -6,10 +6,10 @@ from pathlib import Path
 
 from fifo_diffusion.cli.interrupts import Interrupts
 from fifo_diffusion.cli.progress import say
-from fifo_diffusion.errors import CliError, checking, usage
+from fifo_diffusion.errors import UserError, usage, usage_errors
 from fifo_diffusion.jobs.locks import locked
-from fifo_diffusion.jobs.request import DTYPES
 from fifo_diffusion.jobs.stop import Stopped
+from fifo_diffusion.settings import DTYPES
 
 
 def convert(checkpoint: str, folder: Path, dtype: str | None = None) -> int:
@@ -24,7 +24,7 @@ def convert(checkpoint: str, folder: Path, dtype: str | None = None) -> int:
     if folder.exists():
         raise usage(f"{folder} exists already: give a new folder, or delete it first")
     if not folder.parent.is_dir() or not os.access(folder.parent, os.W_OK):
-        raise CliError(f"cannot write {folder}: choose a folder that exists and that you may write into")
+        raise UserError(f"cannot write {folder}: choose a folder that exists and that you may write into")
     unfinished = folder.with_name(f".{folder.name}.partial")
     with locked(folder), Interrupts() as interrupts:
         try:
@@ -48,7 +48,7 @@ def _write(checkpoint: str, folder: Path, dtype: str | None) -> None:
     from fifo_diffusion.models.loading.source import find_model
 
     quiet_libraries()
-    with checking():
+    with usage_errors():
         source = find_model(checkpoint)
         if not source.is_original:
             raise usage(f"{checkpoint} is a diffusers pipeline already: use it as it is")
@@ -57,6 +57,6 @@ def _write(checkpoint: str, folder: Path, dtype: str | None) -> None:
     size = sum(p.numel() * p.element_size() for module in modules for p in module.parameters())
     free = shutil.disk_usage(folder.parent).free
     if free < size:
-        raise CliError(f"{folder.parent} has {free / 1e9:.1f} GB free, the converted model takes {size / 1e9:.1f}")
+        raise UserError(f"{folder.parent} has {free / 1e9:.1f} GB free, the converted model takes {size / 1e9:.1f}")
     say(f"writing {size / 1e9:.1f} GB")
     pipe.save_pretrained(folder)

@@ -4,6 +4,8 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
+from fifo_diffusion.cli.errors import words
+from fifo_diffusion.errors import Message
 from fifo_diffusion.jobs.cost import cost_of
 from fifo_diffusion.jobs.memory import parameters, queue_bytes, weights_bytes
 from fifo_diffusion.jobs.plan import Plan
@@ -11,7 +13,7 @@ from fifo_diffusion.jobs.speed import speed_of
 from fifo_diffusion.method.layout import Layout
 from fifo_diffusion.streaming.prompt_notes import prompt_notes
 from fifo_diffusion.streaming.prompts import parse_prompt
-from fifo_diffusion.text import duration, one_line
+from fifo_diffusion.text import duration
 
 
 def describe(plan: Plan) -> str:
@@ -24,10 +26,10 @@ def describe(plan: Plan) -> str:
         *(_method(plan) if plan.request.method == "fifo" else _baseline(plan)),
         *(("note", remark) for remark in (*plan.remarks, *_notes_on_prompts(plan))),
     ]
-    return "\n".join(f"{name:<9} {one_line(text)}".rstrip() for name, text in rows)
+    return "\n".join(f"{name:<9} {words(text)}".rstrip() for name, text in rows)
 
 
-def _notes_on_prompts(plan: Plan) -> list[str]:
+def _notes_on_prompts(plan: Plan) -> list[Message | str]:
     """Those that the core tells where the video is made."""
     if plan.state is not None or plan.request.method != "fifo":
         return []
@@ -142,7 +144,7 @@ def _megabytes(size: float) -> str:
 
 
 def _start(plan: Plan) -> str:
-    return f"from frame {plan.done}" if plan.state is not None else plan.request.get("start", "clip")
+    return f"from frame {plan.done}" if plan.state is not None else plan.request.settings.start
 
 
 def _time(plan: Plan) -> list[tuple[str, str]]:

@@ -4,7 +4,9 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
-from fifo_diffusion.cli.option_kinds import BASELINE_PANEL, FILES, LENGTH, MODEL, at_least, option
+from fifo_diffusion.cli.options import option
+from fifo_diffusion.settings.kinds import Whole
+from fifo_diffusion.settings.spec import BASELINES, FILES, LENGTH, MODEL
 
 
 class Table(StrEnum):
@@ -55,7 +57,7 @@ EvaluateFrames = Annotated[
     option(
         "-n",
         "--num-frames",
-        check=at_least(32),
+        kind=Whole(32),
         metavar="N",
         panel=LENGTH,
         help="Frames of each video. [dim]Default: 192.[/dim]",
@@ -65,20 +67,20 @@ BaselineSteps = Annotated[
     int | None,
     option(
         "--num-inference-steps",
-        check=at_least(1),
+        kind=Whole(1),
         metavar="N",
-        panel=BASELINE_PANEL,
+        panel=BASELINES,
         help="Of the baselines and of base clips. [dim]Default: 50, as published.[/dim]",
     ),
 ]
 EvaluateSeed = Annotated[
     int | None,
-    option("--seed", check=at_least(0), metavar="N", panel=LENGTH, help="[dim]Default: 0.[/dim]"),
+    option("--seed", kind=Whole(0), metavar="N", panel=LENGTH, help="[dim]Default: 0.[/dim]"),
 ]
 BaseClips = Annotated[
     int | None,
     option(
-        check=at_least(1),
+        kind=Whole(1),
         metavar="N",
         panel=LENGTH,
         help="Clips of the base model for each prompt, which videos are compared with. [dim]Default: 8.[/dim]",
@@ -88,7 +90,7 @@ CostFrames = Annotated[
     str | None, option(metavar="A,B", panel=LENGTH, help="Lengths that are timed. [dim]Default: 128,256,512.[/dim]")
 ]
 MseClips = Annotated[
-    int | None, option(check=at_least(2), metavar="N", panel=LENGTH, help="For relative-mse. [dim]Default: 16.[/dim]")
+    int | None, option(kind=Whole(2), metavar="N", panel=LENGTH, help="For relative-mse. [dim]Default: 16.[/dim]")
 ]
 Clips = Annotated[
     Path | None,
@@ -110,7 +112,7 @@ Features = Annotated[
 Jobs = Annotated[
     int | None,
     option(
-        check=at_least(1),
+        kind=Whole(1),
         metavar="N",
         panel=MODEL,
         help="Tasks at a time, but for those that are timed: each loads the model. [dim]Default: 1.[/dim]",

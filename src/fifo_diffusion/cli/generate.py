@@ -6,9 +6,10 @@ from contextlib import ExitStack, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from fifo_diffusion.cli.errors import FAILURE, explain, words
 from fifo_diffusion.cli.interrupts import Interrupts
 from fifo_diffusion.cli.progress import Progress, say, tell
-from fifo_diffusion.errors import FAILURE, CliError, checking, explain
+from fifo_diffusion.errors import UserError, message_of, usage_errors
 from fifo_diffusion.execution.torchrun import torchrun_rank
 from fifo_diffusion.jobs import run as runner
 from fifo_diffusion.jobs.batch import plan_of, resumed
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 def run(request: Request) -> int:
     """Do what was asked; the exit code."""
     rank = torchrun_rank() or 0
-    if "dry_run" in request.given:
+    if request.settings.dry_run:
         if rank:
             return 0  # rank 0 says it
         _check_outputs(request)
@@ -42,8 +43,8 @@ def run(request: Request) -> int:
 
 
 def _check_outputs(request: Request) -> None:
-    if request.get("output") == "-" and getattr(sys.stdout, "name", "") == os.devnull:
-        raise CliError("standard output is closed, and -o - writes the video to it: name a file")
+    if request.settings.output == "-" and getattr(sys.stdout, "name", "") == os.devnull:
+        raise UserError("standard output is closed, and -o - writes the video to it: name a file")
     check_outputs(request)
 
 
@@ -109,11 +110,11 @@ def _make(plan: Plan, fifo: "FIFO", video: Video, interrupts: Interrupts) -> Res
         result = runner.run(job_of(plan, fifo, video), on_event=shown, stop=interrupts)
     except Exception as error:
         if shown.failed is not None and shown.failed.refused:
-            with checking():
+            with usage_errors():
                 raise
         told = explain(error)
         if shown.failed is not None and shown.failed.kept:
-            told = CliError(f"{told}; {shown.failed.kept}", told.code)
+            told = type(told)(message_of(told), f"; {shown.failed.kept}")
         raise told from error
     if result.stopped and _other():
         say(f"fifo-diffusion (rank {torchrun_rank()}): stopped by {result.stopped}")
@@ -126,7 +127,7 @@ def _is_finished(video: Video, quiet: bool) -> bool:
 
 
 def _prepare(request: Request) -> Plan:
-    if "debug" not in request.given:
+    if not request.settings.debug:
         from fifo_diffusion.jobs.libraries import quiet_libraries
 
         quiet_libraries()
@@ -186,7 +187,7 @@ class _Shown:
         size = f"{settings.width}x{settings.height}"
         say(f"{event.output}: {length}, {size}, seed {self.video.seed}, {steps}", quiet=quiet)
         for note in event.notes:
-            say(f"note: {note}", quiet=quiet)
+            say(f"note: {words(note)}", quiet=quiet)
         if event.first_frame_seconds:
             say(f"first frame in about {duration(event.first_frame_seconds)}", quiet=quiet)
 
@@ -201,7 +202,7 @@ class _Shown:
             return
         if request.batch:
             again = "type the same again to go on"
-            if "overwrite" in request.given:
+            if request.settings.overwrite:
                 again = "type the same again, without --overwrite, to go on"
             kept = "finished videos are kept" if state else "finished videos are kept; with --state FILE this one too"
             advice = f"{again} ({kept})"

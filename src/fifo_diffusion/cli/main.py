@@ -14,13 +14,18 @@ from typing import Annotated, Any
 import typer
 
 from fifo_diffusion import __version__
-from fifo_diffusion.cli import evaluate_options, options
+from fifo_diffusion.cli import evaluate_options
+from fifo_diffusion.cli.errors import FAILURE, USAGE, Unexpected, exit_code, explain, told
 from fifo_diffusion.cli.notes import notes_told
+from fifo_diffusion.cli.options import given_of, with_options
 from fifo_diffusion.cli.progress import heard, reason, say, silence
 from fifo_diffusion.cli.typed import parser_message
-from fifo_diffusion.errors import FAILURE, USAGE, CliError, explain
+from fifo_diffusion.errors import UserError
 from fifo_diffusion.execution.torchrun import tell_others, torchrun_rank
+from fifo_diffusion.settings import Settings, names_of, spec
 from fifo_diffusion.text import one_line
+
+SAMPLING = names_of(Settings, stages=[spec.SAMPLING])
 
 UsageError = typer.BadParameter.__mro__[1]  # the base of all errors that the parser of options raises
 
@@ -52,56 +57,8 @@ def _root(
 
 
 @app.command()
-def generate(
-    ctx: typer.Context,
-    prompt: options.Prompt = None,
-    output: options.Output = None,
-    model: options.Model = None,
-    num_frames: options.NumFrames = None,
-    seconds: options.Seconds = None,
-    forever: options.Forever = False,
-    seed: options.Seed = None,
-    negative_prompt: options.NegativePrompt = None,
-    guidance_scale: options.GuidanceScale = None,
-    height: options.Height = None,
-    width: options.Width = None,
-    start: options.Start = None,
-    include_start: options.IncludeStart = False,
-    start_every_frame: options.StartEveryFrame = False,
-    start_fit: options.StartFit = None,
-    prompt_change: options.PromptChange = None,
-    num_partitions: options.NumPartitions = None,
-    lookahead: options.Lookahead = None,
-    banded_lookahead: options.BandedLookahead = False,
-    frames_per_level: options.FramesPerLevel = None,
-    num_inference_steps: options.NumInferenceSteps = None,
-    eta: options.Eta = None,
-    window: options.Window = None,
-    windows_per_batch: options.WindowsPerBatch = None,
-    compat: options.Compat = None,
-    scheduler_exact: options.SchedulerExact = False,
-    method: options.MethodName = None,
-    stride: options.Stride = None,
-    overlap: options.Overlap = None,
-    fps: options.Fps = None,
-    fps_condition: options.FpsCondition = None,
-    scheduler: options.Scheduler = None,
-    flow_shift: options.FlowShift = None,
-    dtype: options.Dtype = None,
-    device: options.Device = None,
-    offload_text_encoder: options.OffloadTextEncoder = False,
-    compile: options.Compile = False,
-    scale: options.Scale = None,
-    write_in_turn: options.WriteInTurn = False,
-    overwrite: options.Overwrite = False,
-    prompts: options.Prompts = None,
-    schedule: options.Schedule = None,
-    state: options.State = None,
-    state_every: options.StateEvery = None,
-    dry_run: options.DryRun = False,
-    quiet: options.Quiet = False,
-    debug: options.Debug = False,
-) -> int:
+@with_options()
+def generate(ctx: typer.Context, **_: Any) -> int:
     """Write a video from a prompt, frame by frame, as long as you like.
 
     [bold]Examples[/bold]
@@ -117,7 +74,7 @@ def generate(
     from fifo_diffusion.jobs.request import Request
 
     try:
-        request = Request.from_options({name: getattr(value, "value", value) for name, value in ctx.params.items()})
+        request = Request.from_options(given_of(ctx.params))
     except Exception as error:
         tell_others(error)
         raise
@@ -127,16 +84,15 @@ def generate(
 
 
 @app.command()
+@with_options("model", "num_partitions", *SAMPLING, "dtype", "device", "quiet", "debug")
 def evaluate(
     ctx: typer.Context,
     output: evaluate_options.Report,
-    model: options.Model = None,
     table: evaluate_options.Tables = None,
     config: evaluate_options.ConfigFile = None,
     methods: evaluate_options.Methods = None,
     prompts: evaluate_options.EvaluatePrompts = None,
     num_frames: evaluate_options.EvaluateFrames = None,
-    num_partitions: options.NumPartitions = None,
     num_inference_steps: evaluate_options.BaselineSteps = None,
     seed: evaluate_options.EvaluateSeed = None,
     base_clips: evaluate_options.BaseClips = None,
@@ -147,10 +103,7 @@ def evaluate(
     clip_model: evaluate_options.ClipModel = None,
     classifier: evaluate_options.VideoClassifier = None,
     jobs: evaluate_options.Jobs = None,
-    dtype: options.Dtype = None,
-    device: options.Device = None,
-    quiet: options.Quiet = False,
-    debug: options.Debug = False,
+    **_: Any,
 ) -> int:
     """Make the paper's tables and figures for a model: FIFO and its baselines on the same weights.
 
@@ -182,12 +135,13 @@ def models() -> None:
 
 
 @app.command()
+@with_options("dtype")
 def convert(
     checkpoint: Annotated[
         str, typer.Argument(help="An original VideoCrafter model.ckpt: a file, or a Hugging Face id that has one.")
     ],
     folder: Annotated[Path, typer.Argument(help="The folder to make.")],
-    dtype: options.Dtype = None,
+    **options: Any,
 ) -> int:
     """Write an original checkpoint as a diffusers folder, which loads at once and needs no download.
 
@@ -197,7 +151,7 @@ def convert(
     """
     from fifo_diffusion.cli.convert import convert
 
-    return convert(checkpoint, folder, dtype and dtype.value)
+    return convert(checkpoint, folder, given_of(options).get("dtype"))
 
 
 @app.command()
@@ -210,7 +164,7 @@ def info(file: Annotated[str, typer.Argument(help="A video, GIF or folder made b
     for name, value in facts.items():
         print(f"{one_line(name):<20} {one_line(value)}")
     if not facts:
-        raise CliError(f"{file} does not say how it was made")
+        raise UserError(f"{file} does not say how it was made")
 
 
 @app.command()
@@ -225,17 +179,16 @@ def doctor() -> int:
 
 
 @app.command()
+@with_options("model", "device", "num_partitions", *SAMPLING)
 def bench(
-    model: options.Model = None,
-    device: options.Device = None,
-    num_partitions: options.NumPartitions = None,
     repeats: Annotated[int, typer.Option(min=1, help="Turns; the median counts.")] = 7,
     compiled: Annotated[bool, typer.Option("--compile", help="With torch.compile too; takes minutes.")] = False,
+    **options: Any,
 ) -> None:
     """Measure what batches, half precision and compiling buy on this machine, against a plain path."""
     from fifo_diffusion.cli.bench import run
 
-    print(run(model, device, num_partitions, repeats, compiled))
+    print(run(**given_of(options), repeats=repeats, compiled=compiled))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -268,9 +221,9 @@ def _run(typed: list[str]) -> int:
         if "--debug" in typed:
             with heard():
                 traceback.print_exc()
-        told = explain(error)
-        debug = told.unexpected and typed[0] in ("generate", "evaluate")
-        return _complain(f"{told} (add --debug to see where)" if debug else str(told), told.code)
+        explained = explain(error)
+        debug = isinstance(explained, Unexpected) and typed[0] in ("generate", "evaluate")
+        return _complain(told(explained) + " (add --debug to see where)" * debug, exit_code(explained))
 
 
 def _open_standard_streams() -> None:
@@ -289,7 +242,7 @@ def _open_standard_streams() -> None:
 def _complain(message: str, code: int) -> int:
     try:
         rank = torchrun_rank()
-    except CliError:  # that is what the message is about
+    except UserError:  # that is what the message is about
         rank = None
     say(f"fifo-diffusion{'' if rank is None else f' (rank {rank})'}: {message}")
     return code

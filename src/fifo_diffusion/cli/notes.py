@@ -4,9 +4,11 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
+from fifo_diffusion.cli.errors import words
 from fifo_diffusion.cli.progress import say
-from fifo_diffusion.errors import CliError, in_shell_words
+from fifo_diffusion.errors import Message, UserError
 from fifo_diffusion.execution.torchrun import torchrun_rank
+from fifo_diffusion.text import one_line
 
 
 @contextmanager
@@ -28,14 +30,14 @@ class _Notes(logging.Handler):
         super().__init__(logging.WARNING)
         self._quiet = quiet
         self._told: set[str] = set()
-        with suppress(CliError):
+        with suppress(UserError):
             self._quiet = quiet or bool(torchrun_rank())
 
     def emit(self, record: logging.LogRecord) -> None:
         try:
-            note = in_shell_words(record.getMessage())
+            note = words(record.msg if isinstance(record.msg, Message) else record.getMessage())
         except Exception:  # arguments that do not fit their message
-            note = str(record.msg)
+            note = one_line(record.msg)
         if note not in self._told:
             self._told.add(note)
             say(f"note: {note}", quiet=self._quiet)

@@ -5,6 +5,7 @@ from typing import Any, Protocol
 
 from torch import Tensor
 
+from fifo_diffusion.errors import ArgumentError, Setting
 from fifo_diffusion.execution.own_frames import Together
 from fifo_diffusion.method import Bands
 
@@ -75,6 +76,8 @@ def as_banded(model: Any) -> BandedModel:
         ValueError: it cannot; one line that says what to use instead.
     """
     if not hasattr(model, "predict_banded"):
-        raise ValueError(f'{model.family} models cannot do lookahead="banded": use lookahead=True, at twice the cost')
+        one_by_one = Setting("lookahead", True)
+        advice = (f"{model.family} models cannot do it; use ", one_by_one, ", at twice the cost")
+        raise ArgumentError("lookahead", "banded", *advice)
     model.check_bands()
     return model

@@ -3,81 +3,46 @@
 from dataclasses import dataclass
 from typing import Any
 
-from fifo_diffusion.errors import LOOKAHEAD_OPTIONS, as_option, usage
+from fifo_diffusion.errors import Setting, usage
 from fifo_diffusion.execution.torchrun import torchrun_rank
-
-METHODS = {
-    "fifo": (),
-    "freenoise": ("stride",),
-    "genl": ("stride",),
-    "chunked": ("overlap",),
-    "plain": (),
-}
-"""The options that belong to each method alone."""
+from fifo_diffusion.settings import Settings, names_of, specs
+from fifo_diffusion.settings.spec import STREAM
 
 STREAMS = ("fifo", "chunked")
 
-FIFO_ONLY = (
-    "num_partitions",
-    "lookahead",
-    "frames_per_level",
-    "windows_per_batch",
-    "compat",
-    "start",
-    "include_start",
-    "start_every_frame",
-    "start_fit",
-    "prompt_change",
-    "state",
-    "state_every",
-    "compile",
-)
 
-BASELINE_ARGUMENTS = (
-    "num_inference_steps",
-    "window",
-    "stride",
-    "overlap",
-    "eta",
-    "guidance_scale",
-    "negative_prompt",
-    "height",
-    "width",
-    "scheduler_exact",
-)
-
-
-def check_method(given: dict[str, Any]) -> None:
-    """Options that do not go with the method that was typed."""
-    method = given.get("method", "fifo")
-    for name in ("stride", "overlap"):
-        if name in given and name not in METHODS[method]:
-            fitting = " or ".join(m for m, own in METHODS.items() if name in own)
-            raise usage(f"{as_option(name)} goes with --method {fitting}")
-    if method == "fifo":
+def check_method(settings: Settings) -> None:
+    """Refuse settings that do not go with the method."""
+    every, method = specs(settings), Setting("method", settings.method)
+    for name, value in settings.given.items():
+        methods = every[name].methods
+        if methods is None or settings.method in methods:
+            continue
+        if "fifo" not in methods:
+            raise usage(Setting(name), " goes with ", Setting("method"), f" {' or '.join(methods)}")
+        shown = Setting(name, value) if isinstance(value, bool | str) and name == "lookahead" else Setting(name)
+        raise usage(shown, " belongs to FIFO-Diffusion and not to ", method, ": leave it out")
+    if settings.method == "fifo":
         return
-    for name in FIFO_ONLY:
-        if name in given:
-            option = LOOKAHEAD_OPTIONS[given[name]] if name == "lookahead" else as_option(name)
-            raise usage(f"{option} belongs to FIFO-Diffusion and not to --method {method}: leave it out")
-    if method not in STREAMS and ("forever" in given or not {"num_frames", "seconds"} & given.keys()):
-        raise usage(f"--method {method} computes all frames at once, before the first is there: give --num-frames N")
+    if settings.method not in STREAMS and (settings.forever or not settings.length_given):
+        advice = " computes all frames at once, before the first is there: give "
+        raise usage(method, advice, Setting("num_frames"), " N")
     if torchrun_rank() is not None:
-        raise usage(f"--method {method} runs in one process: leave torchrun out")
+        raise usage(method, " runs in one process: leave torchrun out")
 
 
-def baseline_settings(model: Any, given: dict[str, Any], seed: int, num_frames: int | None) -> Any:
+def baseline_settings(model: Any, settings: Settings, seed: int, num_frames: int | None) -> Any:
     """Arguments of the first video, checked and completed."""
     from fifo_diffusion.baselines import BaselineSettings
 
-    return BaselineSettings.collect(
-        model, given["method"], seed=seed, num_frames=num_frames, **baseline_arguments(given)
-    )
+    arguments = baseline_arguments(settings) | {"seed": seed, "num_frames": num_frames}
+    return BaselineSettings.collect(model, settings.method, **arguments)
 
 
-def baseline_arguments(given: dict[str, Any]) -> dict[str, Any]:
-    """The options that shape the video, as arguments of `baseline_stream`."""
-    return {name: given[name] for name in BASELINE_ARGUMENTS if name in given}
+def baseline_arguments(settings: Settings) -> dict[str, Any]:
+    """The settings that were given and shape the video, as arguments of `baseline_stream`."""
+    taken = set(names_of(Settings, stages=[STREAM], method=settings.method)) - {"prompt", "seed", "num_frames"}
+    return {name: value for name, value in settings.given.items() if name in taken}
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ import os
 import re
 from dataclasses import replace
 
-from fifo_diffusion.errors import CliError, checking, usage
+from fifo_diffusion.errors import Setting, UserError, usage, usage_errors
 from fifo_diffusion.jobs.outputs import facts_of, frames_there, is_nobodys
 from fifo_diffusion.jobs.plan import Plan, make_plan
 from fifo_diffusion.jobs.request import Request, Video
@@ -17,15 +17,15 @@ def resumed(plan: Plan) -> Plan:
     is the one that the batch was begun with.
 
     Raises:
-        CliError: an output is there that is no part of this batch.
+        UserError: an output is there that is no part of this batch.
     """
     request = plan.request
-    if "overwrite" in request.given:
+    if request.settings.overwrite:
         return plan
     there = {k: facts_of(v.output) for k, v in enumerate(plan.videos) if not is_nobodys(v.output)}
     stopped, seed = _stopped(plan)
     videos = plan.videos
-    if "seed" not in request.given:
+    if request.settings.seed is None:
         seeds = [_seed(f) - k for k, f in there.items() if _is_same(plan, videos[k], f, but="seed")]
         seeds += [] if seed is None else [seed]
         begun = next((first for first in seeds if 0 <= first <= 2**64 - len(videos)), None)
@@ -39,9 +39,8 @@ def plan_of(plan: Plan, video: Video) -> Plan:
     """The plan of one video of a batch."""
     if not video.goes_on:
         return replace(plan, videos=[video])
-    changes = {"prompt": video.prompt, "output": video.output, "seed": video.seed}
-    given = {name: value for name, value in plan.request.given.items() if name != "prompts"} | changes
-    own = make_plan(Request(given, continues=plan.request.state_file))
+    settings = plan.request.settings.but(prompts=None, prompt=video.prompt, output=video.output, seed=video.seed)
+    own = make_plan(Request(settings, continues=plan.request.state_file))
     own.request = plan.request
     return own
 
@@ -53,26 +52,30 @@ def _stopped(plan: Plan) -> tuple[int | None, int | None]:
     state = plan.request.state_file
     if state is None or not state.exists():
         return None, None
-    with checking():
+    with usage_errors():
         saved = QueueState.load(state)
     output = os.path.normpath(state.absolute().parent / str(saved.notes.get("output")))
     for index, video in enumerate(plan.videos):
         if os.path.abspath(video.output) == output:
             gone = saved.frame_index and not os.path.exists(output)  # taken away, so that it is made anew
             return None if gone else index, saved.settings["seeds"][0] - index
-    raise usage(f"{state} is of no video of this batch: name another --state FILE, or delete it")
+    raise usage(f"{state} is of no video of this batch: name another ", Setting("state"), " FILE, or delete it")
 
 
 def _as_found(plan: Plan, video: Video, facts: dict[str, str] | None, *, goes_on: bool) -> Video:
     frames, wanted = (0 if facts is None else frames_there(video.output)), plan.num_frames
     if facts is not None and not _is_same(plan, video, facts):
-        raise CliError(
-            f"{video.output} exists already, and is no part of this batch: add --overwrite to make all videos anew, or "
-            "choose another name"
+        raise UserError(
+            f"{video.output} exists already, and is no part of this batch: add ",
+            Setting("overwrite", True),
+            " to make all videos anew, or choose another name",
         )
     assert wanted is not None  # no batch is endless
     if frames > wanted:
-        raise CliError(f"{video.output} has {frames} frames already: add --overwrite, or give a larger --num-frames")
+        raise UserError(
+            *(f"{video.output} has {frames} frames already: add ", Setting("overwrite", True), ", or give a larger "),
+            Setting("num_frames"),
+        )
     if frames == wanted:
         return replace(video, finished=True)
     return replace(video, goes_on=goes_on, replaces=facts is not None)

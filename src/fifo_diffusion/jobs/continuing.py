@@ -5,45 +5,25 @@ import re
 from pathlib import Path
 from typing import Any
 
-from fifo_diffusion.errors import LOOKAHEAD_OPTIONS, CliError, as_option, checking, usage
+from fifo_diffusion.errors import Message, Setting, UsageError, UserError, message_of, usage, usage_errors
 from fifo_diffusion.jobs.outputs import facts_of, frames_there, is_nobodys
 from fifo_diffusion.jobs.prompt_files import in_frames
-from fifo_diffusion.jobs.request import DTYPES, SAMPLING, STREAM_OPTIONS, Prompt, Request, Video, model_id
-from fifo_diffusion.streaming.state_checks import (
-    Check,
-    Optional,
-    check_values,
-    flag,
-    maybe,
-    number,
-    one_of,
-    text,
-    whole,
-)
+from fifo_diffusion.jobs.request import Prompt, Request, Video, model_id
+from fifo_diffusion.settings import DTYPES, Settings, Spec, specs
+from fifo_diffusion.settings.kinds import Switch
+from fifo_diffusion.settings.spec import IN_NOTES, REQUIRED
+from fifo_diffusion.streaming.state_checks import Check, Optional, check_values, declared, maybe, text, whole
 from fifo_diffusion.text import shell_word
 from fifo_diffusion.video import iter_frames
 
-NOTES: dict[str, Check | Optional] = {
+NOTES: dict[str, Check | Optional] = declared(Settings, IN_NOTES) | {
     "output": lambda value: text(value) and value not in ("", "-"),
     "prompt": lambda value: text(value) or _is_schedule(value),
-    "model": text,
-    "dtype": one_of(*DTYPES),
-    "fps": number(1e-3, 1e4),
-    "fps_condition": maybe(number(1e-3, 1e4)),
-    "scheduler": Optional(maybe(text)),
-    "flow_shift": Optional(maybe(number(1e-6, 1e6))),
-    "scale": whole(1, 1000),
-    "start": text,
-    "include_start": flag,
-    "start_every_frame": Optional(flag),
-    "start_fit": Optional(one_of("crop", "pad")),
     "given": whole(),
     "num_frames": maybe(whole(1)),
     "command": text,
 }
 """What a state file of this command holds beside the stream's own state."""
-OLDER_NOTES = {"start_every_frame": True, "start_fit": "crop"}
-"""What files without these notes were made with."""
 
 
 def _is_schedule(value: Any) -> bool:
@@ -55,7 +35,7 @@ def load_state(request: Request) -> Any:
     from fifo_diffusion.streaming.state import QueueState
 
     assert request.continues is not None
-    with checking():
+    with usage_errors():
         state = QueueState.load(request.continues)
     if not state.notes:
         raise usage(
@@ -66,20 +46,28 @@ def load_state(request: Request) -> Any:
         check_values("notes", state.notes, NOTES)
     except ValueError as error:
         raise usage(
-            f"{request.continues} is damaged, or of another version of this program ({error}): start anew"
+            f"{request.continues} is damaged, or of another version of this program (",
+            *(message_of(error), "): start anew"),
         ) from error
-    state.notes = dict.fromkeys(SAMPLING) | OLDER_NOTES | state.notes
+    every = {
+        name: spec for name, spec in specs(Settings).items() if spec.saved or name in ("seed", "num_inference_steps")
+    }
+    state.notes = {
+        n: s.older for n, s in every.items() if s.saved == IN_NOTES and s.older is not REQUIRED
+    } | state.notes
     saved = state.settings | state.notes
     saved["seed"] = saved["seeds"][0]
     saved["num_inference_steps"] = saved["num_partitions"] * saved["window"] // saved["frames_per_level"]
     if saved["negative_prompt"] is not None:
         saved["negative_prompt"] = saved["negative_prompt"][0]
-    for name in (*STREAM_OPTIONS, "seed", "model", "dtype", "fps", "fps_condition", "scale", *SAMPLING):
-        value = request.get(name)
-        value = model_id(value) if name == "model" and value else DTYPES.get(value, value) if name == "dtype" else value
-        if name in request.given and value != saved[name]:
-            typed, before = as_typed(name, value), as_typed(name, saved[name])
-            raise _other(request, f"was saved {before}, not {typed}: leave {typed.removeprefix('with ')} out")
+    for name, spec in every.items():
+        if name not in request.settings.given:
+            continue
+        value = request.settings.given[name]
+        value = model_id(value) if name == "model" else DTYPES[value] if name == "dtype" else value
+        if value != saved[name]:
+            given, before = _with(spec, value), _with(spec, saved[name])
+            raise _other(request, "was saved ", *before, ", not ", *given, ": leave ", *given[1:], " out")
     prompt, before = request.prompt, _prompt_of(state)
     if isinstance(prompt, dict):
         prompt = in_frames(prompt, float(state.notes["fps"]))
@@ -93,28 +81,30 @@ def continued_video(request: Request, state: Any, num_frames: int | None) -> Vid
     folder = request.continues.absolute().parent
     output = os.path.normpath(folder / state.notes["output"])
     shown = os.path.relpath(output) + "/" * state.notes["output"].endswith("/")
-    if "output" in request.given:
-        if os.path.abspath(request.given["output"]) != output:
-            raise _other(request, f"belongs to {shown}, not to {request.given['output']}: leave -o out")
+    named = request.settings.output
+    if named is not None:
+        if os.path.abspath(named) != output:
+            raise _other(request, f"belongs to {shown}, not to {named}: leave ", Setting("output"), " out")
     elif not Path(output).is_relative_to(folder):  # anybody can write any name into a file
         raise usage(
-            f"{request.continues} continues {shown}, which is in another folder: if that is right, add "
-            f"-o {shell_word(shown)}"
+            f"{request.continues} continues {shown}, which is in another folder: if that is right, add ",
+            Setting("output", shown),
         )
     done = state.frame_index
     if num_frames is not None and num_frames < done:
         raise usage(
-            f"{shown} has {done} frames already, and --num-frames counts the whole video: give more than {done}"
+            *(f"{shown} has {done} frames already, and ", Setting("num_frames"), " counts the whole video: give more "),
+            f"than {done}",
         )
     if done and not os.path.exists(shown):
-        raise CliError(f"{shown}, which {request.continues} continues, is gone: put it back, or start anew")
+        raise UserError(f"{shown}, which {request.continues} continues, is gone: put it back, or start anew")
     if os.path.lexists(shown):
         _check_ours(shown, request, state)
     if done:
         scale, size = state.notes["scale"], (state.settings["height"], state.settings["width"])
         height, width = next(iter_frames(shown)).shape[:2]
         if (height, width) != tuple(side * scale for side in size):
-            raise CliError(
+            raise UserError(
                 f"{shown} is {width}x{height}, which {request.continues} does not go on with: put back the video that "
                 "it belongs to, or start anew"
             )
@@ -129,15 +119,15 @@ def _check_ours(output: str, request: Request, state: Any) -> None:
     there, facts = frames_there(output), facts_of(output)
     own = {"command": notes["command"], "seed": str(state.settings["seeds"][0])}
     if any(facts.get(name) != value for name, value in own.items()):
-        raise CliError(
-            f"{output} was not made by the run that {request.continues} continues: move it away, or name another "
-            "--state FILE for a new video"
+        raise UserError(
+            f"{output} was not made by the run that {request.continues} continues: move it away, or name another ",
+            *(Setting("state"), " FILE for a new video"),
         )
     if there < done:
-        raise CliError(f"{output} has {there} frames but {request.continues} goes on from frame {done}: start anew")
+        raise UserError(f"{output} has {there} frames but {request.continues} goes on from frame {done}: start anew")
     if not os.access(output, os.W_OK):
         advice = f"choose another place, or make it writable (chmod u+w {shell_word(output)})"
-        raise CliError(f"cannot write {output}: {advice}")
+        raise UserError(f"cannot write {output}: {advice}")
 
 
 def _prompt_of(state: Any) -> Prompt:
@@ -145,17 +135,16 @@ def _prompt_of(state: Any) -> Prompt:
     return prompt if isinstance(prompt, str) else {int(frame): text for frame, text in prompt.items()}
 
 
-def _other(request: Request, what: str) -> CliError:
-    return usage(f"{request.continues} {what} to continue, or name another --state FILE for a new video")
+def _other(request: Request, *what: str | Setting | Message) -> UsageError:
+    another = (" to continue, or name another ", Setting("state"), " FILE for a new video")
+    return usage(f"{request.continues} ", *what, *another)
 
 
-def as_typed(name: str, value: Any) -> str:
+def _with(spec: Spec, value: Any) -> list[str | Setting | Message]:
     """with --seed 3, with --no-lookahead, without --compat"""
-    if name == "lookahead":
-        return f"with {LOOKAHEAD_OPTIONS[value]}"
-    if value is None or value is False:
-        return f"without {as_option(name)}"
-    return f"with {as_option(name)}" + ("" if value is True else f" {value}")
+    if value is None or (value is False and not isinstance(spec.kind, Switch)):
+        return ["without ", Setting(spec.name)]
+    return ["with ", Setting(spec.name, value)]
 
 
 def _short(prompt: Prompt) -> str:

@@ -101,7 +101,6 @@ def cost_of(plan: "Plan") -> "Cost | BaselineCost":
 
         return BaselineCost(plan.settings)
     passes = 2 if plan.settings.guidance_scale > 1 else 1
-    notes = plan.state.notes if plan.state is not None else plan.request.given
-    shown = plan.given if notes.get("include_start") else 0
+    shown = plan.given if plan.kept["include_start"] else 0
     model, layout = plan.model, plan.settings.layout
     return Cost(layout, passes, plan.start, plan.num_frames, plan.given, shown, model.timing, model.late)

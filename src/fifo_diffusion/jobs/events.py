@@ -5,6 +5,8 @@ from pathlib import Path
 
 import numpy as np
 
+from fifo_diffusion.errors import Message
+
 
 @dataclass(frozen=True)
 class Started:
@@ -21,7 +23,7 @@ class Started:
     output: str
     num_frames: int | None
     done: int = 0
-    notes: tuple[str, ...] = ()
+    notes: tuple[str | Message, ...] = ()
     first_frame_seconds: float | None = None
 
 

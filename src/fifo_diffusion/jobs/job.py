@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from fifo_diffusion.errors import ArgumentError, Message
 from fifo_diffusion.jobs.baselines import baseline_arguments
 from fifo_diffusion.jobs.cost import cost_of
 from fifo_diffusion.jobs.plan import Plan, stream_arguments
@@ -68,13 +69,13 @@ class Job:
     state_seconds: float | None = DEFAULT_STATE_SECONDS
     notes: dict[str, Any] = field(default_factory=dict)
     sound: Sound | None = None
-    remarks: tuple[str, ...] = ()
+    remarks: tuple[str | Message, ...] = ()
     cost: Any = None
     speed_key: str = ""
 
     def __post_init__(self) -> None:
         if self.method != "fifo" and (self.state is not None or self.state_file is not None):
-            raise ValueError(f'method="{self.method}" has no states: leave state and state_file out')
+            raise ArgumentError("method", self.method, "it has no states: leave state and state_file out")
 
     @property
     def done(self) -> int:
@@ -84,28 +85,27 @@ class Job:
 
 def job_of(plan: Plan, fifo: "FIFO", video: Video) -> Job:
     """One of the plan's videos, with the loaded model."""
-    request = plan.request
-    arguments = stream_arguments(request) if request.method == "fifo" else baseline_arguments(request.given)
-    notes = plan.state.notes if plan.state is not None else request.given
-    sound, of_sound = sound_of(notes, video.output, plan.fps, plan.model.defaults["fps"])
+    request, settings = plan.request, plan.request.settings
+    arguments = stream_arguments(request) if request.method == "fifo" else baseline_arguments(request.settings)
+    sound, of_sound = sound_of(plan.kept, video.output, plan.fps, plan.model.defaults["fps"])
     return Job(
         fifo,
         video.output,
         video.prompt,
         plan.num_frames,
         method=request.method,
-        arguments={"seed": video.seed} | arguments,
-        windows_per_batch=request.get("windows_per_batch"),
+        arguments=arguments | {"seed": video.seed},
+        windows_per_batch=settings.windows_per_batch,
         state=plan.state,
         fps=plan.fps,
         scale=plan.scale,
         metadata=plan.facts(video),
-        overwrite="overwrite" in request.given or video.replaces,
-        background="write_in_turn" not in request.given,
+        overwrite=settings.overwrite or video.replaces,
+        background=not settings.write_in_turn,
         make_folder=bool(request.batch),
         state_file=request.state_file,
-        state_every=request.get("state_every", DEFAULT_STATE_EVERY),
-        state_seconds=None if "state_every" in request.given else DEFAULT_STATE_SECONDS,
+        state_every=DEFAULT_STATE_EVERY if settings.state_every is None else settings.state_every,
+        state_seconds=DEFAULT_STATE_SECONDS if settings.state_every is None else None,
         notes=plan.notes(video),
         sound=sound,
         remarks=(*of_sound, *plan.remarks, *_unknown_to_toybox(plan.model_name, video.prompt)),

@@ -7,7 +7,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from fifo_diffusion.errors import CliError
+from fifo_diffusion.errors import UserError
 from fifo_diffusion.files import make_last
 
 
@@ -74,5 +74,5 @@ class StateKeeper:
         try:
             state.save(self.path)
         except OSError as error:
-            raise CliError(f"cannot write the state file {self.path}: {error.strerror or error}") from error
+            raise UserError(f"cannot write the state file {self.path}: {error.strerror or error}") from error
         self.on_saved(state.frame_index)

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from fifo_diffusion.errors import checking
+from fifo_diffusion.errors import usage_errors
 from fifo_diffusion.jobs.plan import Plan, sampling
 
 if TYPE_CHECKING:
@@ -14,24 +14,24 @@ def load(plan: Plan, ranks: "Ranks | None" = None) -> "FIFO":
     """Load the model, as the plan's request wants it.
 
     Raises:
-        CliError: it cannot be loaded.
+        UserError: it cannot be loaded.
     """
     import torch
 
     from fifo_diffusion.pipeline import FIFO
 
-    with checking():
+    with usage_errors():
         fifo = FIFO.from_pretrained(
             plan.source,
             device=plan.device,
             dtype=getattr(torch, plan.dtype),
-            offload_text_encoder="offload_text_encoder" in plan.request.given,
+            offload_text_encoder=plan.request.settings.offload_text_encoder,
             group=ranks,
             **sampling(plan.request, plan.state),
         )
-        if "compile" in plan.request.given:
+        if plan.request.settings.compile:
             fifo.model.compile()
-    fps_condition = plan.request.get("fps_condition") or (plan.state and plan.state.notes["fps_condition"])
+    fps_condition = plan.kept["fps_condition"]
     if fps_condition:
         fifo.model.fps_condition = fps_condition  # type: ignore[attr-defined]
     return fifo

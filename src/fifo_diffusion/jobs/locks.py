@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
-from fifo_diffusion.errors import CliError
+from fifo_diffusion.errors import UserError
 from fifo_diffusion.files import beside
 from fifo_diffusion.jobs.request import Request
 
@@ -46,7 +46,7 @@ def locked(output: str | Path) -> Iterator[None]:
         output: a file or folder; it need not exist. "-", standard output, is nobody else's.
 
     Raises:
-        CliError: another process has it.
+        UserError: another process has it.
     """
     if str(output) == "-":
         yield
@@ -71,14 +71,14 @@ def locked_for(request: Request) -> Iterator[None]:
     """While in force, other processes are refused the request's outputs and its state.
 
     Raises:
-        CliError: another process has one of them, or has just begun or ended with the state.
+        UserError: another process has one of them, or has just begun or ended with the state.
     """
     with ExitStack() as locks:
         state = request.state_file
         if state is not None:
             locks.enter_context(locked(state))
             if not request.batch and state.exists() != (request.continues is not None):
-                raise CliError(f"another process has just begun or ended with {state}: type the same again")
+                raise UserError(f"another process has just begun or ended with {state}: type the same again")
             beside(state).unlink(missing_ok=True)  # of a process that was killed
         for output in [request.batch] if request.batch else [video.output for video in request.videos]:
             locks.enter_context(locked(output))
@@ -94,7 +94,7 @@ def _open(file: Path, output: str | Path) -> int | None:
         if not _take(descriptor):
             holder = _holder(descriptor)
             os.close(descriptor)
-            raise CliError(f"another process{holder} is at work on {output}: wait for it, or choose another name")
+            raise UserError(f"another process{holder} is at work on {output}: wait for it, or choose another name")
         if _is_current(file, descriptor):
             with suppress(OSError):
                 os.ftruncate(descriptor, 0)

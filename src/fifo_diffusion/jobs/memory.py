@@ -3,7 +3,7 @@
 from math import sqrt
 from typing import TYPE_CHECKING, Any
 
-from fifo_diffusion.errors import usage
+from fifo_diffusion.errors import Setting, usage
 
 if TYPE_CHECKING:  # it would bring PyTorch along
     from fifo_diffusion.models.shared.base import VideoModel
@@ -43,7 +43,7 @@ def check_memory(device: str, queue: int, settings: Any, scale: int) -> None:
         settings, scale: of the video, for the size of a picture.
 
     Raises:
-        CliError: the queue and one picture alone are more than the device has.
+        UserError: the queue and one picture alone are more than the device has.
     """
     total = _total_bytes(device)
     if total is None:
@@ -55,8 +55,8 @@ def check_memory(device: str, queue: int, settings: Any, scale: int) -> None:
         height, width = (max(8, int(size * side) // 8 * 8) for size in (settings.height, settings.width))
         what = f"a queue of {queue / 2**30:,.1f} GiB and a picture of {picture / 2**30:,.1f} GiB"
         raise usage(
-            f"{what} do not fit into the {total / 2**30:,.1f} GiB of {device}: use at most --height {height} "
-            f"--width {width}, or fewer --num-partitions"
+            f"{what} do not fit into the {total / 2**30:,.1f} GiB of {device}: use at most ",
+            *(Setting("height", height), " ", Setting("width", width), ", or fewer ", Setting("num_partitions")),
         )
 
 

@@ -3,28 +3,19 @@
 import json
 import os
 from dataclasses import dataclass, replace
-from inspect import signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fifo_diffusion.errors import CliError, as_option, checking, usage
+from fifo_diffusion.errors import ArgumentError, Message, Setting, UserError, usage, usage_errors
 from fifo_diffusion.execution.torchrun import local_gpu
 from fifo_diffusion.jobs.baselines import baseline_settings
 from fifo_diffusion.jobs.continuing import continued_video, load_state
 from fifo_diffusion.jobs.memory import check_memory, queue_bytes
 from fifo_diffusion.jobs.prompt_files import in_frames
-from fifo_diffusion.jobs.request import (
-    DEFAULT_MODEL,
-    DTYPES,
-    SAMPLING,
-    STARTS,
-    STREAM_OPTIONS,
-    Request,
-    Video,
-    model_id,
-)
+from fifo_diffusion.jobs.request import DEFAULT_MODEL, Request, Video, model_id
 from fifo_diffusion.jobs.start_file import frames_given
-from fifo_diffusion.models.shared.arguments import LARGEST
+from fifo_diffusion.settings import DTYPES, STARTS, FifoSettings, Settings, StreamSettings, names_of, specs
+from fifo_diffusion.settings.spec import IN_NOTES, REQUIRED, SAMPLING, STREAM
 from fifo_diffusion.version import __version__
 from fifo_diffusion.video import check_output
 from fifo_diffusion.video.in_use import clash
@@ -81,16 +72,24 @@ class Plan:
         return self.settings.layout.size * self.planes if self.request.method == "fifo" else self.settings.window
 
     @property
-    def remarks(self) -> list[str]:
-        """What is as it was typed, and perhaps not as it was meant."""
+    def kept(self) -> dict[str, Any]:
+        """The settings that the notes of a state file keep: as they were when the run began."""
+        if self.state is not None:
+            return self.state.notes
+        return {name: getattr(self.request.settings, name) for name in names_of(Settings, saved=IN_NOTES)}
+
+    @property
+    def remarks(self) -> list[Message]:
+        """What is as it was asked for, and perhaps not as it was meant."""
         if self.num_frames is None:
             return []
-        notes = self.request.given if self.state is None else self.state.notes
-        if notes.get("include_start") and self.given >= self.num_frames:
-            least = self.given + self.settings.window
+        if self.kept["include_start"] and self.given >= self.num_frames:
+            least = Setting("num_frames", self.given + self.settings.window)
             return [
-                f"nothing new is made: the video has {self.num_frames} frames, and the --start file gives {self.given} "
-                f"of them; to go on after it, give --num-frames {least}, say"
+                Message(
+                    f"nothing new is made: the video has {self.num_frames} frames, and the file given as ",
+                    *(Setting("start"), f" has {self.given} of them; to go on after it, give ", least, ", say"),
+                )
             ]
         return []
 
@@ -99,27 +98,19 @@ class Plan:
         """The kind of start, as `Cost` names it."""
         if self.settings.compat == "published":
             return "published"
-        start = self.request.get("start", "clip") if self.state is None else self.state.notes["start"]
-        return start if start in STARTS else "known"
+        return self.kept["start"] if self.kept["start"] in STARTS else "known"
 
     def notes(self, video: Video) -> dict[str, Any]:
         """What a state file must know beside the core's own settings."""
         if self.state is not None:
             return self.state.notes | {"num_frames": self.num_frames}
         folder = (self.request.state_file or Path(".")).absolute().parent
-        return {
+        return self.kept | {
             "output": os.path.relpath(Path(video.output).absolute(), folder) + "/" * video.output.endswith("/"),
             "prompt": video.prompt if isinstance(video.prompt, str) else {str(k): v for k, v in video.prompt.items()},
             "model": model_id(self.model_name),
             "dtype": self.dtype,
             "fps": self.fps,
-            "fps_condition": self.request.get("fps_condition"),
-            **{name: self.request.get(name) for name in SAMPLING},
-            "scale": self.scale,
-            "start": self.request.get("start", "clip"),
-            "include_start": self.request.get("include_start", False),
-            "start_every_frame": self.request.get("start_every_frame", False),
-            "start_fit": self.request.get("start_fit", "crop"),
             "given": self.given,
             "num_frames": self.num_frames,
             "command": self.command(video),
@@ -133,10 +124,11 @@ class Plan:
         notes = self.notes(video)
         facts = {"software": f"fifo-diffusion {__version__}", "command": notes["command"], "prompt": notes["prompt"]}
         facts |= {"model": self.model_name, "seed": video.seed, "dtype": self.dtype} | settings
-        facts |= {name: notes[name] for name in ("start", "include_start", "fps", "fps_condition", "scale")}
-        facts |= {name: notes[name] for name in SAMPLING if notes.get(name) is not None}
-        if notes["start"] not in STARTS:
-            facts |= {name: notes.get(name) for name in ("start_every_frame", "start_fit")}
+        for name, spec in specs(Settings).items():
+            # Files of earlier versions say nothing of settings that are newer: neither does one that has none of them.
+            newer = spec.older is not REQUIRED and (notes.get(name) is None or notes["start"] in STARTS)
+            if spec.saved == IN_NOTES and name not in ("model", "dtype") and not (newer and name in notes):
+                facts[name] = notes[name]
         return {k: v if isinstance(v, str) else json.dumps(v, ensure_ascii=False) for k, v in facts.items()}
 
     def command(self, video: Video) -> str:
@@ -146,9 +138,9 @@ class Plan:
     def changes(self, video: Video) -> dict[str, Any]:
         """Options that this video alone has otherwise than they were typed."""
         changes: dict[str, Any] = {"output": video.output, "seed": video.seed, "state": None, "state_every": None}
-        if "prompts" in self.request.given:
+        if self.request.batch:
             changes |= {"prompts": None, "prompt": video.prompt}
-        if not self.request.length_given:
+        if not self.request.settings.length_given:
             changes["num_frames"] = self.num_frames
         return changes
 
@@ -157,34 +149,33 @@ def check_outputs(request: Request) -> None:
     """Before anything slow: can every output be written, and does it destroy nothing that the video is made from?"""
     for name in (video.output for video in request.videos):
         _check_inputs(request, name)
-        if request.batch and "overwrite" not in request.given and os.path.lexists(name):
+        if request.batch and not request.settings.overwrite and os.path.lexists(name):
             continue  # perhaps a part of this batch: `resumed` will see
         folder = Path(name).parent
-        if "prompts" in request.given and not folder.exists() and os.access(folder.parent, os.W_OK):
+        if request.batch and not folder.exists() and os.access(folder.parent, os.W_OK):
             continue  # the folder that all videos of --prompts go into is made when the first is there
-        with checking():
+        with usage_errors():
             check_output(
                 name,
-                fps=request.get("fps", 8),
-                scale=request.get("scale", 1),
-                overwrite="overwrite" in request.given,
+                fps=request.settings.fps or 8,
+                scale=request.settings.scale,
+                overwrite=request.settings.overwrite,
             )
     state = request.state_file
     if state is not None and not os.access(state.parent, os.W_OK):
-        raise CliError(f"cannot write {state}: choose a folder that exists and that you may write into")
+        raise UserError(f"cannot write {state}: choose a folder that exists and that you may write into")
     if state is not None and state.is_dir():
-        raise usage(f"--state {state} is a folder: name a file in it")
+        raise ArgumentError("state", str(state), "it is a folder: name a file in it")
 
 
 def _check_inputs(request: Request, output: str) -> None:
-    for option in ("start", "schedule", "prompts", "model"):
-        source = request.get(option)
-        if source in (None, *STARTS) or (option == "model" and not os.path.exists(source)):
-            continue
-        if clash(output, [source]) is not None:
+    sources, model = request.settings.files, request.settings.model
+    sources |= {"model": model} if model is not None and os.path.exists(model) else {}
+    for name, source in sources.items():
+        if name not in ("output", "state") and clash(output, [source]) is not None:
             raise usage(
-                f"{output} is what {as_option(option)} names, and writing there would destroy it: "
-                "choose another name with -o"
+                *(f"{output} is what ", Setting(name), " names, and writing there would destroy it: "),
+                *("choose another name with ", Setting("output")),
             )
 
 
@@ -192,32 +183,33 @@ def make_plan(request: Request) -> Plan:
     """Check a request completely, but for what only the weights can tell."""
     state = load_state(request) if request.continues else None
     notes = state.notes if state is not None else {}
-    model_name = notes.get("model") or request.get("model", DEFAULT_MODEL)
-    device, dtype = usable_device(request.get("device")), notes.get("dtype") or request.get("dtype")
+    asked = request.settings
+    model_name = notes.get("model") or asked.model or DEFAULT_MODEL
+    device, dtype = usable_device(asked.device), notes.get("dtype") or asked.dtype
     from fifo_diffusion.models.loading.source import find_model
     from fifo_diffusion.models.registry import wrap
 
-    with checking():
+    with usage_errors():
         source = find_model(model_name)
         dtype = DTYPES[dtype or ("float32" if device.startswith("cpu") else source.half_precision)]
         model = wrap(source.load_without_weights(**sampling(request, state)))
-        if "fps_condition" in request.given and model.fps_condition is None:
-            raise usage(f"{model_name} is not told a frame rate: leave --fps-condition out")
-        fps = float(notes.get("fps") or request.get("fps") or model.defaults["fps"])
-        num_frames = notes["num_frames"] if notes and not request.length_given else request.num_frames(fps)
+        if asked.fps_condition is not None and model.fps_condition is None:
+            raise usage(f"{model_name} takes no frame rate: leave ", Setting("fps_condition"), " out")
+        fps = float(notes.get("fps") or asked.fps or model.defaults["fps"])
+        num_frames = notes["num_frames"] if notes and not asked.length_given else request.num_frames(fps)
         given = None if state is not None else frames_given(model, request)
         if request.method == "fifo":
             settings = _settings(model, request, state, given)
             steps, published = settings.layout.levels, settings.compat == "published"
         else:
-            settings = baseline_settings(model, request.given, request.videos[0].seed, num_frames)
+            settings = baseline_settings(model, asked, request.videos[0].seed, num_frames)
             steps, published = settings.num_inference_steps, False
         levels = model.levels(steps, eta=settings.eta, scheduler_exact=settings.scheduler_exact, published=published)
         if state is not None:
             state.check_fits(model.latent_shape(settings.height, settings.width), levels.planes)
     videos = request.videos if state is None else [continued_video(request, state, num_frames)]
     videos = [v if isinstance(v.prompt, str) else replace(v, prompt=in_frames(v.prompt, fps)) for v in videos]
-    scale = int(notes.get("scale") or request.get("scale", 1))
+    scale = int(notes.get("scale") or asked.scale)
     count = notes["given"] if notes else 0 if given is None else given.count
     _check_scale(settings, scale)
     known = (source, device, dtype, model, settings, fps, scale, num_frames, videos, count, state)
@@ -227,28 +219,31 @@ def make_plan(request: Request) -> Plan:
 
 
 def _check_scale(settings: Any, scale: int) -> None:
-    most = max(1, LARGEST["width"] // max(settings.width, settings.height))
+    most = max(1, specs(FifoSettings)["width"].kind.most // max(settings.width, settings.height))
     if scale > most:
         size = f"{settings.width * scale}x{settings.height * scale}"
-        raise usage(f"--scale {scale} makes pictures of {size}: use at most {most}")
+        raise ArgumentError("scale", scale, f"it makes pictures of {size}; use at most {most}")
 
 
 def stream_arguments(request: Request) -> dict[str, Any]:
-    """The options that shape the video, as arguments of `FIFO.stream`."""
-    return {name: request.given[name] for name in STREAM_OPTIONS if name in request.given}
+    """The settings that were given, are arguments of `FIFO.stream` and shape the video, but for prompt and seed."""
+    others = {"prompt", "seed", "num_frames", "windows_per_batch"}
+    taken = set(names_of(Settings, stages=[STREAM], method="fifo")) - others
+    return {name: value for name, value in request.settings.given.items() if name in taken}
 
 
 def sampling(request: Request, state: Any) -> dict[str, Any]:
-    """`scheduler` and `flow_shift`, as they were typed now or when the saved run began."""
-    said = request.given if state is None else state.notes
-    return {name: said[name] for name in SAMPLING if said.get(name) is not None}
+    """What the model is sampled by, as it was given now or when the saved run began: arguments of
+    `FIFO.from_pretrained`."""
+    said = request.settings.given if state is None else state.notes
+    return {name: said[name] for name in names_of(Settings, stages=[SAMPLING]) if said.get(name) is not None}
 
 
 def usable_device(name: str | None) -> str:
     """The device that was asked for; a GPU where there is one.
 
     Raises:
-        CliError: there is no such device.
+        UserError: there is no such device.
     """
     import torch
 
@@ -259,23 +254,20 @@ def usable_device(name: str | None) -> str:
         device = torch.device(name)
         torch.empty(1, device=device)
     except (RuntimeError, AssertionError, NotImplementedError) as error:
-        raise usage(f"--device {name or repr(name)}: there is no such device here; use --device {gpu}") from error
+        advice = ("there is no such device here; use ", Setting("device", gpu))
+        raise usage(Setting("device", name), ": ", *advice) from error
     return str(device)
 
 
 def _settings(model: Any, request: Request, state: Any, start: "Given | None") -> Any:
     """The arguments of the first video, checked and completed by the core."""
-    from fifo_diffusion.pipeline import FIFO
     from fifo_diffusion.streaming.given import size_for
     from fifo_diffusion.streaming.settings import RunSettings
 
-    usual = signature(FIFO.stream).parameters
-    names = [name for name in (*STREAM_OPTIONS, "seed") if "start" not in name]
-    given = {name: usual[name].default for name in names}
+    asked = StreamSettings()
     if state is None:
-        given |= {name: request.given[name] for name in names if name in request.given}
-        given["seed"] = request.videos[0].seed
-        given["height"], given["width"] = size_for(model, start, given["height"], given["width"])
-    return RunSettings.collect(
-        model, videos=1, batch=False, generator=None, pipeline_arguments={}, state=state, **given
-    )
+        names = (*specs(FifoSettings), "num_inference_steps")
+        asked = StreamSettings(**{name: getattr(request.settings, name) for name in names}, seed=request.videos[0].seed)
+        height, width = size_for(model, start, asked.height, asked.width)
+        asked = replace(asked, height=height, width=width)
+    return RunSettings.collect(model, asked, videos=1, batch=False, state=state)

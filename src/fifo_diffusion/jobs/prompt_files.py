@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fifo_diffusion.errors import usage
+from fifo_diffusion.errors import Setting, usage
 from fifo_diffusion.text import shortened
 
 MOST_BYTES = 2**24
@@ -36,14 +36,15 @@ def read_prompts(path: Path) -> list[str]:
     """One prompt per line; empty lines and lines that begin with # are skipped."""
     text = _text(path)
     if text.lstrip()[:1] in ("{", "[") and _is_json(text):
-        raise usage(f"{path} is JSON: write one prompt per line, or give one video's prompts by frame with --schedule")
+        advice = "write one prompt per line, or give one video's prompts by frame with "
+        raise usage(f"{path} is JSON: {advice}", Setting("schedule"))
     lines = [(number, line.strip()) for number, line in enumerate(_lines(text), 1)]
     prompts = [(number, line) for number, line in lines if line and not line.startswith("#")]
     if not prompts:
         raise usage(f"{path} holds no prompt: write one per line (empty lines and lines with # in front are skipped)")
     keys = [_key(prompt.partition(":")[0]) if ":" in prompt else None for _, prompt in prompts]
     if None not in keys and any(map(_is_start, keys)):
-        raise usage(f"{path} holds prompts by frame, of one video: give it with --schedule")
+        raise usage(f"{path} holds prompts by frame, of one video: give it with ", Setting("schedule"))
     for number, prompt in prompts:
         check_prompt(prompt, f"{path} line {number}")
     return [prompt for _, prompt in prompts]
@@ -67,7 +68,7 @@ def in_frames(schedule: Mapping[Any, str], fps: float) -> dict[int, str]:
     """The schedule of a video that plays so many frames per second, in order.
 
     Raises:
-        CliError: two prompts for one frame.
+        UserError: two prompts for one frame.
     """
     frames: dict[int, str] = {}
     names: dict[int, str] = {}
@@ -91,7 +92,8 @@ def check_prompt(prompt: str, where: str = "the prompt") -> None:
     if re.match(r"\s*\[\s*\d+(\.\d+)?\s*s\s*:", prompt):
         raise usage(
             f"{where} holds prompts by time, and would be taken for one prompt: write them into a file, a line such as "
-            "5s: a blue ball for each, and give it with --schedule"
+            "5s: a blue ball for each, and give it with ",
+            Setting("schedule"),
         )
 
 
@@ -139,8 +141,8 @@ def _from_json(path: Path, text: str) -> Schedule:
     for pair in pairs:
         if isinstance(pair, tuple) and isinstance(pair[1], list) and pair[1] and _has_negative(pair[1]):
             raise usage(
-                f"{path}: {_short(pair[0])} has a negative prompt of its own, and one holds for the whole video: give "
-                "--negative-prompt"
+                f"{path}: {_short(pair[0])} has a negative prompt of its own, and one holds for the whole video: give ",
+                Setting("negative_prompt"),
             )
         if not isinstance(pair, tuple) or not isinstance(pair[1], str) or _key(pair[0]) is None:
             shown = f"{pair[0]!r}: {pair[1]!r}" if isinstance(pair, tuple) else repr(pair)
@@ -185,7 +187,8 @@ def _add(schedule: Schedule, typed: str, prompt: str, where: str) -> None:
     if key in schedule:
         raise usage(f"{where}: {_named(key)} has two prompts: keep one")
     if re.search(r"\s--neg\s", prompt):
-        raise usage(f"{where}: one negative prompt holds for the whole video: give --negative-prompt instead of --neg")
+        whole = f"{where}: one negative prompt holds for the whole video: give "
+        raise usage(whole, Setting("negative_prompt"), " instead of --neg")
     check_prompt(prompt, where)
     schedule[key] = prompt
 

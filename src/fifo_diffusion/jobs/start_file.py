@@ -4,8 +4,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fifo_diffusion.errors import usage
-from fifo_diffusion.jobs.request import STARTS, Request
+from fifo_diffusion.errors import Setting, message_of, usage
+from fifo_diffusion.jobs.request import Request
+from fifo_diffusion.settings import STARTS
 from fifo_diffusion.video import VideoFileError
 from fifo_diffusion.video.readers import read_timeline
 from fifo_diffusion.video.sound import CODECS, add_sound, has_sound
@@ -17,16 +18,16 @@ if TYPE_CHECKING:
 
 def frames_given(model: Any, request: Request) -> "Given | None":
     """The frames of the file that a new video starts from; None where it starts otherwise."""
-    start = request.get("start", "clip")
-    if start in STARTS:
+    settings = request.settings
+    if settings.start in STARTS:
         return None
     from fifo_diffusion.streaming.given import take_given
 
-    options = {name: request.given[name] for name in ("start_every_frame", "start_fit") if name in request.given}
+    how = {"start_every_frame": settings.start_every_frame, "start_fit": settings.start_fit}
     try:
-        return take_given(model, start, **options)
-    except VideoFileError as error:  # told before the weights are loaded, like all that was typed wrongly
-        raise usage(f"--start: {error}") from error
+        return take_given(model, settings.start, **how)
+    except VideoFileError as error:  # told before the weights are loaded, like all that is wrong with the request
+        raise usage(Setting("start"), ": ", message_of(error)) from error
 
 
 @dataclass(frozen=True)

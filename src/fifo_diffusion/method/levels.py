@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from fifo_diffusion.errors import Message, Setting
 from fifo_diffusion.method.noise import Noise, noise_of, to_device
 
 PREDICTIONS = ("epsilon", "v_prediction", "sample", "flow_prediction")
@@ -150,7 +151,14 @@ class NoiseLevels:
         """Signal, and noise that is kept and that is fresh, of targets further down: as `_rows`."""
         anew = self._adds_noise
         if anew and not torch.equal(self.fresh, self.target_sigma):
-            raise ValueError("with eta, each level goes to the next one only: use eta=0 and a deterministic scheduler")
+            raise ValueError(
+                Message(
+                    "with eta, each level goes to the next one only: use ",
+                    Setting("eta", 0),
+                    " and a deterministic ",
+                    "scheduler",
+                )
+            )
         alpha, sigma = (
             torch.cat([of_clean[:1], of_level]).to(torch.float32)[target_BF.cpu() + 1]
             for of_clean, of_level in ((self.target_alpha, self.alpha), (self.target_sigma, self.sigma))

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
 
+from fifo_diffusion.errors import ArgumentError
 from fifo_diffusion.method.layout import Bands, Layout, Step, Window
 
 Lookahead = bool | Literal["banded"]
@@ -39,15 +40,16 @@ class QueueLayout(Layout):
         limits["frames_per_level"] = (self.frames_per_level, 1)
         for name, (value, least) in limits.items():
             if not isinstance(value, int) or isinstance(value, bool) or value < least:
-                raise ValueError(f"{name} must be a whole number of at least {least}, not {value!r}")
+                raise ArgumentError(name, value, f"give a whole number of at least {least}")
         if self.slots % self.frames_per_level:
             divisors = [b for b in range(1, self.slots + 1) if self.slots % b == 0]
-            raise ValueError(
-                f"frames_per_level={self.frames_per_level} does not divide the queue of {self.partitions} x "
-                f"{self.frames} = {self.slots} slots: use one of {', '.join(map(str, divisors))}"
+            raise ArgumentError(
+                *("frames_per_level", self.frames_per_level),
+                f"it does not divide the queue of {self.partitions} x {self.frames} = {self.slots} slots; use one of "
+                f"{', '.join(map(str, divisors))}",
             )
         if not isinstance(self.lookahead, bool | int | str) or self.lookahead not in (True, False, "banded"):
-            raise ValueError(f'lookahead must be True, False or "banded", not {self.lookahead!r}')
+            raise ArgumentError("lookahead", self.lookahead, "give True, False or 'banded'")
         if self.band not in (None, "windows", *range(self.frames)):
             raise ValueError(f'band must be "windows" or a number from 0 to {self.frames - 1}, not {self.band!r}')
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from fifo_diffusion.errors import ArgumentError, Setting
 from fifo_diffusion.method.layout import Layout, Step, Window
 from fifo_diffusion.method.levels import NoiseLevels
 from fifo_diffusion.method.noise import Noise, noise_of
@@ -69,7 +70,9 @@ class Queue:
         """
         now = layout.step(0)
         if layout.period > 1 or any(now.levels[p] - now.targets[p] != 1 for w in now.windows for p in w.writes):
-            raise ValueError('start="noise" needs a queue that goes down level by level: use start="clip"')
+            raise ArgumentError(
+                "start", "noise", "it needs a queue that goes down level by level; use ", Setting("start", "clip")
+            )
         origin = layout.entering - layout.slots
         frames = range(origin - layout.context, origin + layout.slots)
         latents = entry * noise_of(noise, frames, layout.levels, like_BCFHW)

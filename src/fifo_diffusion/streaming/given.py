@@ -13,6 +13,7 @@ import numpy as np
 from PIL import Image
 from torch import Tensor
 
+from fifo_diffusion.errors import ArgumentError, Message, Setting
 from fifo_diffusion.models.shared.base import VideoModel
 from fifo_diffusion.video.errors import VideoFileError
 from fifo_diffusion.video.readers import Fit, as_frame, fit, iter_frames, read_frames, read_timeline
@@ -81,11 +82,11 @@ def take_given(
         VideoFileError: a file that cannot be read.
     """
     if start_fit not in get_args(Fit):
-        raise ValueError(f'start_fit={start_fit!r} is not known: use "crop" or "pad"')
+        raise ArgumentError("start_fit", start_fit, "give 'crop' or 'pad'")
     if isinstance(start, str) and start in ("clip", "noise"):
         return None
     if isinstance(start, str) and not start.strip():
-        raise ValueError('start is an empty text: give a path, "clip" or "noise", or leave it out')
+        raise ArgumentError("start", start, "it is an empty text; give a path, 'clip' or 'noise', or leave it out")
     if isinstance(start, Tensor) and start.is_floating_point() and start.dim() in (4, 5):
         return None
     if not isinstance(start, str | PathLike):
@@ -95,7 +96,7 @@ def take_given(
     if start_every_frame or times.rate is None:
         fps = None
     elif abs(times.rate / fps - 1) >= SAME or not times.even:
-        logger.warning("start: %s", _resampled(Path(start).name, times.rate, fps, times.even))
+        logger.warning(Message(Setting("start"), ": ", _resampled(Path(start).name, times.rate, fps, times.even)))
     return Given(str(Path(start).absolute()), len(times.taken(fps)), times.size, fps, start_fit)
 
 
@@ -110,20 +111,21 @@ def size_for(
         size = _in_shape(model, given.shape, height, width)
         usual = (model.defaults["height"], model.defaults["width"])
         if size != usual and height is None and width is None:
-            logger.warning(
-                "start: the video is %dx%d, in the shape of what is given (%dx%d), not %dx%d as usual with this model",
-                *(size[1], size[0], given.shape[1], given.shape[0], usual[1], usual[0]),
-            )
+            now = f": the video is {_shape(size)}, in the shape of what is given ({_shape(given.shape)}), not "
+            logger.warning(Message(Setting("start"), now, f"{_shape(usual)} as usual with this model"))
     else:
         size = (height or model.defaults["height"], width or model.defaults["width"])
     off = abs(log(given.shape[0] * size[1] / (given.shape[1] * size[0])))
     if off > ALIKE and given.how == "crop":
-        logger.warning(
-            "start: what is given (%dx%d) is cropped around the centre to the shape of the video (%dx%d); "
-            'start_fit="pad" keeps all of it, with black bars',
-            *(given.shape[1], given.shape[0], size[1], size[0]),
-        )
+        what = f": what is given ({_shape(given.shape)}) is cropped around the centre to the shape of the video "
+        pad = Setting("start_fit", "pad")
+        logger.warning(Message(Setting("start"), what, f"({_shape(size)}); ", pad, " keeps all of it, with black bars"))
     return size
+
+
+def _shape(size: tuple[int, ...]) -> str:
+    """(height, width) as people say it."""
+    return f"{size[1]}x{size[0]}"
 
 
 def _in_shape(model: VideoModel, shape: tuple[int, int], height: int | None, width: int | None) -> tuple[int, int]:

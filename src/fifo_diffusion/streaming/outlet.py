@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from fifo_diffusion.decoding.frames import StreamingDecoder, to_pictures
+from fifo_diffusion.errors import Message, Setting
 from fifo_diffusion.method import Noise, SeededNoise, with_uses
 from fifo_diffusion.models.shared.base import VideoModel
 from fifo_diffusion.streaming.start import Shown
@@ -128,14 +129,15 @@ def picture(frame_BCHW: Tensor, number: int, model: VideoModel, *, batch: bool) 
 
 def not_finite(what: str, model: VideoModel) -> FloatingPointError:
     """The error for numbers that are none, with what may help."""
+    single = Setting("dtype", "float32", python="dtype=torch.float32")
     modules = [part for part in model.parts().values() if isinstance(part, torch.nn.Module)]
     if any(value.dtype == torch.float16 for module in modules for value in module.parameters()):
-        cause = "the model overflows in float16, load it with --dtype bfloat16 or float32 (in Python: "
-        return FloatingPointError(f"{what}; {cause}dtype=torch.bfloat16 or dtype=torch.float32)")
-    return FloatingPointError(
-        f"{what}; where the model's weights and guidance_scale are sound, load it with --dtype float32 "
-        "(in Python: dtype=torch.float32)"
-    )
+        half = Setting("dtype", "bfloat16", python="dtype=torch.bfloat16")
+        return FloatingPointError(
+            Message(f"{what}; the model overflows in float16, load it with ", half, " or ", single)
+        )
+    sound = ("; where the model's weights and ", Setting("guidance_scale"), " are sound, load it with ", single)
+    return FloatingPointError(Message(what, *sound))
 
 
 def draws_of(

@@ -4,6 +4,7 @@ import logging
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
+from fifo_diffusion.errors import Message, Setting
 from fifo_diffusion.models.shared.base import VideoModel
 from fifo_diffusion.models.shared.texts import Prompt
 from fifo_diffusion.streaming.prompts import Prompts, check_prompts, parse_assigned
@@ -45,7 +46,7 @@ def assigned(model: VideoModel, prompt: Any, settings: RunSettings, *, aloud: bo
 
 def prompt_notes(
     model: VideoModel, keys: Mapping[int, Prompts], settings: RunSettings, num_frames: int | None
-) -> Iterator[str]:
+) -> Iterator[str | Message]:
     """Of a new video, one line each.
 
     Args:
@@ -58,7 +59,8 @@ def prompt_notes(
         yield f"no frame is made under the prompt of frame {frames}: the video has {num_frames} frames, from 0 on"
     negatives = settings.negative_prompt or ()
     if any(negatives) and settings.guidance_scale <= 1:
-        yield f"the negative prompt has no effect with guidance_scale={settings.guidance_scale:g}: use more than 1"
+        weak = Setting("guidance_scale", settings.guidance_scale)
+        yield Message("the negative prompt has no effect with ", weak, ": use more than 1")
         negatives = ()
     prompts = [prompt for key in sorted(keys) for prompt in keys[key]]
     yield from unseen_notes(model, prompts, settings.call)

@@ -7,10 +7,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from fifo_diffusion.errors import ArgumentError
 from fifo_diffusion.execution.memory import is_out_of_memory
-from fifo_diffusion.models.shared.arguments import EMBEDS, LARGEST, NEGATIVE_EMBEDS, check_text, plain, short, whole
+from fifo_diffusion.models.shared.arguments import EMBEDS, NEGATIVE_EMBEDS, check_text
 from fifo_diffusion.models.shared.base import VideoModel
 from fifo_diffusion.models.shared.texts import Embeds, Prompt, embeds_of, prompt_from_json, prompt_to_json
+from fifo_diffusion.settings import StreamSettings, specs
+from fifo_diffusion.settings.kinds import plain
+from fifo_diffusion.text import quoted
+
+MOST_FRAMES = specs(StreamSettings)["num_frames"].kind.most
 
 PROMPT_CHANGES = ("tail", "queue", "blend")
 
@@ -41,7 +47,7 @@ class PromptTrack:
         self, model: VideoModel, keys: Mapping[int, Prompts | Mixture], change: str, call: dict[str, Any]
     ) -> None:
         if change not in PROMPT_CHANGES:
-            raise ValueError(f"prompt_change={change!r} is not one of {', '.join(map(repr, PROMPT_CHANGES))}")
+            raise ArgumentError("prompt_change", change, f"give {' or '.join(map(repr, PROMPT_CHANGES))}")
         self._model, self._call, self.change = model, call, change
         self._keys = {k: v if isinstance(v, dict) else {v: 1.0} for k, v in sorted(keys.items())}
         self._conditions: dict[Prompts, Any] = {}
@@ -184,9 +190,10 @@ def parse_prompt(prompt: Any) -> tuple[dict[int, Prompts], bool]:
             right = isinstance(frame, int) and not isinstance(frame, bool) and frame >= 0
             if not right or not (isinstance(text, str | Embeds) or _is_embeds(text)):
                 raise ValueError(
-                    f"a prompt schedule maps frame numbers from 0 on to texts, not {short(frame)} to {short(text)}"
+                    f"a prompt schedule maps frame numbers from 0 on to texts, not {quoted(frame)} to {quoted(text)}"
                 )
-            whole("a key of the prompt schedule", frame, least=0, most=LARGEST["num_frames"])
+            if frame > MOST_FRAMES:
+                raise ValueError(f"a key of the prompt schedule must be at most {MOST_FRAMES}, not {quoted(frame)}")
             keys[frame], batch = _texts(text)
             if batch:
                 raise ValueError(
@@ -270,7 +277,7 @@ def _texts(prompt: Any) -> tuple[Prompts, bool]:
         if not prompt:
             raise ValueError("prompt is an empty list: give one text per video")
         if not all(isinstance(text, str | Embeds) or _is_embeds(text) for text in prompt):
-            raise TypeError(f"a list of prompts holds one text per video, not {short(list(prompt))}")
+            raise TypeError(f"a list of prompts holds one text per video, not {quoted(list(prompt))}")
         found = tuple(text for each in prompt for text in _texts(each)[0])
         if len({isinstance(text, str) for text in found}) > 1:
             raise ValueError("a batch holds texts or encoded texts, not both: encode all of them")

@@ -10,35 +10,33 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from fifo_diffusion.errors import ArgumentError, ArgumentTypeError, Message, Setting, joined
 from fifo_diffusion.execution.interfaces import as_banded
-from fifo_diffusion.method import Lookahead, QueueLayout
-from fifo_diffusion.models.shared.arguments import MOST_SLOTS, STRONGEST, check_text, flag, number, plain, short, whole
+from fifo_diffusion.method import QueueLayout
+from fifo_diffusion.models.shared.arguments import MOST_SLOTS, check_text
 from fifo_diffusion.models.shared.base import VideoModel
 from fifo_diffusion.models.shared.fingerprint import content_hash
 from fifo_diffusion.models.shared.texts import Embeds, Prompt, negative_embeds_of, prompt_from_json, prompt_to_json
+from fifo_diffusion.settings import FifoSettings, QueueSettings, StreamSettings, checked, specs
+from fifo_diffusion.settings.kinds import plain
+from fifo_diffusion.settings.spec import REQUIRED
 from fifo_diffusion.streaming.state import QueueState
 
 _NOT_PLAIN = re.compile(r"<\w+( [0-9a-f]{16})?>")
 
 
-@dataclass(frozen=True)
-class RunSettings:
-    """Every argument of `FIFO.stream` that shapes the video, but prompts and start."""
+@dataclass(frozen=True, kw_only=True)
+class RunSettings(FifoSettings):
+    """Every argument of `FIFO.stream` that shapes the video, but prompts and start: checked, with no default left open.
+
+    Attributes:
+        seeds: of each video.
+        batch: whether frames have an axis for videos.
+        pipeline_arguments: for the pipeline's own call.
+    """
 
     seeds: tuple[int, ...]
     batch: bool
-    num_partitions: int
-    lookahead: Lookahead
-    frames_per_level: int
-    window: int
-    eta: float
-    height: int
-    width: int
-    guidance_scale: float
-    negative_prompt: tuple[Prompt, ...] | None
-    prompt_change: str
-    compat: str | None
-    scheduler_exact: bool
     pipeline_arguments: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -69,74 +67,67 @@ class RunSettings:
     def collect(
         cls,
         model: VideoModel,
+        asked: StreamSettings,
         *,
         videos: int,
-        state: QueueState | None,
-        seed: int | Sequence[int] | None,
-        generator: torch.Generator | Sequence[torch.Generator] | None,
-        negative_prompt: Any,
-        num_inference_steps: int | None,
-        window: int | None,
-        pipeline_arguments: dict[str, Any],
-        compat: str | None,
-        **given: Any,
+        batch: bool,
+        state: QueueState | None = None,
+        pipeline_arguments: dict[str, Any] | None = None,
     ) -> "RunSettings":
         """Check arguments and fill in the model's defaults, or those of the state that is continued.
 
         Raises:
-            ValueError: see the messages.
+            ArgumentError: one does not fit.
+            ValueError: they do not fit together, or to the state.
         """
-        num_inference_steps = None if num_inference_steps is None else whole("num_inference_steps", num_inference_steps)
-        window = None if window is None else whole("window", window, least=2)
-        given |= _checked(given)
-        if compat not in (None, "published"):
-            raise ValueError(f'compat={compat!r} is not known: leave it out or use "published"')
-        negative = negative_prompts(negative_prompt, videos)
-        given |= {"window": window, "compat": compat, "negative_prompt": negative}
-        if seed is not None and generator is not None:
+        asked = checked(asked)
+        given = {name: getattr(asked, name) for name in specs(cls)}
+        given |= {"negative_prompt": negative_prompts(asked.negative_prompt, videos), "batch": batch}
+        if asked.seed is not None and asked.generator is not None:
             raise ValueError("give either seed or generator, not both")
         if state is not None:
-            if generator is not None:
+            if asked.generator is not None:
                 raise ValueError("a continued run keeps its seed: leave generator out")
-            given["seeds"] = None if seed is None else seeds_of(seed, None, videos)
-            settings = cls._from_state(state, given, pipeline_arguments)
-            _check_steps(settings.layout, num_inference_steps)
+            given["seeds"] = None if asked.seed is None else seeds_of(asked.seed, None, videos)
+            settings = cls._from_state(state, given, pipeline_arguments or {})
+            _check_steps(settings.layout, asked.num_inference_steps)
             return settings
-        for name in ("height", "width", "guidance_scale", "eta"):
-            if given[name] is None:
-                given[name] = model.defaults[name]
-        given["window"] = model.frames if window is None else window
-        check_slots(given["window"], given["num_partitions"])
-        settings = cls(seeds=seeds_of(seed, generator, videos), pipeline_arguments=pipeline_arguments, **given)
-        _check_steps(settings.layout, num_inference_steps)
+        given |= {
+            name: model.defaults[name] for name, value in given.items() if value is None and name in model.defaults
+        }
+        given["window"] = model.frames if asked.window is None else asked.window
+        check_slots(given["window"], asked.num_partitions)
+        seeds = seeds_of(asked.seed, asked.generator, videos)
+        settings = cls(seeds=seeds, pipeline_arguments=pipeline_arguments or {}, **given)
+        _check_steps(settings.layout, asked.num_inference_steps)
         if settings.layout.banded:
             as_banded(model)
-            if compat == "published":
-                raise ValueError(
-                    'compat="published" knows no lookahead="banded": use lookahead=True, or leave compat out'
-                )
-        if model.most_frames is not None and settings.window > model.most_frames:
-            raise ValueError(
-                f"window={settings.window} is more frames than this model can take at once: use window="
-                f"{model.most_frames} or less"
-            )
+            if settings.compat == "published":
+                instead = (Setting("lookahead", True), ", or leave ", Setting("compat"), " out")
+                raise ArgumentError("lookahead", "banded", Setting("compat", "published"), " has none; use ", *instead)
+        most = model.most_frames
+        if most is not None and settings.window > most:
+            what = "more frames than this model can take at once; use "
+            raise ArgumentError("window", settings.window, what, Setting("window", most), " or less")
         model.latent_shape(settings.height, settings.width)
         return settings
 
     @classmethod
     def _from_state(cls, state: QueueState, given: dict[str, Any], pipeline_arguments: dict[str, Any]) -> "RunSettings":
-        saved = dict(state.settings)
+        every = specs(cls)
+        saved = {name: spec.older for name, spec in every.items() if spec.older is not REQUIRED} | state.settings
         saved.pop("prompts")
         if saved["negative_prompt"] is not None:
             saved["negative_prompt"] = [prompt_from_json(text, state.embeds) for text in saved["negative_prompt"]]
-        usual = {"num_partitions": 4, "lookahead": True, "frames_per_level": 1, "prompt_change": "tail"}
-        usual |= {"batch": saved["batch"], "scheduler_exact": False}
         for name, value in given.items():
             before = tuple(saved[name]) if isinstance(saved[name], list) else saved[name]
-            if value is not None and value != usual.get(name) and value != before:
-                raise ValueError(
-                    f"the state was saved with {name}={before!r}, not {value!r}: leave {name} out, or start a new run"
-                )
+            left_out = value is None or name == "batch" or (name in every and value == every[name].default)
+            if not left_out and value != before:
+                name = "seed" if name == "seeds" else name
+                value, before = (v[0] if isinstance(v, tuple) and len(v) == 1 else v for v in (value, before))
+                advice = (": leave ", Setting(name), " out, or start a new run")
+                both = (Setting(name, before), ", not ", Setting(name, value))
+                raise ValueError(Message("the state was saved with ", *both, *advice))
         kept = saved["pipeline_arguments"]
         for name, value in pipeline_arguments.items():
             if name not in kept:
@@ -169,23 +160,20 @@ def described(settings: Any, **facts: Any) -> dict[str, str]:
     return {k: v if isinstance(v, str) else json.dumps(v, ensure_ascii=False) for k, v in facts.items()}
 
 
-def default_layout(
-    model: VideoModel, num_partitions: int, lookahead: Lookahead, frames_per_level: int, window: int | None
-) -> QueueLayout:
-    """The queue layout of these arguments, with the model's own clip length where no window is given."""
-    window = model.frames if window is None else whole("window", window, least=2)
-    n, b = whole("num_partitions", num_partitions), whole("frames_per_level", frames_per_level)
-    check_slots(window, n)
-    return QueueLayout(window, n, plain(lookahead), b)
+def layout_of(model: VideoModel, asked: QueueSettings) -> QueueLayout:
+    """The queue layout of these settings, with the model's own clip length where no window is given."""
+    asked = checked(asked)
+    window = model.frames if asked.window is None else asked.window
+    check_slots(window, asked.num_partitions)
+    return QueueLayout(window, asked.num_partitions, asked.lookahead, asked.frames_per_level)
 
 
 def check_slots(window: int, num_partitions: int) -> None:
     """Raises ValueError for a queue that no memory holds."""
     if window * num_partitions > MOST_SLOTS:
-        raise ValueError(
-            f"a queue of {num_partitions} x {window} frames is too long: use num_partitions={MOST_SLOTS // window} or "
-            "less"
-        )
+        what = f"a queue of {num_partitions} x {window} frames is too long; use "
+        most = Setting("num_partitions", MOST_SLOTS // window)
+        raise ArgumentError("num_partitions", num_partitions, what, most, " or less")
 
 
 def negative_prompts(given: Any, videos: int) -> tuple[Prompt, ...] | None:
@@ -202,7 +190,7 @@ def negative_prompts(given: Any, videos: int) -> tuple[Prompt, ...] | None:
     kinds = {type(text) for text in found} if isinstance(found, list | tuple) else {type(found)}
     found = found * videos if found != given and len(found) == 1 else found
     if kinds not in ({str}, {Embeds}, set()):
-        raise TypeError(f"negative_prompt must be a text, or a list with one for each video, not {short(given)}")
+        raise ArgumentTypeError("negative_prompt", given, "give a text, or a list with one for each video")
     for text in found if kinds == {str} else ():
         check_text("negative_prompt", text)
     if len(found) != videos:
@@ -230,7 +218,7 @@ def seeds_of(
     seeds = [seed] if one else [plain(each) for each in seed]
     for value in seeds:
         if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < 2**64:
-            raise ValueError(f"seed must be a whole number from 0 to 2**64 - 1, not {short(value)}")
+            raise ArgumentError("seed", value, "give a whole number from 0 to 2**64 - 1")
     if one:
         return tuple((seed + k) % 2**64 for k in range(videos))
     if len(seeds) != videos:
@@ -240,28 +228,10 @@ def seeds_of(
 
 def _drawn_seed(generator: torch.Generator | None) -> int:
     if generator is not None and not isinstance(generator, torch.Generator):
-        raise TypeError(
-            f"generator must be a torch.Generator, or a list of them, not {short(generator)}: a number goes into seed="
-        )
+        advice = "give a torch.Generator, or a list of them; a number goes into "
+        raise ArgumentTypeError("generator", generator, advice, Setting("seed"))
     device = generator.device if generator is not None else "cpu"
     return int(torch.randint(0, 2**31, (1,), generator=generator, device=device))
-
-
-def _checked(given: dict[str, Any]) -> dict[str, Any]:
-    """Those of these arguments that are numbers or truth values, as Python's own.
-
-    Raises:
-        ValueError: one is none, or out of range.
-    """
-    found: dict[str, Any] = {}
-    for name in ("num_partitions", "frames_per_level", "height", "width"):
-        optional = name in ("height", "width") and given[name] is None
-        found[name] = None if optional else whole(name, given[name])
-    for name, least, most in (("guidance_scale", -STRONGEST, STRONGEST), ("eta", 0.0, 1.0)):
-        found[name] = None if given[name] is None else number(name, given[name], least, most)
-    found["lookahead"] = plain(given["lookahead"])
-    found["scheduler_exact"] = flag("scheduler_exact", given["scheduler_exact"])
-    return found
 
 
 def _check_steps(layout: QueueLayout, steps: int | None) -> None:
@@ -270,8 +240,9 @@ def _check_steps(layout: QueueLayout, steps: int | None) -> None:
     f, b = layout.frames, layout.frames_per_level
     fitting = sorted({max(1, steps * b // f), max(1, -(-steps * b // f))})
     fitting = [n for n in fitting if n * f % b == 0]
-    advice = " or ".join(f"num_partitions={n} ({n * f // b} steps)" for n in fitting)
-    raise ValueError(
-        f"num_inference_steps={steps} does not fit: the queue of {layout.partitions} x {f} frames, {b} per level, "
-        f"takes {layout.levels} steps; leave it out, or use {advice}"
+    advice = joined(
+        (Message(Setting("num_partitions", n), f" ({n * f // b} steps)") for n in fitting),
+        " or ",
     )
+    what = f"it does not fit: the queue of {layout.partitions} x {f} frames, {b} per level, takes {layout.levels} steps"
+    raise ArgumentError("num_inference_steps", steps, what, "; leave it out, or use ", *advice)

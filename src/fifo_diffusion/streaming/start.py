@@ -11,6 +11,7 @@ from torch import Tensor
 
 from fifo_diffusion.decoding.frames import decoded, to_uint8
 from fifo_diffusion.decoding.timing import ONE_TO_ONE, LatentTiming
+from fifo_diffusion.errors import ArgumentError, Setting
 from fifo_diffusion.models.shared.base import VideoModel
 from fifo_diffusion.streaming.given import Given
 from fifo_diffusion.streaming.settings import RunSettings
@@ -134,14 +135,16 @@ def prepare_start(
         return StartPlan("state", state=start, timing=model.timing)
     kind = start if isinstance(start, str) and start in KINDS else None
     if settings.compat == "published" and kind != "clip":
-        raise ValueError('compat="published" always starts from a sampled clip: leave start out')
+        raise ArgumentError(
+            "compat", "published", "it always starts from a sampled clip: leave ", Setting("start"), " out"
+        )
     if kind is not None:
         if include_start:
-            raise ValueError(f'include_start goes with given frames, not with start="{start}"')
+            raise ArgumentError("include_start", True, "it goes with given frames, not with ", Setting("start", start))
         return StartPlan(kind, timing=model.timing)
     if given is None:
         if include_start:
-            raise ValueError("include_start goes with frames: decode the latents, or leave it out")
+            raise ArgumentError("include_start", True, "it goes with frames; decode the latents, or leave it out")
         return StartPlan("known", _known_latents(model, settings, start), timing=model.timing)
     size = (settings.height, settings.width)
     # Only the last f latents can ever be seen by a window that holds a new one.

@@ -4,6 +4,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from fifo_diffusion.settings import FifoSettings, specs
+from fifo_diffusion.settings.spec import IN_SETTINGS, REQUIRED
+
 if TYPE_CHECKING:  # the command checks what was typed without PyTorch
     from torch import Tensor
 
@@ -70,21 +73,19 @@ class Optional:
     check: Check
 
 
-SETTINGS: dict[str, Check | Optional] = {
+def declared(settings: type, part: str) -> dict[str, Check | Optional]:
+    """Checks of the declared settings that a part of the file holds."""
+    checks: dict[str, Check | Optional] = {}
+    for name, spec in specs(settings).items():
+        if spec.saved == part:
+            checks[name] = spec.fits_in_file if spec.older is REQUIRED else Optional(spec.fits_in_file)
+    return checks
+
+
+SETTINGS: dict[str, Check | Optional] = declared(FifoSettings, IN_SETTINGS) | {
     "seeds": list_of(whole(0, 2**64 - 1)),
     "batch": flag,
-    "num_partitions": whole(1, 10_000),
-    "lookahead": one_of(True, False, "banded"),
-    "frames_per_level": whole(1, 10_000),
-    "window": whole(2, 10_000),
-    "eta": number(0, 1),
-    "height": whole(1, 2**16),
-    "width": whole(1, 2**16),
-    "guidance_scale": number(),
     "negative_prompt": maybe(list_of(prompt)),
-    "prompt_change": one_of("tail", "queue", "blend"),
-    "compat": maybe(one_of("published")),
-    "scheduler_exact": flag,
     "pipeline_arguments": _plain_arguments,
     "prompts": list_of(lambda key: _pair(key, whole(-MOST), _mixture)),
 }

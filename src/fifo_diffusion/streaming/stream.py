@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from fifo_diffusion.errors import ArgumentError
 from fifo_diffusion.execution.batches import Fits, ModelCalls, in_batches
 from fifo_diffusion.method import Noise, NoiseLevels, Queue, diagonal_denoising
 from fifo_diffusion.models.shared.base import VideoModel
@@ -149,12 +150,12 @@ class FrameStream(Iterator[np.ndarray]):
     def collect(self, output_type: str) -> Any:
         """All frames up to `num_frames`, as the wrapped pipeline would return a clip."""
         if self._num_frames is None:
-            raise ValueError("an endless stream cannot be collected: give num_frames")
+            raise ArgumentError("num_frames", None, "an endless stream cannot be collected: give a number")
         if output_type not in ("pil", "np", "pt", "latent"):
             raise ValueError(f'output_type {output_type!r} is not one of "pil", "np", "pt", "latent"')
         self._check_not_closed()
         if self.frame_index >= self._num_frames:
-            raise ValueError(f"all {self._num_frames} frames were handed out already: give a larger num_frames")
+            raise ArgumentError("num_frames", self._num_frames, "all were handed out already: give a larger number")
         items: list[Tensor] = []
         self._outlet.shows = True
         while self.frame_index < self._num_frames:  # the frames of the last latent may be more than are asked for
@@ -255,10 +256,8 @@ class FrameStream(Iterator[np.ndarray]):
         if counters["custom_noise"] and not self._custom_noise:
             raise ValueError("the state was saved with noise of your own: give the same noise= again")
         if self._num_frames is not None and self._num_frames < counters["frame_index"]:
-            raise ValueError(
-                f"num_frames={self._num_frames} counts the whole video, of which {counters['frame_index']} frames are "
-                "done: give a larger number"
-            )
+            done = f"it counts the whole video, and {counters['frame_index']} frames are done: give a larger number"
+            raise ArgumentError("num_frames", self._num_frames, done)
         state.check_fits(self._model.latent_shape(self.settings.height, self.settings.width), self._levels.planes)
         self.frame_index = counters["frame_index"]
         kind = self._model.published_queue if self.settings.compat == "published" else Queue

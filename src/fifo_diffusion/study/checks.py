@@ -5,12 +5,13 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from fifo_diffusion.jobs.baselines import METHODS
-from fifo_diffusion.jobs.request import DTYPES
+from fifo_diffusion.settings import DTYPES, Settings, names_of, specs
+from fifo_diffusion.settings.spec import IN_NOTES, SAMPLING, STREAM
 from fifo_diffusion.study.config import OWN, TABLES
 
 NAME = re.compile(r"\w[\w.-]{0,99}")
 TAKEN = ("base", "ablation")  # folders beside those of the rows
+METHODS = specs(Settings)["method"].kind.words
 MOST_FRAMES, MOST = 10_000_000, 100_000
 TEXT = 10_000  # characters of a prompt
 
@@ -48,7 +49,7 @@ def _check_rows(rows: Any) -> None:
         if row["method"] not in METHODS:
             raise ValueError(f"the row {name} has the method {_shown(row['method'])}: one of {', '.join(METHODS)}")
         for key, value in row.items():
-            if wrong := _ROW.get(key, _plain)(value):
+            if wrong := _row_check(key, row["method"])(value):
                 raise ValueError(f"the row {name} has {key} {_shown(value)}: it must be {wrong}")
         if row.get("ranks", 1) > 1 and row["method"] != "fifo":
             raise ValueError(f"the row {name} has ranks {row['ranks']}: a number, and of FIFO only")
@@ -96,6 +97,17 @@ def _versions(value: Any) -> str | None:
     return None if fits else "an object of texts"
 
 
+def _sampling(value: Any) -> str | None:
+    every = specs(Settings)
+    known = names_of(Settings, stages=[SAMPLING])
+    if not isinstance(value, Mapping) or set(value) - set(known):
+        return f"an object with {' and '.join(known)}"
+    wrong = (
+        f"an object whose {name} is {wanted}" for name in value if (wanted := every[name].kind.wanted(value[name]))
+    )
+    return next(wrong, None)
+
+
 def _plain(value: Any) -> str | None:
     """An argument of a stream: names, numbers, switches."""
     if isinstance(value, float) and not math.isfinite(value):
@@ -128,6 +140,7 @@ _KEYS: dict[str, Check] = {
     "classifier": _maybe(_text),
     "device": _maybe(_text),
     "dtype": _maybe(_one_of(*DTYPES)),
+    "sampling": _sampling,
     "versions": _maybe(_versions),
 }
 _ROW: dict[str, Check] = {
@@ -136,11 +149,22 @@ _ROW: dict[str, Check] = {
     "cost_frames": _KEYS["cost_frames"],
     "tables": _TABLES,
     "ranks": _whole(1, 1024),
-    "num_partitions": _whole(1, 1000),
-    "window": _maybe(_whole(1, MOST)),
-    **dict.fromkeys(("seed", "prompt", "start", "state", "generator", "noise", "callback_on_frame"), _method_only),
 }
 assert set(OWN) <= set(_ROW)
+
+
+def _row_check(key: str, method: str) -> Check:
+    """What the value of a row's key may be: an argument of its method's stream, or of the pipeline's own call."""
+    spec = specs(Settings).get(key)
+    if key in _ROW or spec is None:
+        return _ROW.get(key, _plain)
+    if key == "method":
+        return lambda value: None
+    if spec.stage != STREAM or key in ("prompt", "seed") or spec.saved == IN_NOTES or not spec.panel:
+        return _method_only
+    if spec.methods is not None and method not in spec.methods:
+        return lambda value: f"left out: it goes with {' or '.join(spec.methods or ())}"
+    return _maybe(spec.kind.wanted) if spec.default is None else spec.kind.wanted
 
 
 def _shown(value: Any) -> str:

@@ -2,11 +2,12 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
-from fifo_diffusion.errors import CliError, one_line, usage
+from fifo_diffusion.errors import UserError, usage
+from fifo_diffusion.text import one_line
 
 TABLES = ("cost", "relative-mse", "quality", "ablation")
 
@@ -40,6 +41,7 @@ class Config:
 
     Attributes:
         model, device, dtype: as for `generate`; None: its defaults.
+        sampling: what the model is sampled by: `scheduler` and `flow_shift`, as for `generate`.
         tables: which of `TABLES`.
         rows: {name: {"method": ..., arguments of its stream ...}}. A row may have its own num_frames, num_prompts,
             cost_frames and tables; with ranks, so many processes make its videos for the table of cost (FIFO only).
@@ -75,6 +77,7 @@ class Config:
     classifier: str | None = None
     device: str | None = None
     dtype: str | None = None
+    sampling: dict[str, Any] = field(default_factory=dict)
     versions: dict[str, str] | None = None
 
     def to_json(self) -> dict[str, Any]:
@@ -90,7 +93,7 @@ class Config:
         """The same with some of the rows.
 
         Raises:
-            CliError: no such row.
+            UserError: no such row.
         """
         for name in names:
             if name not in self.rows:
@@ -102,7 +105,7 @@ class Config:
         """From a file that `to_json` was written to, or that was written by hand.
 
         Raises:
-            CliError: unreadable, or something in it is unknown or missing.
+            UserError: unreadable, or something in it is unknown or missing.
         """
         try:
             if not path.is_file():
@@ -121,7 +124,7 @@ class Config:
         """Check and complete plain values; `name` is for messages.
 
         Raises:
-            CliError: something is unknown, missing, or of another type or size than it must be.
+            UserError: something is unknown, missing, or of another type or size than it must be.
         """
         from fifo_diffusion.study.checks import check
 
@@ -145,7 +148,7 @@ class Config:
         try:
             write_text(path, json.dumps(self.to_json(), indent=1, ensure_ascii=False) + "\n")
         except OSError as error:
-            raise CliError(f"cannot write {path}: {error.strerror or error}") from error
+            raise UserError(f"cannot write {path}: {error.strerror or error}") from error
 
 
 def default_rows(num_partitions: int, steps: int | None, gpus: int = 0) -> dict[str, dict[str, Any]]:

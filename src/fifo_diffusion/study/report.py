@@ -7,13 +7,13 @@ from datetime import UTC, datetime
 from itertools import islice
 from typing import Any
 
-from fifo_diffusion.errors import one_line
 from fifo_diffusion.evaluation.hardware import hardware
 from fifo_diffusion.evaluation.report import Section, write_html
 from fifo_diffusion.evaluation.whole_files import write_text
 from fifo_diffusion.study.quality import quality
 from fifo_diffusion.study.results import Results, picture
 from fifo_diffusion.study.tasks import ablation_folders, cost_frames, cost_name, rows_of
+from fifo_diffusion.text import one_line
 
 MSE_NOTE = (
     "Protocol: known clips of n f + f // 2 frames, every frame noised with known noise, which is the true noise of "

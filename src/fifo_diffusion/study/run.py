@@ -9,16 +9,18 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from fifo_diffusion.errors import CliError, checking, one_line, usage
+from fifo_diffusion.errors import UserError, usage, usage_errors
 from fifo_diffusion.jobs.locks import locked
+from fifo_diffusion.settings import Settings, names_of
+from fifo_diffusion.settings.spec import SAMPLING
 from fifo_diffusion.study.config import TABLES, Config, default_prompts, default_rows
 from fifo_diffusion.study.results import Results
 from fifo_diffusion.study.tasks import Task, tasks
 from fifo_diffusion.study.worker import run_task, stop_tasks
-from fifo_diffusion.text import duration
+from fifo_diffusion.text import duration, one_line
 
 Tell = Callable[[str], None]
-DEFAULT_FRAMES, DEFAULT_PARTITIONS = 192, 4
+DEFAULT_FRAMES = 192
 
 
 def run(options: dict[str, Any], *, tell: Tell = lambda _: None) -> Results:
@@ -32,7 +34,7 @@ def run(options: dict[str, Any], *, tell: Tell = lambda _: None) -> Results:
         what was found; `errors` of what could not be done, the rest is in the report.
 
     Raises:
-        CliError: options that do not fit; nothing has been computed then.
+        UserError: options that do not fit; nothing has been computed then.
     """
     config = _config(options)
     _check_model(config)
@@ -113,7 +115,7 @@ def _config(options: dict[str, Any]) -> Config:
 
 def _config_of(given: dict[str, Any]) -> Config:
     model = given.get("model", "toybox")
-    steps, partitions = given.get("num_inference_steps"), given.get("num_partitions", DEFAULT_PARTITIONS)
+    steps, partitions = given.get("num_inference_steps"), given.get("num_partitions", Settings.num_partitions)
     if "prompts" in given:
         from fifo_diffusion.jobs.prompt_files import read_prompts
 
@@ -137,6 +139,7 @@ def _config_of(given: dict[str, Any]) -> Config:
         num_frames=given.get("num_frames", DEFAULT_FRAMES),
         base_steps=steps or Config.base_steps,
         partitions=tuple(n for n in (1, 2, 4) if n <= max(partitions, 2)),
+        sampling={name: given[name] for name in names_of(Settings, stages=[SAMPLING]) if name in given},
         **more,
     )
 
@@ -166,15 +169,15 @@ def _check_model(config: Config) -> None:
     """Find the model before there is a folder that would be of a model that is none.
 
     Raises:
-        CliError: there is no such model, or none whose parts fit.
+        UserError: there is no such model, or none whose parts fit.
     """
     from fifo_diffusion.jobs.libraries import quiet_libraries
     from fifo_diffusion.models.loading.source import find_model
     from fifo_diffusion.models.registry import wrap
 
     quiet_libraries()
-    with checking():
-        wrap(find_model(config.model).load_without_weights()).close()
+    with usage_errors():
+        wrap(find_model(config.model).load_without_weights(**config.sampling)).close()
 
 
 def _open_folder(results: Results) -> None:
@@ -205,7 +208,7 @@ def _open_folder(results: Results) -> None:
     try:
         (folder / "parts").mkdir(parents=True)
     except OSError as error:
-        raise CliError(f"cannot write {folder}: {error.strerror or error}") from error
+        raise UserError(f"cannot write {folder}: {error.strerror or error}") from error
     if config.versions and config.versions != versions():
         results.errors.append(
             f"the configuration is of {config.versions}: with {versions()} numbers may differ a little"

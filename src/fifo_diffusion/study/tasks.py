@@ -73,7 +73,8 @@ def ablation_folders(config: Config, folder: Path) -> dict[tuple[str, int], Path
 
 
 def _payload(config: Config, kind: str, **more: Any) -> dict[str, Any]:
-    return {"kind": kind, "model": config.model, "device": config.device, "dtype": config.dtype, **more}
+    names = ("model", "device", "dtype", "sampling")
+    return {"kind": kind} | {name: getattr(config, name) for name in names} | more
 
 
 def _video(folder: Path, prompt: Any, num_frames: int, seed: int) -> dict[str, Any]:

@@ -19,15 +19,15 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from fifo_diffusion.errors import one_line
 from fifo_diffusion.execution.memory import is_out_of_memory
 from fifo_diffusion.execution.torchrun import local_gpu, torchrun_rank
 from fifo_diffusion.files import written_whole
 from fifo_diffusion.jobs.events import Event, FrameDone, Opened
 from fifo_diffusion.jobs.job import Job
-from fifo_diffusion.jobs.request import DTYPES
 from fifo_diffusion.jobs.run import run
+from fifo_diffusion.settings import DTYPES
 from fifo_diffusion.study.config import OWN
+from fifo_diffusion.text import one_line
 
 STATE_EVERY = 100
 logger = logging.getLogger("fifo_diffusion.study.worker")  # in its own process its name would be "__main__"
@@ -149,7 +149,7 @@ def _load(task: dict[str, Any]) -> Any:
         given["group"] = join_torchrun()
     if task["dtype"]:
         given["dtype"] = getattr(torch, DTYPES[task["dtype"]])
-    return FIFO.from_pretrained(task["model"], **given)
+    return FIFO.from_pretrained(task["model"], **given, **task["sampling"])
 
 
 def job_of_row(fifo: Any, row: dict[str, Any], prompt: Any, num_frames: int, seed: int, **more: Any) -> Job:

@@ -7,6 +7,7 @@ from typing import Protocol
 
 import numpy as np
 
+from fifo_diffusion.errors import Message, Setting
 from fifo_diffusion.video.errors import VideoFileError
 from fifo_diffusion.video.in_use import being_read
 
@@ -55,7 +56,8 @@ def check_folder(path: Path) -> None:
 
 def taken(path: os.PathLike | str) -> VideoFileError:
     """The error for an output that exists already."""
-    return VideoFileError(f"{path} exists already: add --overwrite (in Python: overwrite=True) or choose another name")
+    overwrite = Setting("overwrite", True)
+    return VideoFileError(Message(f"{path} exists already: add ", overwrite, " or choose another name"))
 
 
 def check_not_read(path: Path) -> None:

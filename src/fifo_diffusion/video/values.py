@@ -4,6 +4,8 @@ import operator
 from collections.abc import Sequence
 from fractions import Fraction
 
+from fifo_diffusion.errors import ArgumentError
+
 FASTEST = 1000
 """Frames per second."""
 
@@ -20,9 +22,9 @@ def as_rate(fps: float) -> Fraction:
     except (TypeError, ValueError, OverflowError, ZeroDivisionError):
         rate = Fraction(0)
     if rate <= 0:
-        raise ValueError(f"fps must be a positive number, not {fps!r}: for example fps=8")
+        raise ArgumentError("fps", fps, "give a positive number, 8 for example")
     if rate > FASTEST:
-        raise ValueError(f"fps must be at most {FASTEST}, not {fps!r}")
+        raise ArgumentError("fps", fps, f"give at most {FASTEST}")
     return rate
 
 
@@ -37,7 +39,7 @@ def whole(name: str, value: int, least: int) -> int:
     except TypeError:
         number = least - 1
     if number < least:
-        raise ValueError(f"{name} must be a whole number of at least {least}, not {value!r}")
+        raise ArgumentError(name, value, f"give a whole number of at least {least}")
     return number
 
 
@@ -50,5 +52,5 @@ def as_size(size: Sequence[int]) -> tuple[int, int]:
     try:
         height, width = size
     except (TypeError, ValueError):
-        raise ValueError(f"size must be (height, width), not {size!r}") from None
+        raise ArgumentError("size", size, "give (height, width)") from None
     return whole("height", height, 1), whole("width", width, 1)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from fifo_diffusion.models.loading.parts import first_line
-from fifo_diffusion.models.shared.arguments import short
+from fifo_diffusion.text import quoted
 
 logger = logging.getLogger(__name__)
 
@@ -49,7 +49,7 @@ def read_adapter(text: Any) -> Adapter:
         ValueError: no such file, not a `.safetensors` file, or no name that a hub has.
     """
     if not isinstance(text, str) or not text:
-        raise ValueError(f"lora must be texts such as style.safetensors:0.8, not {short(text)}")
+        raise ValueError(f"lora must be texts such as style.safetensors:0.8, not {quoted(text)}")
     name, colon, number = text.rpartition(":")
     try:
         scale = float(number) if colon else 1.0

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from huggingface_hub.errors import EntryNotFoundError
 
+from fifo_diffusion.errors import ArgumentTypeError
 from fifo_diffusion.models.loading.adapters import put_on, read_adapters
 from fifo_diffusion.models.loading.checkpoints import EMBEDDED, checkpoint_of
 from fifo_diffusion.models.loading.folders import (
@@ -32,7 +33,7 @@ from fifo_diffusion.models.loading.parts import FolderError, empty_part, first_l
 from fifo_diffusion.models.loading.publishers import settle_shift
 from fifo_diffusion.models.loading.weights import read_weights
 from fifo_diffusion.models.registry import LOADED, Family, family_of, find
-from fifo_diffusion.models.shared.arguments import nearest, short
+from fifo_diffusion.models.shared.arguments import nearest
 from fifo_diffusion.models.shared.scheduler_choice import choose_scheduler, says_shift
 from fifo_diffusion.toybox import PIPELINE_FOLDER
 
@@ -81,8 +82,8 @@ class ModelSource(ABC):
         choice, adapters = scheduler if isinstance(scheduler, str) else None, read_adapters(lora)
         if scheduler is not None and choice is None:
             if not isinstance(scheduler, SchedulerMixin):
-                raise TypeError(
-                    f'scheduler must be a text such as "euler", or a scheduler of diffusers, not {short(scheduler)}'
+                raise ArgumentTypeError(
+                    "scheduler", scheduler, "give a text such as 'euler', or a scheduler of diffusers"
                 )
             kwargs["scheduler"] = scheduler
         pipe = self._load(**_with_dtype(kwargs))

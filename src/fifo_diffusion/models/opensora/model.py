@@ -11,6 +11,7 @@ from torch import Tensor
 from fifo_diffusion.decoding.frames import to_unit_range
 from fifo_diffusion.decoding.pieces import STEADY_LATENCY, PieceDecoder
 from fifo_diffusion.decoding.timing import LatentTiming
+from fifo_diffusion.errors import Message, Setting
 from fifo_diffusion.method import Layout, Noise, NoiseLevels, Queue, Step, Window
 from fifo_diffusion.models.latte.model import LatteModel
 from fifo_diffusion.models.shared.schedulers import read_levels
@@ -29,9 +30,11 @@ class LateQueue(Queue):
     def from_clip_published(cls, layout: Layout, levels: NoiseLevels, noise: Noise, clip_BCFHW: Tensor) -> "Queue":
         if layout.context and layout.frames % 2 == 0:
             logger.warning(
-                'compat="published" is not the published video here: with lookahead and %d latents per window the '
-                "published loop skips a slot in every other window, and this one does not",
-                layout.frames,
+                Message(
+                    Setting("compat", "published"),
+                    f" is not the published video here: with lookahead and {layout.frames} latents per window the "
+                    "published loop skips a slot in every other window, and this one does not",
+                )
             )
         return super().from_clip_published(layout, levels, noise, clip_BCFHW)
 

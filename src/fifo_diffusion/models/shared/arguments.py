@@ -6,21 +6,11 @@ import math
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
-LARGEST = {
-    "num_frames": 2**31 - 1,
-    "height": 16384,
-    "width": 16384,
-    "window": 4096,
-    "num_partitions": 4096,
-    "frames_per_level": 65536,
-    "num_inference_steps": 65536,
-    "windows_per_batch": 65536,
-}
-"""Beyond these nothing was ever meant, and memory is asked for before anybody can say so."""
-MOST_SLOTS = 65536
+from fifo_diffusion.errors import ArgumentError, ArgumentTypeError
+from fifo_diffusion.settings import Settings, specs
+from fifo_diffusion.settings.kinds import Number, Whole, plain
 
-STRONGEST = 1000.0
-"""Largest weight of guidance, in either direction."""
+MOST_SLOTS = 65536
 
 EMBEDS = ("prompt_embeds", "pooled_prompt_embeds")
 NEGATIVE_EMBEDS = tuple(f"negative_{name}" for name in EMBEDS)
@@ -54,73 +44,13 @@ REFUSED = {
 }
 """Arguments of pipelines' own calls that would do nothing here, or harm, and why or what to give instead."""
 
-_RANGES = {
-    "guidance_scale_2": (-STRONGEST, STRONGEST),
-    "fps": (0.01, 1000.0),
-    "fps_condition": (0.01, 1000.0),
+_PASSED_ON = {
+    "guidance_scale_2": specs(Settings)["guidance_scale"].kind,
+    "fps": Number(0.01, 1000),
+    "fps_condition": Number(0.01, 1000),
+    "clip_skip": Whole(0),
 }
-"""Of numbers that are passed on."""
-
-
-def plain(value: Any) -> Any:
-    """A number or truth value of NumPy or of a tensor without axes as Python's own; anything else as it is."""
-    if getattr(value, "shape", None) == () and hasattr(value, "item"):
-        return value.item()
-    return value
-
-
-def whole(name: str, value: Any, *, least: int = 1, most: int | None = None) -> int:
-    """A whole number in range, from Python, NumPy or a tensor.
-
-    Raises:
-        ValueError: it is none.
-    """
-    value, most = plain(value), LARGEST.get(name) if most is None else most
-    if not isinstance(value, int) or isinstance(value, bool) or value < least:
-        raise ValueError(f"{name} must be a whole number of at least {least}, not {short(value)}")
-    if most is not None and value > most:
-        raise ValueError(f"{name} must be a whole number of at most {most}, not {short(value)}")
-    return value
-
-
-def number(name: str, value: Any, least: float, most: float) -> float:
-    """A finite number in range, from Python, NumPy or a tensor.
-
-    Raises:
-        ValueError: it is none.
-    """
-    value = plain(value)
-    if not isinstance(value, int | float) or isinstance(value, bool):
-        raise ValueError(f"{name} must be a number, not {short(value)}")
-    if not least <= value <= most:  # false for nan
-        raise ValueError(f"{name} must lie between {least:g} and {most:g}, not {short(value)}")
-    return value
-
-
-def flag(name: str, value: Any) -> bool:
-    """True or False, from Python, NumPy or a tensor.
-
-    Raises:
-        ValueError: it is neither.
-    """
-    value = plain(value)
-    if not isinstance(value, bool):
-        raise ValueError(f"{name} must be True or False, not {short(value)}")
-    return value
-
-
-def check_function(name: str, value: Any) -> None:
-    """Raises TypeError where a value is neither None nor something to call."""
-    if value is not None and not callable(value):
-        raise TypeError(f"{name} must be a function, not {short(value)}")
-
-
-def short(value: Any) -> str:
-    """A value as it is quoted in a message."""
-    if isinstance(value, int) and abs(value) >= 10**30:
-        return f"a number of {int(math.log10(abs(value))) + 1} digits"
-    text = repr(value)
-    return text if len(text) <= 80 and "\n" not in text else f"a value of type {type(value).__name__}"
+"""Numbers that are passed on."""
 
 
 def refuse_unknown(function: str, given: Iterable[str], known: Collection[str]) -> None:
@@ -167,14 +97,12 @@ def passed_on(
             raise ValueError(f"{name} cannot be passed on to the pipeline's own call: {REFUSED[name]}")
         if accepted is not None and name not in accepted:
             raise ValueError(f"this pipeline's call does not take {name}: leave it out")
-        if name in _RANGES:
-            value = number(name, value, *_RANGES[name])
-        elif name == "clip_skip":
-            value = whole(name, value, least=0)
+        if name in _PASSED_ON:
+            value = _PASSED_ON[name].take(name, value)
         elif name.endswith("_kwargs") and not isinstance(value, Mapping):
-            raise TypeError(f"{name} must be a dictionary, not {short(value)}")
+            raise ArgumentTypeError(name, value, "give a dictionary")
         elif isinstance(value, float) and not math.isfinite(value):
-            raise ValueError(f"{name} must be a finite number, not {value}")
+            raise ArgumentError(name, value, "give a finite number")
         found[name] = value
     return found
 

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from fifo_diffusion.decoding.timing import ONE_TO_ONE, LatentTiming
+from fifo_diffusion.errors import ArgumentError
 from fifo_diffusion.method import NoiseLevels, Queue
 from fifo_diffusion.models.shared.fingerprint import fingerprint
 from fifo_diffusion.models.shared.texts import Prompt
@@ -85,7 +86,7 @@ class VideoModel(ABC):
         Raises:
             ValueError: there is none, or it is offloaded already.
         """
-        raise ValueError(f"{self.family} models have no text encoder to offload: leave offload_text_encoder out")
+        raise ArgumentError(*("offload_text_encoder", True, f"{self.family} models have no text encoder: leave it out"))
 
     def about_to_decode(self) -> None:  # noqa: B027
         """Called before every use of the autoencoder."""
@@ -197,7 +198,7 @@ class VideoModel(ABC):
         Raises:
             ValueError: it cannot be, which is so unless a family says otherwise.
         """
-        raise ValueError(f"{self.family} models cannot be compiled here: leave --compile out")
+        raise ArgumentError("compile", True, f"{self.family} models cannot be compiled here: leave it out")
 
     @property
     def compiled(self) -> bool:

@@ -6,6 +6,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from fifo_diffusion.errors import ArgumentError
+
 logger = logging.getLogger(__name__)
 
 
@@ -28,10 +30,14 @@ class TextOffload:
 
         self._encoders, self._device = text_encoders(pipe), device
         if not self._encoders:
-            raise ValueError(f"{type(pipe).__name__} has no text encoder to offload: leave offload_text_encoder out")
+            raise ArgumentError(
+                "offload_text_encoder", True, f"{type(pipe).__name__} has no text encoder: leave it out"
+            )
         for encoder in self._encoders:
             if hasattr(encoder, "_hf_hook"):
-                raise ValueError("the pipeline's text encoder is offloaded already: leave offload_text_encoder out")
+                raise ArgumentError(
+                    *("offload_text_encoder", True, "the pipeline's text encoder is offloaded already: leave it out")
+                )
         self._hooks = [cpu_offload_with_hook(encoder, device)[1] for encoder in self._encoders]
         self.away()
 

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from fifo_diffusion.decoding.frames import FrameDecoder, encode_frames, pixels_per_latent
+from fifo_diffusion.errors import ArgumentError, Message, Setting
 from fifo_diffusion.method import NoiseLevels, to_device
 from fifo_diffusion.models.shared.capture import capture
 from fifo_diffusion.models.shared.conditions import TextCondition, mixed
@@ -216,7 +217,8 @@ class PipelineModel(WrappedPipeline):
             raise ValueError(f"{pooled} belongs to prompt_embeds with this pipeline: give it too")
         negatives = call.get("negative_prompt") or [""]
         if guided and not encoders and prompt.negative is None and isinstance(negatives[0], str):
-            raise ValueError("this pipeline has no text encoder: give negative_prompt_embeds= too, or guidance_scale=1")
+            what = "this pipeline has no text encoder: give negative_prompt_embeds= too, or "
+            raise ValueError(Message(what, Setting("guidance_scale", 1)))
 
     text_tokens: int | None = None
     """How many tokens of a text the pipeline looks at; None: as its call says, or its tokenizers."""
@@ -241,10 +243,8 @@ class PipelineModel(WrappedPipeline):
         self, count: int, *, eta: float = 0.0, scheduler_exact: bool = False, published: bool = False
     ) -> NoiseLevels:
         if published:
-            raise ValueError(
-                f'compat="published": there is no published FIFO code for {self.family} (only for VideoCrafter and '
-                "Open-Sora Plan): leave it out"
-            )
+            known = "(only for VideoCrafter and Open-Sora Plan): leave it out"
+            raise ArgumentError("compat", "published", f"there is no published FIFO code for {self.family} {known}")
         return read_levels(self.pipe.scheduler, count, eta=eta, scheduler_exact=scheduler_exact, flow=self.flow)
 
     # ------------------------------------------------------------------ frames

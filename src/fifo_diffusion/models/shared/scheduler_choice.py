@@ -9,8 +9,9 @@ from typing import Any
 
 import diffusers
 
-from fifo_diffusion.models.shared.arguments import plain
+from fifo_diffusion.errors import ArgumentError, Message, Setting
 from fifo_diffusion.models.shared.step_rules import RULES, is_flow, known_class, short_error
+from fifo_diffusion.settings.kinds import plain
 
 logger = logging.getLogger(__name__)
 
@@ -44,7 +45,7 @@ def choose_scheduler(current: Any, choice: str | None = None, flow_shift: float 
         try:
             chosen = kind.from_config(dict(current.config), **_kept(current, kind) | given)
         except (ImportError, TypeError, ValueError, NotImplementedError, RuntimeError, LookupError) as error:
-            raise ValueError(f"scheduler {choice}: {short_error(error)}") from error
+            raise ArgumentError("scheduler", choice, short_error(error)) from error
     return chosen if flow_shift is None else with_flow_shift(chosen, flow_shift)
 
 
@@ -66,9 +67,15 @@ def with_flow_shift(scheduler: Any, shift: float) -> Any:
     """
     name, kind, shift = _shift_argument(scheduler), type(scheduler).__name__, plain(shift)
     if name is None:
-        raise ValueError(f"a flow shift goes with flow-matching models; this one is sampled by {kind}: leave it out")
+        raise ArgumentError(
+            *(
+                "flow_shift",
+                shift,
+                f"it goes with flow-matching models, and this one is sampled by {kind}: leave it out",
+            )
+        )
     if isinstance(shift, bool) or not isinstance(shift, int | float) or not 0 < shift < float("inf"):
-        raise ValueError(f"the flow shift must be a number above 0, not {shift!r}")
+        raise ArgumentError("flow_shift", shift, "give a number above 0")
     return type(scheduler).from_config(scheduler.config, **{name: float(shift)})
 
 
@@ -100,10 +107,10 @@ def _class_of(name: str, flow: bool) -> Any:
     if found is None:
         near = {_plain(n): n for n in short}
         known = [near[n] for n in get_close_matches(wanted, near, 3, 0.6)] or [*short]
-        raise ValueError(f"there is no scheduler {name!r}: choose {', '.join(known)}")
+        raise ArgumentError("scheduler", name, f"there is none of that name; choose {', '.join(known)}")
     if found not in fits:
         why = RULES[found].refused or f"it is not for models trained by {'flow matching' if flow else 'diffusion'}"
-        raise ValueError(f"scheduler {name}: {why}; choose {', '.join(short)}")
+        raise ArgumentError("scheduler", name, f"{why}; choose {', '.join(short)}")
     return classes[found]
 
 
@@ -123,9 +130,9 @@ def _arguments(rest: str) -> dict[str, Any]:
     for item in filter(None, re.split(r",(?![^\[]*\])", rest)):
         key, equals, value = (part.strip() for part in item.partition("="))
         if not equals or not key or not value:
-            raise ValueError(f"scheduler: {item!r} is not key=value")
+            raise ValueError(Message(Setting("scheduler"), f": {item!r} is not key=value"))
         if key in given:
-            raise ValueError(f"scheduler: {key} is given twice")
+            raise ValueError(Message(Setting("scheduler"), f": {key} is given twice"))
         try:
             given[key] = json.loads(value.lower() if value.lower() in ("true", "false") else value)
         except ValueError:

@@ -2,7 +2,6 @@
 
 import copy
 import logging
-import math
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -16,8 +15,9 @@ from diffusers import (
 )
 from torch import Tensor
 
+from fifo_diffusion.errors import ArgumentError
 from fifo_diffusion.method import NoiseLevels
-from fifo_diffusion.models.shared.scheduler_choice import flow_shift_of
+from fifo_diffusion.models.shared.scheduler_checks import check_scheduler
 from fifo_diffusion.models.shared.solver_probe import probe
 from fifo_diffusion.models.shared.spacing import Spacing, numbers_of
 from fifo_diffusion.models.shared.step_rules import (
@@ -66,7 +66,7 @@ def read_levels(
     scheduler = copy.deepcopy(scheduler)
     name = type(scheduler).__name__
     known, rule = known_class(scheduler)
-    _check(scheduler, rule, count, eta, flow)
+    check_scheduler(scheduler, rule, count, eta, flow)
     steps = _spacing(count, timesteps, sigmas, scheduler_exact)
     changed = changed_methods(scheduler, known) if known is not None else ["step"]
     try:
@@ -92,82 +92,14 @@ def read_levels(
     return levels
 
 
-def _check(scheduler: Any, rule: Rule | None, count: int, eta: float, flow: bool | None) -> None:
-    """Raises ValueError where this scheduler cannot be used for this model, or with these options."""
-    name = type(scheduler).__name__
-    if rule is not None and rule.refused:
-        raise ValueError(f"the scheduler {name} cannot be stepped frame by frame: {rule.refused}; {advice(flow)}")
-    if rule is None and not hasattr(scheduler, "alphas_cumprod"):
-        raise ValueError(f"the scheduler {name} cannot be stepped frame by frame: {advice(flow)}")
-    config, its_flow = scheduler.config, is_flow(scheduler, rule)
-    for_flow_only = not hasattr(scheduler, "scale_model_input") or (rule is not None and rule.space == "flow")
-    predicts = config.get("prediction_type", "flow_prediction" if flow else "epsilon")
-    if flow and its_flow and predicts != "flow_prediction":
-        raise ValueError(
-            f"{name} is set up for a model that predicts {predicts}, this one predicts flow: {advice(flow)}"
-        )
-    if flow is False and its_flow and not for_flow_only:
-        raise ValueError(f"{name} is set up for flow matching, this model was trained by diffusion: {advice(flow)}")
-    if flow and not its_flow:
-        raise ValueError(f"{name} is set up for diffusion, and this model was trained by flow matching: {advice(flow)}")
-    if flow is False and for_flow_only:
-        raise ValueError(f"{name} is for flow matching, and this model was trained by diffusion: {advice(flow)}")
-    if config.get("prediction_type") == "flow_prediction" and not config.get("use_flow_sigmas"):
-        what = "set use_flow_sigmas=True in its config" if "use_flow_sigmas" in config else advice(flow)
-        raise ValueError(f"{name} predicts flow without flow sigmas: {what}")
-    if config.get("thresholding"):
-        raise ValueError("dynamic thresholding is not supported: set thresholding=False in the scheduler's config")
-    if config.get("invert_sigmas"):
-        raise ValueError("flow matching with invert_sigmas is not supported")
-    if its_flow and config.get("use_dynamic_shifting"):
-        raise ValueError("dynamic shifting is not supported: set use_dynamic_shifting=False and a fixed shift")
-    if config.get("upscale_mode") and config.get("scale_factors"):
-        raise ValueError(f"{name} with scale_factors changes the size of frames on the way: leave scale_factors out")
-    shift, trained = flow_shift_of(scheduler), config.get("num_train_timesteps", 1000)
-    if shift is not None and not 0 < shift < math.inf:
-        raise ValueError(f"the flow shift must be a number above 0, not {shift:g}")
-    if count > trained:
-        raise ValueError(
-            f"the queue has {count} levels but the scheduler only {trained} timesteps: use fewer num_partitions or "
-            "more frames_per_level"
-        )
-    original = config.get("original_inference_steps")
-    if original and count > original:
-        raise ValueError(
-            f"the queue has {count} levels but {name} at most {original}: use frames_per_level, so that "
-            "num_partitions x window / frames_per_level is what the model was made for (4 to 8, say)"
-        )
-    if eta and its_flow:
-        raise ValueError("eta belongs to diffusion models: this model is sampled by flow matching, leave eta=0")
-    if eta and _draws(scheduler, rule):
-        raise ValueError(f"{name} draws noise by a rule of its own: leave eta out")
-
-
 def _spacing(count: int, timesteps: Any, sigmas: Any, scheduler_exact: bool) -> Spacing:
     steps = Spacing(count, numbers_of("timesteps", timesteps), numbers_of("sigmas", sigmas))
     if steps.timesteps is not None and steps.sigmas is not None:
         raise ValueError("give either timesteps or sigmas, not both")
     if steps.given and scheduler_exact:
-        raise ValueError("scheduler_exact is about the scheduler's own spacing: leave it out, or timesteps and sigmas")
+        what = "it is about the scheduler's own spacing: leave it out, or timesteps and sigmas"
+        raise ArgumentError("scheduler_exact", True, what)
     return steps
-
-
-def _draws(scheduler: Any, rule: Rule | None) -> bool:
-    """Whether it draws noise by a rule of its own."""
-    stochastic = str(scheduler.config.get("algorithm_type")).startswith("sde")
-    return stochastic or (rule is not None and rule.fresh and not rule.lost)
-
-
-def advice(flow: bool | None) -> str:
-    """What to type instead of a scheduler that does not do."""
-    usual = "set pipe.scheduler to a DDIMScheduler, EulerDiscreteScheduler or DPMSolverMultistepScheduler"
-    for_flow = (
-        "set pipe.scheduler to a FlowMatchEulerDiscreteScheduler, or to a UniPCMultistepScheduler with "
-        'use_flow_sigmas=True and prediction_type="flow_prediction"'
-    )
-    if flow is None:
-        return f"{usual}, for flow matching to a FlowMatchEulerDiscreteScheduler"
-    return for_flow if flow else usual
 
 
 # ------------------------------------------------------------------ steps that are written out
@@ -319,7 +251,7 @@ def _plain_levels(scheduler: Any, rule: Rule, grid: Grid, eta: float) -> NoiseLe
         x.flip(0) for x in (grid.alpha[:-1], grid.sigma[:-1], grid.alpha[1:], grid.sigma[1:])
     )
     if not 0 <= eta <= 1:
-        raise ValueError(f"eta must lie between 0 and 1, not {eta}")
+        raise ArgumentError("eta", eta, "give a number from 0 to 1")
     share = (target_sigma / sigma) ** 2 * (1 - (alpha / target_alpha) ** 2)
     fresh = eta * share.clamp_min(0).sqrt()
     prediction = "flow_prediction" if rule.space == "flow" else scheduler.config.get("prediction_type", "epsilon")

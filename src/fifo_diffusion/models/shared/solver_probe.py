@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from fifo_diffusion.errors import Message, Setting
 from fifo_diffusion.models.shared.step_rules import Grid
 
 _SEED = 20240519
@@ -80,7 +81,8 @@ def _without_noise(row: Tensor) -> Tensor:
             return torch.cat([weights * (weights.abs() > _ROUNDING), weight[None]])
     if not bool(drawn.isfinite().all()):
         return torch.full((_MOST + 1,), float("nan"), dtype=torch.float64)
-    raise ValueError("the scheduler draws its noise in a way that cannot be followed: set pipe.scheduler to another")
+    what = "the scheduler draws its noise in a way that cannot be followed: set "
+    raise ValueError(Message(what, Setting("scheduler", python="pipe.scheduler"), " to another"))
 
 
 def _remembered(scheduler: Any, memory: tuple[str, ...]) -> list[tuple[str, int, Tensor]]:

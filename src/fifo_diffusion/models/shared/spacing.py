@@ -9,7 +9,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from fifo_diffusion.models.shared.arguments import plain, short
+from fifo_diffusion.errors import Message, Setting
+from fifo_diffusion.settings.kinds import plain
+from fifo_diffusion.text import quoted
 
 
 @dataclass(frozen=True)
@@ -33,10 +35,9 @@ class Spacing:
 
     def not_distinct(self, scheduler: Any) -> ValueError:
         """The error for a scheduler that repeats timesteps, or gives another number of them."""
-        return ValueError(
-            f"{type(scheduler).__name__} does not give {self.count} distinct timesteps: choose another number of "
-            "num_partitions"
-        )
+        name = type(scheduler).__name__
+        what = f"{name} does not give {self.count} distinct timesteps: choose another "
+        return ValueError(Message(what, Setting("num_partitions")))
 
     def lay(self, scheduler: Any) -> None:
         """`scheduler.set_timesteps` on these steps.
@@ -58,11 +59,11 @@ class Spacing:
             try:
                 scheduler.set_timesteps(**{argument: values if argument == "timesteps" else np.array(values)})
             except (ValueError, TypeError, IndexError) as error:
-                raise ValueError(f"{name} does not take {argument}={short(values)}: {error}") from error
+                raise ValueError(f"{name} does not take {argument}={quoted(values)}: {error}") from error
         elif argument == "timesteps" and not hasattr(scheduler, "sigmas") and hasattr(scheduler, "alphas_cumprod"):
             last = scheduler.config.num_train_timesteps - 1
             if any(t != int(t) or not 0 <= t <= last for t in values):
-                raise ValueError(f"timesteps={short(values)} must be whole numbers from {last} down to 0")
+                raise ValueError(f"timesteps={quoted(values)} must be whole numbers from {last} down to 0")
             scheduler.set_timesteps(len(values))
             scheduler.timesteps = torch.tensor([int(t) for t in values])
         else:
@@ -71,7 +72,7 @@ class Spacing:
             raise ValueError(f"{name} takes no {argument}: {advice}, or leave {argument} out")
         found = len(scheduler.timesteps)
         if found != self.count:
-            raise ValueError(f"{argument}={short(values)} makes {found} steps, and the queue has {self.count} levels")
+            raise ValueError(f"{argument}={quoted(values)} makes {found} steps, and the queue has {self.count} levels")
 
 
 def numbers_of(name: str, values: Any) -> tuple[float, ...] | None:
@@ -84,10 +85,10 @@ def numbers_of(name: str, values: Any) -> tuple[float, ...] | None:
         return None
     found = values.tolist() if hasattr(values, "tolist") else values
     if not isinstance(found, Sequence) or isinstance(found, str | bytes) or not found:
-        raise ValueError(f"{name} must be a list of numbers in descending order, not {short(values)}")
+        raise ValueError(f"{name} must be a list of numbers in descending order, not {quoted(values)}")
     found = [plain(value) for value in found]
     if not all(isinstance(value, int | float) and not isinstance(value, bool) for value in found):
-        raise ValueError(f"{name} must be a list of numbers in descending order, not {short(values)}")
+        raise ValueError(f"{name} must be a list of numbers in descending order, not {quoted(values)}")
     if not all(a > b >= 0 for a, b in itertools.pairwise(found)) or not 0 <= found[0] < float("inf"):
-        raise ValueError(f"{name} must be in descending order and not below 0, not {short(found)}")
+        raise ValueError(f"{name} must be in descending order and not below 0, not {quoted(found)}")
     return tuple(found)

@@ -7,8 +7,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fifo_diffusion.models.shared.arguments import EMBEDS, NEGATIVE_EMBEDS, short
+from fifo_diffusion.models.shared.arguments import EMBEDS, NEGATIVE_EMBEDS
 from fifo_diffusion.models.shared.fingerprint import content_hash
+from fifo_diffusion.text import quoted
 
 _AXES = {"prompt_embeds": 2, "pooled_prompt_embeds": 1}
 """Of one video: (tokens, D) and (D,)."""
@@ -102,7 +103,7 @@ def embeds_of(given: Mapping[str, Any]) -> list[Embeds]:
     """
     for name in given:
         if name not in (*EMBEDS, *NEGATIVE_EMBEDS):
-            raise ValueError(f"{short(name)} is none of the names of encoded texts: {', '.join(EMBEDS)}, negative_...")
+            raise ValueError(f"{quoted(name)} is none of the names of encoded texts: {', '.join(EMBEDS)}, negative_...")
     rows = {name: _rows(name, value) for name, value in given.items() if value is not None}
     if "prompt_embeds" not in rows:
         raise ValueError(f"{', '.join(rows) or 'nothing'} without prompt_embeds: give that too")
@@ -127,7 +128,7 @@ def negative_embeds_of(given: Mapping[str, Any]) -> list[Embeds]:
 def _rows(name: str, value: Any) -> Tensor:
     value = torch.from_numpy(value) if isinstance(value, np.ndarray) else value
     if not isinstance(value, Tensor) or not value.is_floating_point():
-        raise TypeError(f"{name} must be a tensor of floating point numbers, not {short(value)}")
+        raise TypeError(f"{name} must be a tensor of floating point numbers, not {quoted(value)}")
     axes = _AXES[name.removeprefix("negative_")]
     if value.dim() not in (axes, axes + 1) or not value.numel():
         wanted = "(videos, tokens, channels)" if axes == 2 else "(videos, channels)"

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from fifo_diffusion.errors import Message, Setting
 from fifo_diffusion.models.shared.base import VideoModel
 from fifo_diffusion.models.shared.hooks import DenoiserHooks, is_compiled, lock_of, reset_if_compiled
 from fifo_diffusion.models.shared.modules import dtype_of
@@ -129,10 +130,9 @@ class WrappedPipeline(VideoModel):
                     f"{condition.text.shape[-1]}: put back a denoiser that fits"
                 )
         if self.most_frames is not None and frames > self.most_frames and not banded:
-            raise ValueError(
-                f"pipe.{self.denoiser_name} takes {self.most_frames} frames, a window of this video has {frames}: put "
-                f"back a denoiser that fits, or make a new stream with window={self.most_frames}"
-            )
+            what = f"pipe.{self.denoiser_name} takes {self.most_frames} frames, a window of this video has {frames}: "
+            advice = "put back a denoiser that fits, or make a new stream with "
+            raise ValueError(Message(what, advice, Setting("window", self.most_frames)))
 
     @contextmanager
     def working(self, latents_BCFHW: Tensor, condition: Any, *, banded: bool = False) -> Iterator[None]:

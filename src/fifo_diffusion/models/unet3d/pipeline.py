@@ -20,6 +20,7 @@ from torch import Tensor
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from fifo_diffusion.decoding.frames import pixels_per_latent
+from fifo_diffusion.errors import ArgumentError
 
 
 @dataclass
@@ -173,7 +174,7 @@ class TextToVideoPipeline(DiffusionPipeline, TextualInversionLoaderMixin, Stable
         """
         if fps_condition is None:
             return {}
-        raise ValueError(f"{type(self).__name__}: this model is not told a frame rate, leave fps_condition out")
+        raise ArgumentError("fps_condition", fps_condition, f"{type(self).__name__} takes no frame rate: leave it out")
 
     def _step_arguments(self, eta: float, generator: Any) -> dict[str, Any]:
         accepted = inspect.signature(self.scheduler.step).parameters
@@ -213,5 +214,5 @@ class VideoCrafterPipeline(TextToVideoPipeline):
             return super().rate_arguments(fps_condition)
         fps = self.config.fps_condition if fps_condition is None else fps_condition
         if isinstance(fps, bool) or not isinstance(fps, int | float) or not fps > 0:
-            raise ValueError(f"fps_condition must be a number above 0, not {fps!r}")
+            raise ArgumentError("fps_condition", fps, "give a number above 0")
         return {"timestep_cond": torch.full((1,), float(fps), device=self._execution_device)}

@@ -1,0 +1,27 @@
+"""Every setting of a video, declared once: as a field that says what it may be, what it does, who uses it and how files
+hold it. Options of the command, the signature, documentation and checks of `FIFO.stream`, state files and evaluations
+are made from these fields. Nothing here imports PyTorch."""
+
+from fifo_diffusion.settings.command import DTYPES, STARTS, Settings, repeated
+from fifo_diffusion.settings.face import taking
+from fifo_diffusion.settings.spec import Spec, as_option, checked, json_schema, names_of, option_of, specs
+from fifo_diffusion.settings.stream import BaselineArguments, FifoSettings, QueueSettings, StreamSettings
+
+__all__ = [
+    "DTYPES",
+    "STARTS",
+    "BaselineArguments",
+    "FifoSettings",
+    "QueueSettings",
+    "Settings",
+    "Spec",
+    "StreamSettings",
+    "as_option",
+    "checked",
+    "json_schema",
+    "names_of",
+    "option_of",
+    "repeated",
+    "specs",
+    "taking",
+]

@@ -1,0 +1,253 @@
+"""The settings of a whole run: those of its stream, and of the model, the files and the run itself."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from fifo_diffusion.settings.kinds import Choice, Flag, Number, Text, Whole
+from fifo_diffusion.settings.spec import (
+    BASELINES,
+    FIFO,
+    FILES,
+    IN_NOTES,
+    LENGTH,
+    LOAD,
+    LOGGING,
+    MODEL,
+    OUTPUT,
+    RUN,
+    SAMPLING,
+    option_of,
+    setting,
+    specs,
+)
+from fifo_diffusion.settings.stream import BaselineArguments, StreamSettings
+from fifo_diffusion.text import shell_words
+
+STARTS = ("clip", "noise")
+"""Starts that are no files."""
+
+DTYPES = {"float32": "float32", "float16": "float16", "bfloat16": "bfloat16"}
+DTYPES |= {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings(StreamSettings, BaselineArguments):
+    """Everything that can be set for a video, and which of it was.
+
+    Attributes:
+        given: the settings that were given, by name, in the order in which they were.
+    """
+
+    output: str | None = setting(
+        None,
+        Text(),
+        OUTPUT,
+        "ball.mp4, .webm or .gif; a folder of PNGs (frames/); - for raw video (y4m) on standard output.",
+        FILES,
+        names=("-o", "--output"),
+        metavar="OUT",
+        usual="named after the prompt, .mp4, in this folder",
+    )
+    model: str | None = setting(
+        None,
+        Text(),
+        LOAD,
+        "A Hugging Face id (owner/name), a folder with a diffusers pipeline, an original VideoCrafter model.ckpt, or "
+        "toybox, the small model that comes with this program; toybox-diagonal is the same, trained for the queue.",
+        MODEL,
+        names=("-m", "--model"),
+        metavar="MODEL",
+        usual="toybox",
+        saved=IN_NOTES,
+    )
+    seconds: float | None = setting(
+        None,
+        Number(0, 1e9, above=True),
+        RUN,
+        "Instead of frames: seconds of video, at --fps.",
+        LENGTH,
+        metavar="X",
+    )
+    forever: bool = setting(False, Flag(), RUN, "Go on until Ctrl-C.", LENGTH)
+    method: str = setting(
+        "fifo",
+        Choice("fifo", "freenoise", "genl", "chunked", "plain"),
+        RUN,
+        "freenoise (FreeNoise), genl (Gen-L-Video), chunked (each chunk continues from the last frames of the one "
+        "before), plain (all frames in one pass). Steps: --num-inference-steps, by default 50.",
+        BASELINES,
+        metavar="METHOD",
+    )
+    fps: float | None = setting(
+        None,
+        Number(0, 1000, above=True),
+        OUTPUT,
+        "Frames per second at which it plays.",
+        FILES,
+        metavar="X",
+        usual="the model's",
+        saved=IN_NOTES,
+    )
+    fps_condition: float | None = setting(
+        None,
+        Number(0, 1000, above=True),
+        LOAD,
+        "The frame rate that the model is conditioned on, where it takes one.",
+        MODEL,
+        metavar="X",
+        saved=IN_NOTES,
+        nullable=True,
+    )
+    scheduler: str | None = setting(
+        None,
+        Text(),
+        SAMPLING,
+        "Sample with another scheduler of diffusers, euler:use_karras_sigmas=true say.",
+        MODEL,
+        metavar="NAME[:key=value,...]",
+        usual="the model's",
+        saved=IN_NOTES,
+        nullable=True,
+        older=None,
+    )
+    flow_shift: float | None = setting(
+        None,
+        Number(0, 1e4, above=True),
+        SAMPLING,
+        "Shift of the noise levels of a flow-matching model (Wan, SkyReels).",
+        MODEL,
+        metavar="X",
+        usual="its publisher's",
+        saved=IN_NOTES,
+        nullable=True,
+        older=None,
+    )
+    dtype: str | None = setting(
+        None,
+        Choice("float32", "float16", "bfloat16", meaning={k: v for k, v in DTYPES.items() if k != v}),
+        LOAD,
+        "Precision of the weights: float32, float16 or bfloat16.",
+        MODEL,
+        metavar="TYPE",
+        usual="float16 on a GPU, else float32; convert keeps the checkpoint's",
+        saved=IN_NOTES,
+    )
+    device: str | None = setting(
+        None,
+        Text(),
+        LOAD,
+        "cpu, cuda, cuda:1, mps.",
+        MODEL,
+        metavar="DEVICE",
+        usual="a GPU where there is one",
+    )
+    offload_text_encoder: bool = setting(
+        False,
+        Flag(),
+        LOAD,
+        "Keep the text encoder in host memory, but while it encodes a prompt: room on the GPU for the rest.",
+        MODEL,
+    )
+    compile: bool = setting(
+        False,
+        Flag(),
+        LOAD,
+        "torch.compile the model: faster frames after minutes of compiling. On a CPU it needs a C++ compiler.",
+        MODEL,
+        methods=FIFO,
+    )
+    scale: int = setting(
+        1,
+        Whole(1, 1024),
+        OUTPUT,
+        "Enlarge this many times, without smoothing (for toybox: 4).",
+        FILES,
+        metavar="N",
+        saved=IN_NOTES,
+    )
+    write_in_turn: bool = setting(
+        False, Flag(), OUTPUT, "Encode and write each frame before the next is computed, not beside it.", FILES
+    )
+    overwrite: bool = setting(False, Flag(), OUTPUT, "Replace outputs that exist.", FILES, remade=False)
+    prompts: str | None = setting(
+        None,
+        Text(),
+        RUN,
+        "Many videos: a prompt per line (# for comments). They are numbered: OUT_000.mp4 or OUT/000-....mp4. The same "
+        "again makes those that are not finished.",
+        FILES,
+        metavar="FILE",
+    )
+    schedule: str | None = setting(
+        None,
+        Text(),
+        RUN,
+        'One video with many prompts: lines such as "120: a blue ball" (from frame 120 on), "1:30: a blue ball" or '
+        '"90s: a blue ball"; or JSON. Frame 0 must be there.',
+        FILES,
+        metavar="FILE",
+    )
+    state: str | None = setting(
+        None,
+        Text(),
+        RUN,
+        "Keep the run here, and continue it from here if the file exists.",
+        FILES,
+        metavar="FILE",
+        methods=FIFO,
+    )
+    state_every: int | None = setting(
+        None,
+        Whole(1, 10**9),
+        RUN,
+        "Frames between two writes of --state.",
+        FILES,
+        metavar="N",
+        usual="50, and at least once a minute",
+        methods=FIFO,
+    )
+    dry_run: bool = setting(
+        False, Flag(), RUN, "Print the queue, the cost, memory and time; make nothing.", LOGGING, remade=False
+    )
+    quiet: bool = setting(
+        False, Flag(), RUN, "No progress; errors only.", LOGGING, names=("-q", "--quiet"), remade=False
+    )
+    debug: bool = setting(False, Flag(), RUN, "Warnings of libraries, and where errors arose.", LOGGING, remade=False)
+
+    given: Mapping[str, Any] = field(default_factory=dict, compare=False)
+
+    @classmethod
+    def of(cls, values: Mapping[str, Any]) -> "Settings":
+        """From those that were given. None stands for left out."""
+        given = {name: value for name, value in values.items() if value is not None}
+        return cls(**given, given=given)
+
+    def but(self, **changes: Any) -> "Settings":
+        """The same with other values; None takes one out."""
+        return self.of({**self.given, **changes})
+
+    @property
+    def files(self) -> dict[str, str]:
+        """Files and folders that it names, by setting."""
+        said = {name: getattr(self, name) for name in ("output", "start", "schedule", "prompts", "state")}
+        return {name: path for name, path in said.items() if path is not None and path not in (*STARTS, "-")}
+
+    @property
+    def length_given(self) -> bool:
+        return self.num_frames is not None or self.seconds is not None or self.forever
+
+
+def repeated(settings: Settings, **changes: Any) -> str:
+    """The command that asks for the same again, with changes, as it would be typed."""
+    every, prompt, words = specs(settings), None, ["fifo-diffusion", "generate"]
+    for name, value in settings.but(**changes).given.items():
+        if name == "prompt":
+            prompt = value
+        elif every[name].remade or name in changes:
+            words += option_of(every[name], value)
+    if prompt is not None and prompt.startswith("-"):
+        words += ["--", prompt]  # else it would be taken for an option
+    elif prompt is not None:
+        words.insert(2, prompt)
+    return shell_words(words)

@@ -1,0 +1,345 @@
+"""The settings of a stream of frames, `FIFO.stream` and those of the baselines: each is one field here."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from fifo_diffusion.settings.kinds import Anything, Choice, Flag, Function, Number, Switch, Text, Whole
+from fifo_diffusion.settings.spec import (
+    BASELINES,
+    FIFO,
+    IN_NOTES,
+    IN_SETTINGS,
+    LENGTH,
+    LOOK,
+    METHOD,
+    STREAM,
+    setting,
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class VideoSettings:
+    """Which video."""
+
+    prompt: Any = setting(
+        None,
+        Text(),
+        STREAM,
+        "What should be seen, in quotes.",
+        positional=True,
+        metavar="[PROMPT]",
+        wider=True,
+        doc="a text; a list of texts for a batch of videos; or {frame: text} with key 0, a schedule in frames that the "
+        "viewer sees. With a `QueueState` as start it may be left out, or is the prompt from here on. In place of a "
+        "text, wherever one stands, a text that is encoded already: a dictionary with `prompt_embeds` (videos, tokens, "
+        "D) and whatever else of that kind the pipeline's own call takes (`negative_prompt_embeds`, "
+        "`pooled_prompt_embeds`, `negative_pooled_prompt_embeds`). For one prompt throughout, these may be arguments "
+        "too.",
+    )
+    num_frames: int | None = setting(
+        None,
+        Whole(1, 10**9),
+        STREAM,
+        "Number of frames in all.",
+        LENGTH,
+        names=("-n", "--num-frames"),
+        metavar="N",
+        usual="160",
+        doc="number of frames to hand out; None: without end. The first N frames do not depend on it.",
+    )
+    seed: int | Sequence[int] | None = setting(
+        None,
+        Whole(0, 2**64 - 1),
+        STREAM,
+        "The same number makes the same video again.",
+        LOOK,
+        metavar="N",
+        wider=True,
+        usual="random; it is printed, and kept in the file",
+        doc="one for the first video of a batch (the others count up), or one for each.",
+    )
+    num_inference_steps: int | None = setting(
+        None,
+        Whole(1, 65536),
+        STREAM,
+        "Only to be explicit: it must be n f / b.",
+        METHOD,
+        metavar="N",
+        doc="only to be explicit; must equal n f / b.",
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class WindowSettings:
+    """How many frames the model sees at once."""
+
+    window: int | None = setting(
+        None,
+        Whole(2, 4096),
+        STREAM,
+        "f: frames that the model sees at once.",
+        METHOD,
+        metavar="N",
+        usual="the model's",
+        saved=IN_SETTINGS,
+        doc="f, where it is not the checkpoint's own clip length; in latents, each of which is several frames with "
+        "some autoencoders.",
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class QueueSettings(WindowSettings):
+    """The layout of the queue."""
+
+    num_partitions: int = setting(
+        4,
+        Whole(1, 4096),
+        STREAM,
+        "n: each adds f denoising steps to every frame.",
+        METHOD,
+        metavar="N",
+        methods=FIFO,
+        saved=IN_SETTINGS,
+        doc="n; each adds f slots to the queue and f denoising steps to every frame (section 3.2).",
+    )
+    lookahead: bool | Literal["banded"] = setting(
+        True,
+        Switch({"banded": "Lookahead by one pass of the whole queue: nearly the work of --no-lookahead."}),
+        STREAM,
+        "Twice the work for less flicker.",
+        METHOD,
+        methods=FIFO,
+        saved=IN_SETTINGS,
+        doc='twice the work per frame for less flicker (section 3.3). "banded": the whole queue goes through the '
+        "model once, and every frame sees its own neighbours only: nearly the work of False (docs/method.md).",
+    )
+    frames_per_level: int = setting(
+        1,
+        Whole(1, 65536),
+        STREAM,
+        "b: this many neighbours share a noise level: b times faster, coarser.",
+        METHOD,
+        metavar="N",
+        methods=FIFO,
+        saved=IN_SETTINGS,
+        doc="b neighbouring frames share a level and leave together: b times fewer steps per frame.",
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class SamplingSettings(WindowSettings):
+    """What every method's video is shaped by."""
+
+    negative_prompt: Any = setting(
+        None,
+        Text(),
+        STREAM,
+        "What should not be seen.",
+        LOOK,
+        metavar="TEXT",
+        wider=True,
+        saved=IN_SETTINGS,
+        nullable=True,
+        doc="as in the pipeline's own call: one for all videos, or one for each.",
+    )
+    guidance_scale: float | None = setting(
+        None,
+        Number(-1000, 1000),
+        STREAM,
+        "How closely the prompt is followed; 1 is off and twice as fast.",
+        LOOK,
+        metavar="X",
+        usual="the model's",
+        saved=IN_SETTINGS,
+        doc="as in the pipeline's own call. None: the model's.",
+    )
+    height: int | None = setting(
+        None,
+        Whole(1, 16384),
+        STREAM,
+        "Pixels.",
+        LOOK,
+        metavar="N",
+        usual="the model's",
+        saved=IN_SETTINGS,
+        doc="in pixels. Left out, it is the model's, or in the shape of the given frames where the model makes other "
+        "shapes than its own (`VideoModel.other_shapes`).",
+    )
+    width: int | None = setting(
+        None,
+        Whole(1, 16384),
+        STREAM,
+        "Pixels.",
+        LOOK,
+        metavar="N",
+        usual="the model's",
+        saved=IN_SETTINGS,
+        doc="in pixels, as height.",
+    )
+    eta: float | None = setting(
+        None,
+        Number(0, 1),
+        STREAM,
+        "Fresh noise per step, 0 to 1.",
+        METHOD,
+        metavar="X",
+        usual="the model's",
+        saved=IN_SETTINGS,
+        doc="fresh noise per step, 0 (DDIM) to 1; the paper uses 0.5 or 1. None: the model's.",
+    )
+    scheduler_exact: bool = setting(
+        False,
+        Flag(),
+        STREAM,
+        "Step exactly as the model's scheduler does.",
+        METHOD,
+        saved=IN_SETTINGS,
+        doc="step to where the scheduler's own `step` goes.",
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class FifoSettings(QueueSettings, SamplingSettings):
+    """What a video of FIFO-Diffusion is shaped by; a state file holds all of these."""
+
+    prompt_change: str = setting(
+        "tail",
+        Choice("tail", "queue", "blend"),
+        STREAM,
+        "How a --schedule changes the prompt: for new frames (tail), for all frames in the queue at once (queue), or "
+        "gradually from one to the next (blend).",
+        LOOK,
+        metavar="HOW",
+        methods=FIFO,
+        saved=IN_SETTINGS,
+        doc='"tail", "queue" or "blend"; see `PromptTrack`.',
+    )
+    compat: str | None = setting(
+        None,
+        Choice("published"),
+        STREAM,
+        "published: do what the paper's published code does.",
+        METHOD,
+        metavar="published",
+        methods=FIFO,
+        saved=IN_SETTINGS,
+        nullable=True,
+        doc='"published" does what the published code of this model family does.',
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class StreamSettings(FifoSettings, VideoSettings):
+    """Every argument of `FIFO.stream` but those for the pipeline's own call."""
+
+    windows_per_batch: int | None = setting(
+        None,
+        Whole(1, 65536),
+        STREAM,
+        "Windows that go through the model together.",
+        METHOD,
+        metavar="N",
+        methods=FIFO,
+        usual="1 on a CPU, else as many as fit",
+        doc="windows sent through the model at once; None: one on a CPU, else as many as fit. With "
+        'lookahead="banded": the work inside layers is cut so that this many times f frames go through them at once.',
+    )
+    start: Any = setting(
+        "clip",
+        Text(),
+        STREAM,
+        "What the video grows out of: clip (a clip made in the model's ordinary way opens it), noise (the paper's "
+        "Algorithm 2), or an image, video or folder of images to continue.",
+        LOOK,
+        metavar="START",
+        wider=True,
+        methods=FIFO,
+        saved=IN_NOTES,
+        doc='"clip" (a clip sampled by the base model opens the video), "noise" (Algorithm 2), an image, a path to an '
+        "image, video or folder, frames, clean latents, a `QueueState` or a path to one.",
+    )
+    include_start: bool = setting(
+        False,
+        Flag(),
+        STREAM,
+        "Put the frames of the --start file first in the video, with their sound.",
+        LOOK,
+        methods=FIFO,
+        saved=IN_NOTES,
+        doc="hand out the given frames too, first (those of a file are read as they are handed out). Fewer than f are "
+        "the beginning of the clip that opens the video: they come as the model's autoencoder renders them, like the "
+        "rest of it. Frames have no sound: see `fifo_diffusion.video.add_sound`.",
+    )
+    start_every_frame: bool = setting(
+        False,
+        Flag(),
+        STREAM,
+        "Take all frames of the --start file.",
+        LOOK,
+        usual="as many as the model makes per second, so that motion keeps its speed",
+        methods=FIFO,
+        saved=IN_NOTES,
+        older=True,
+        doc="take all frames of a file. By default one with times (a video, an animation) is taken at the model's "
+        "frame rate, as a player would show it, so that motion keeps its speed; images and folders of images are "
+        "always taken whole.",
+    )
+    start_fit: str = setting(
+        "crop",
+        Choice("crop", "pad"),
+        STREAM,
+        "Bring the --start file to the shape of the video: cut off what is too much (crop), or add black bars (pad).",
+        LOOK,
+        metavar="HOW",
+        methods=FIFO,
+        saved=IN_NOTES,
+        older="crop",
+        doc='"crop" cuts given frames around the centre to the shape of the video, "pad" adds black bars.',
+    )
+    generator: Any = setting(
+        None,
+        Anything(),
+        STREAM,
+        doc="draws the seed (a `torch.Generator`); or a list of generators, one for each video. Not together with "
+        "`seed`. With neither the seed is random (`stream.seed`).",
+    )
+    noise: Callable[..., Any] | None = setting(
+        None, Function(), STREAM, methods=FIFO, doc="other noise than the seeded one; see `Noise`."
+    )
+    callback_on_frame: Callable[[int, Any], None] | None = setting(
+        None,
+        Function(),
+        STREAM,
+        methods=FIFO,
+        doc="called with (frame number, frame) for every frame handed out; where it fails, the frame "
+        "comes with the next call",
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class BaselineArguments(SamplingSettings, VideoSettings):
+    """Every argument of a baseline's stream."""
+
+    stride: int | None = setting(
+        None,
+        Whole(1, 65536),
+        STREAM,
+        "freenoise, genl: frames from one window to the next.",
+        BASELINES,
+        metavar="N",
+        usual="4",
+        methods=("freenoise", "genl"),
+        doc="frames from one window to the next (default 4).",
+    )
+    overlap: int | None = setting(
+        None,
+        Whole(1, 65536),
+        STREAM,
+        "chunked: frames that a chunk has in common with the one before.",
+        BASELINES,
+        metavar="N",
+        usual="1",
+        methods=("chunked",),
+        doc="frames that a chunk has in common with the one before (default 1).",
+    )
