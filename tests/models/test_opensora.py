@@ -91,6 +91,12 @@ class TestOpenSoraPlan(LatteContract):
         assert type(model) is OpenSoraPlanModel
         assert (model.frames, model.defaults["height"], model.defaults["fps"]) == (5, 32, 24)
 
+    def test_the_published_levels_are_evenly_spaced_from_0(self, model):
+        """As those of diffusers' `DDPMScheduler` without arguments: 1000 / L apart, whatever the pipeline's own."""
+        levels = model.levels(8, published=True)
+        assert levels.timestep.tolist() == [125 * k for k in range(8)]
+        assert levels.timestep.tolist() != model.levels(8).timestep.tolist()
+
 
 @pytest.mark.slow
 class TestOpenSoraPlanInMidStream(TestOpenSoraPlan):
