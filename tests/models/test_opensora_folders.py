@@ -124,20 +124,24 @@ def test_padding_of_a_batch_does_not_count(folder):
 
 
 def test_padding_does_not_reach_the_text(folder):
-    """The text encoder's embeddings of a text alone, without any padding; of a batch, zero where a shorter one ends."""
+    """The text encoder's embeddings of a text alone, without any padding; of a batch, zero where a shorter one ends. In
+    the pipeline's own call too."""
     pipe = pipeline()
     model = registry.wrap(pipe)
     texts = ["a cat", "a red ball on the sea by night"]
     both = model.condition(texts, **CALL).text[1]
-    for text, of_batch in zip(texts, both, strict=True):
+    with torch.no_grad():
+        own, _ = pipe.encode_prompt(texts, False)
+    for text, of_batch, of_call in zip(texts, both, own, strict=True):
         tokens = pipe.tokenizer(text, return_tensors="pt").input_ids
         with torch.no_grad():
             expected = pipe.text_encoder(tokens)[0][0]
         (found,) = model.condition([text], **CALL).text[1]
         assert found.shape == expected.shape
         assert distance(found, expected) < TOLERANCE
-        assert distance(of_batch[: len(expected)], expected) < TOLERANCE
-        assert not of_batch[len(expected) :].any()
+        for rows in (of_batch, of_call):
+            assert distance(rows[: len(expected)], expected) < TOLERANCE
+            assert not rows[len(expected) :].any()
 
 
 # ---------------------------------------------------------------------- one line each
