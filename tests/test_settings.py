@@ -10,6 +10,7 @@ import typer
 from typer.testing import CliRunner
 
 from fifo_diffusion import FIFO
+from fifo_diffusion.cli.main import main
 from fifo_diffusion.cli.options import given_of, with_options
 from fifo_diffusion.errors import ArgumentError, UsageError
 from fifo_diffusion.jobs.baselines import check_method
@@ -30,6 +31,8 @@ from fifo_diffusion.settings.spec import IN_SETTINGS, LOOK, STREAM, setting
 from fifo_diffusion.streaming.settings import RunSettings
 from fifo_diffusion.streaming.state import QueueState
 from fifo_diffusion.streaming.state_checks import Optional, declared
+from fifo_diffusion.study.config import Config
+from fifo_diffusion.study.tasks import tasks
 from streams import SMALL
 
 WOBBLE = setting(
@@ -216,3 +219,39 @@ def test_every_option_can_be_given_again():
     words = repeated(Settings.of(given)).removeprefix("fifo-diffusion generate ")
     assert _command(words)[1] == given
     assert as_option("num_frames") == "--num-frames"
+
+
+@pytest.mark.parametrize("command", [["generate", "a ball"], ["evaluate", "-o", "report"], ["bench"]])
+def test_what_a_model_is_sampled_by_can_be_said_wherever_one_is_loaded(command, tmp_path, monkeypatch, capsys):
+    """And reaches the model: each refuses what the model cannot be sampled by, before anything is made."""
+    monkeypatch.chdir(tmp_path)
+    for given, told in (
+        (["--scheduler", "eulr"], "--scheduler eulr: there is none of that name; choose Euler"),
+        (["--flow-shift", "3"], "--flow-shift 3: it goes with flow-matching models"),
+    ):
+        assert main([*command, *given]) == 2
+        assert told in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_a_model_is_sampled_by_is_part_of_an_evaluation(tmp_path):
+    rows = {"fifo": {"method": "fifo", "num_partitions": 2}, "genl": {"method": "genl", "stride": 4}}
+    values = {"model": "toybox", "tables": ["cost"], "rows": rows, "prompts": ["a ball"]}
+    assert Config.from_json(values, "c.json").sampling == {}
+    config = Config.from_json(values | {"sampling": {"scheduler": "euler"}}, "c.json")
+    assert {task.payload["sampling"]["scheduler"] for task in tasks(config, tmp_path)} == {"euler"}
+    assert Config.from_json(config.to_json(), "c.json") == config
+    for changes, told in (
+        ({"sampling": {"flow_shift": 0}}, "flow_shift is a number above 0"),
+        ({"sampling": {"steps": 3}}, "an object with scheduler and flow_shift"),
+        (
+            {"rows": {"a": {"method": "fifo", "stride": 4}}},
+            "stride 4: it must be left out: it goes with freenoise or genl",
+        ),
+        ({"rows": {"a": {"method": "fifo", "num_partitions": 0}}}, "it must be a whole number of at least 1"),
+        ({"rows": {"a": {"method": "fifo", "lookahead": "on"}}}, "it must be True, False or 'banded'"),
+        ({"rows": {"a": {"method": "fifo", "seed": 3}}}, "it belongs to the whole evaluation"),
+        ({"rows": {"a": {"method": "fifo", "include_start": True}}}, "it belongs to the whole evaluation"),
+    ):
+        with pytest.raises(UsageError, match=told):
+            Config.from_json(values | changes, "c.json")

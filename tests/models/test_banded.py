@@ -498,7 +498,7 @@ def test_models_that_cannot_be_banded_say_what_to_use_instead(fifo, monkeypatch)
             fifo.stream(**call)
     with pytest.raises(ValueError, match='compat="published" knows no lookahead="banded"'):
         fifo.stream(**call, compat="published")
-    with pytest.raises(ValueError, match="lookahead must be True, False or \"banded\", not 'band'"):
+    with pytest.raises(ValueError, match="lookahead='band': give True, False or 'banded'"):
         fifo.stream("a cat", lookahead="band")
 
 

@@ -125,9 +125,11 @@ class Plan:
         facts = {"software": f"fifo-diffusion {__version__}", "command": notes["command"], "prompt": notes["prompt"]}
         facts |= {"model": self.model_name, "seed": video.seed, "dtype": self.dtype} | settings
         for name, spec in specs(Settings).items():
-            # Files of earlier versions say nothing of settings that are newer: neither does one that has none of them.
-            newer = spec.older is not REQUIRED and (notes.get(name) is None or notes["start"] in STARTS)
-            if spec.saved == IN_NOTES and name not in ("model", "dtype") and not (newer and name in notes):
+            if spec.saved != IN_NOTES or name in ("model", "dtype"):
+                continue
+            # What older files do not say is said only where it counts, so that they are found to be the same.
+            without = notes.get(name) is None if spec.older is None else spec.of_file and notes["start"] in STARTS
+            if spec.older is REQUIRED or not without:
                 facts[name] = notes[name]
         return {k: v if isinstance(v, str) else json.dumps(v, ensure_ascii=False) for k, v in facts.items()}
 

@@ -18,7 +18,7 @@ from fifo_diffusion.jobs.prompt_files import (
     read_prompts,
     read_schedule,
 )
-from fifo_diffusion.settings import STARTS, Settings, repeated
+from fifo_diffusion.settings import STARTS, Settings, repeated, specs
 
 DEFAULT_MODEL = "toybox"
 DEFAULT_FRAMES = 160
@@ -163,8 +163,8 @@ class Request:
     def _check_start(self) -> None:
         start = self.settings.start
         if start in STARTS:
-            for name in ("include_start", "start_every_frame", "start_fit"):
-                if name in self.settings.given:
+            for name, spec in specs(Settings).items():
+                if spec.of_file and name in self.settings.given:
                     raise usage(Setting(name), " goes with a file as ", Setting("start"), f", not with {start}")
             return
         if not start:

@@ -41,6 +41,7 @@ class Spec:
         saved: part of a state file that holds it.
         nullable: None is a value of its own there, and not only a default to be filled in.
         older: value that counts for state files that lack it. Without one all must have it.
+        of_file: it says how the file that the video starts from is taken, and means nothing without one.
         positional: an argument on the command line, not an option.
         remade: part of the command that makes a video again.
     """
@@ -61,6 +62,7 @@ class Spec:
     saved: str = ""
     nullable: bool = False
     older: Any = REQUIRED
+    of_file: bool = False
     positional: bool = False
     remade: bool = True
 

@@ -267,6 +267,7 @@ class StreamSettings(FifoSettings, VideoSettings):
         LOOK,
         methods=FIFO,
         saved=IN_NOTES,
+        of_file=True,
         doc="hand out the given frames too, first (those of a file are read as they are handed out). Fewer than f are "
         "the beginning of the clip that opens the video: they come as the model's autoencoder renders them, like the "
         "rest of it. Frames have no sound: see `fifo_diffusion.video.add_sound`.",
@@ -281,6 +282,7 @@ class StreamSettings(FifoSettings, VideoSettings):
         methods=FIFO,
         saved=IN_NOTES,
         older=True,
+        of_file=True,
         doc="take all frames of a file. By default one with times (a video, an animation) is taken at the model's "
         "frame rate, as a player would show it, so that motion keeps its speed; images and folders of images are "
         "always taken whole.",
@@ -295,6 +297,7 @@ class StreamSettings(FifoSettings, VideoSettings):
         methods=FIFO,
         saved=IN_NOTES,
         older="crop",
+        of_file=True,
         doc='"crop" cuts given frames around the centre to the shape of the video, "pad" adds black bars.',
     )
     generator: Any = setting(
