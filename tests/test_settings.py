@@ -25,7 +25,7 @@ from fifo_diffusion.settings import (
     specs,
     taking,
 )
-from fifo_diffusion.settings.kinds import Choice, Number, Switch, Whole
+from fifo_diffusion.settings.kinds import Choice, Number, Switch, Texts, Whole
 from fifo_diffusion.settings.spec import FIFO as FIFO_ALONE
 from fifo_diffusion.settings.spec import IN_SETTINGS, LOOK, STREAM, setting
 from fifo_diffusion.streaming.settings import RunSettings
@@ -166,19 +166,25 @@ def _edges(kind: object) -> list[object]:
         odd += [*kind.words, *kind.meaning, f"{kind.words[0]} "]
     if isinstance(kind, Switch):
         odd += [*kind.more]
+    if isinstance(kind, Texts):
+        odd += [[], ["a"], ["a", "b"], ["a", 1], ["a\0"]]
     return odd
 
 
 def _is_valid(value: object, schema: dict) -> bool:
     """JSON Schema, as far as it is used here."""
     known = {"type", "enum", "minimum", "maximum", "exclusiveMinimum", "pattern", "default", "description"}
+    known |= {"items", "minItems"}
     assert schema.keys() <= known, schema
     number = isinstance(value, int | float) and not isinstance(value, bool)
     whole = number and value == int(value)
     types = {"integer": whole, "number": number, "boolean": isinstance(value, bool), "string": isinstance(value, str)}
+    types["array"] = isinstance(value, list)
     return (
         types.get(schema.get("type"), True)
         and any(value is e or (isinstance(e, str) and value == e) for e in schema.get("enum", [value]))
+        and all(_is_valid(each, schema["items"]) for each in (value if isinstance(value, list) else []))
+        and not (isinstance(value, list) and len(value) < schema.get("minItems", 0))
         and not (number and "minimum" in schema and value < schema["minimum"])
         and not (number and "maximum" in schema and value > schema["maximum"])
         and not (number and "exclusiveMinimum" in schema and value <= schema["exclusiveMinimum"])

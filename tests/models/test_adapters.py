@@ -7,9 +7,11 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from fifo_diffusion import FIFO
+from fifo_diffusion.cli.main import main
 from fifo_diffusion.models.loading.adapters import read_adapter
 from fifo_diffusion.models.loading.source import find_model
 from fifo_diffusion.testing import tiny, tiny_wan
+from fifo_diffusion.video import read_frames, read_metadata
 
 peft = pytest.importorskip("peft")
 
@@ -113,7 +115,7 @@ def test_of_two_experts_each_gets_its_own(places, tmp_path):
 
 
 def test_one_for_another_model_is_refused(places):
-    with pytest.raises(ValueError, match=r"^lora .*wan.safetensors:1 (fits nothing in|cannot be put on)") as refusal:
+    with pytest.raises(ValueError, match=r"^lora=.*wan.safetensors:1.*: it (fits nothing|cannot be put)") as refusal:
         video(places, f"{places}/wan.safetensors")
     assert "\n" not in str(refusal.value)
 
@@ -124,8 +126,12 @@ def test_one_that_fits_in_part_is_noted(places, tmp_path, caplog):
     weights[name.replace(".to_q.", ".to_x.").replace(".to_v.", ".to_x.")] = weights[name].clone()
     save_file(weights, tmp_path / "part.safetensors")
     with caplog.at_level(logging.WARNING, "fifo_diffusion"):
+        video(places, str(places / "style.safetensors"))
+        assert "part" not in caplog.text
         video(places, str(tmp_path / "part.safetensors"))
-    assert "fits only in part" in caplog.text
+    [line] = [r.getMessage() for r in caplog.records if r.name.startswith("fifo_diffusion")]
+    assert "fits only in part" in line
+    assert "to_x" in line
 
 
 @pytest.mark.parametrize(
@@ -150,8 +156,8 @@ def test_reading(places, text, expected):
     [
         ("missing.safetensors", "there is no such file"),
         ("x:strong", "there is no such file"),
-        ("", "must be texts"),
-        (3, "must be texts"),
+        ("", "give texts"),
+        (3, "give texts"),
         ("FOLDER", "name one of them"),
         ("FILE.bin", "may run code"),
         ("FILE:nan", "must be a number"),
@@ -174,3 +180,37 @@ def test_a_pipeline_without_loras_and_one_given_twice(places):
         video(places, style, f"{style}:0.5")
     with pytest.raises(ValueError, match="two transformers"):
         video(places, f"{style}@high")
+
+
+def generate(places, *options):
+    size = ["--num-frames", "3", "--num-partitions", "1", "--no-lookahead", "--seed", "0", "--device", "cpu"]
+    return main(["generate", "--model", str(places / "model"), *size, *options])
+
+
+def test_on_the_command_line(places, tmp_path, monkeypatch, capsys):
+    """The same frames as in Python; kept in the file and in the state, which no run without it goes on from."""
+    monkeypatch.chdir(places)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    out, options = tmp_path, ["--lora", "style.safetensors:0.7", "--lora", "motion.safetensors"]
+    assert generate(places, "a cat", "-o", f"{out}/a/", *options, "--state", str(tmp_path / "run.state")) == 0
+    with FIFO.from_pretrained("model", device="cpu", lora=["style.safetensors:0.7", "motion.safetensors"]) as fifo:
+        call = {"num_partitions": 1, "lookahead": False, "seed": 0}
+        expected = [*fifo.stream("a cat", num_frames=5, **call)]
+    assert (read_frames(out / "a") == expected[:3]).all()
+    told = read_metadata(out / "a")
+    assert told["lora"] == f'["{places}/style.safetensors:0.7", "{places}/motion.safetensors:1"]'
+    assert "--lora style.safetensors:0.7 --lora motion.safetensors" in told["command"]
+    monkeypatch.chdir(tmp_path)
+    assert main(["generate", "--state", "run.state", "--num-frames", "5", "--device", "cpu"]) == 0
+    assert (read_frames(out / "a") == expected).all()
+    capsys.readouterr()
+    state = ["--state", "run.state", "--lora", f"{places}/style.safetensors"]
+    assert main(["generate", *state, "--num-frames", "7", "--device", "cpu"]) == 2
+    assert "--lora" in capsys.readouterr().err
+
+
+def test_what_is_no_lora_is_refused_before_anything_is_loaded(places, monkeypatch, capsys):
+    monkeypatch.chdir(places)
+    monkeypatch.setattr("fifo_diffusion.cli.generate.load", lambda *_: pytest.fail("loaded"))
+    assert generate(places, "a cat", "--lora", "missing.safetensors") == 2
+    assert "--lora missing.safetensors: there is no such file" in capsys.readouterr().err

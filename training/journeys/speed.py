@@ -70,7 +70,8 @@ def main() -> None:
         print(f"{name}: U-Net {millions[0]:.1f} M, autoencoder {millions[1]:.1f} M")
         print(f"  8 frame-forwards {500 * window[0]:.0f} ms, decoding {1000 * frame[0]:.0f} ms of the processor")
         print(
-            f"  queue: processor {1000 * queue[0]:.0f}, wall {1000 * queue[1]:.0f} ms a frame, {1 / queue[1]:.1f} frames/s"
+            f"  queue: processor {1000 * queue[0]:.0f}, wall {1000 * queue[1]:.0f} ms a frame, "
+            f"{1 / queue[1]:.1f} frames/s"
         )
         print(f"  training: {step[0]:.2f} s of the processor a clip", flush=True)
 

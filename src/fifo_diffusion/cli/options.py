@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from fifo_diffusion.settings import Settings, Spec, as_option, specs
-from fifo_diffusion.settings.kinds import Choice, Flag, Kind, Switch
+from fifo_diffusion.settings.kinds import Choice, Flag, Kind, Switch, Texts
 from fifo_diffusion.settings.spec import METHOD, PANELS
 from fifo_diffusion.text import shortened
 
@@ -46,6 +46,8 @@ def parameters(settings: type = Settings, names: tuple[str, ...] | None = None) 
             continue
         names_ = spec.names or (as_option(spec.name),)
         kind, annotation = spec.kind, bool if isinstance(spec.kind, Flag) else spec.kind.parsed | None
+        if isinstance(kind, Texts):
+            annotation = list[str] | None
         if isinstance(kind, Choice):
             annotation = StrEnum(spec.name, {word: word for word in (*kind.words, *kind.meaning)}) | None
         says = option(*names_, help=spec.whole_help, panel=spec.panel, metavar=spec.metavar, kind=_to_check(kind))
@@ -102,6 +104,8 @@ def given_of(params: dict[str, Any], settings: type = Settings) -> dict[str, Any
     every, given = specs(settings), {}
     for name, value in params.items():
         value = getattr(value, "value", value)
+        if isinstance(value, list | tuple):  # of an option that may be given several times
+            value = list(value) or None
         if name in every and value is not None and not (value is False and isinstance(every[name].kind, Flag)):
             given[name] = value
     for spec in every.values():

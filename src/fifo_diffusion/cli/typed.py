@@ -70,8 +70,6 @@ def _instead(unknown: str, options: list[str]) -> str:
     plain = unknown.replace("_", "-").lower()
     if plain in options:
         return f": type {plain}"
-    if plain == "--lora":
-        return ": load it in Python, with pipe.load_lora_weights"
     if plain in ELSEWHERE and ELSEWHERE[plain].split()[0].strip(",") in options:
         return f": here it is {ELSEWHERE[plain]}"
     near = get_close_matches(plain, options, 1, cutoff=0.7)

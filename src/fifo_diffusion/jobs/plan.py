@@ -109,6 +109,7 @@ class Plan:
             "output": os.path.relpath(Path(video.output).absolute(), folder) + "/" * video.output.endswith("/"),
             "prompt": video.prompt if isinstance(video.prompt, str) else {str(k): v for k, v in video.prompt.items()},
             "model": model_id(self.model_name),
+            "lora": _absolute(self.kept["lora"]),
             "dtype": self.dtype,
             "fps": self.fps,
             "given": self.given,
@@ -145,6 +146,13 @@ class Plan:
         if not self.request.settings.length_given:
             changes["num_frames"] = self.num_frames
         return changes
+
+
+def _absolute(loras: list[str] | None) -> list[str] | None:
+    """Names that mean the same in another folder."""
+    from fifo_diffusion.models.loading.adapters import read_adapters
+
+    return None if loras is None else list(map(str, read_adapters(loras)))
 
 
 def check_outputs(request: Request) -> None:

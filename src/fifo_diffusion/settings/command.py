@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from fifo_diffusion.settings.kinds import Choice, Flag, Number, Text, Whole
+from fifo_diffusion.settings.kinds import Choice, Flag, Number, Text, Texts, Whole
 from fifo_diffusion.settings.spec import (
     BASELINES,
     FIFO,
@@ -119,6 +119,19 @@ class Settings(StreamSettings, BaselineArguments):
         MODEL,
         metavar="X",
         usual="its publisher's",
+        saved=IN_NOTES,
+        nullable=True,
+        older=None,
+    )
+    lora: list[str] | None = setting(
+        None,
+        Texts(),
+        SAMPLING,
+        "A LoRA for the model: a .safetensors file or a Hugging Face id, and how strongly it acts "
+        "(style.safetensors:0.8). May be given several times. Of two transformers (Wan 2.2), NAME@high or NAME@low "
+        "names one.",
+        MODEL,
+        metavar="NAME[:scale]",
         saved=IN_NOTES,
         nullable=True,
         older=None,

@@ -162,6 +162,24 @@ class Text(Kind):
 
 
 @dataclass(frozen=True)
+class Texts(Kind):
+    """Several texts. Its option may be given several times, once for each."""
+
+    parsed = list
+
+    def wanted(self, value: Any) -> str:
+        listed = isinstance(value, list | tuple) and len(value) > 0
+        return "" if listed and all(map(Text().fits, value)) else "a list of texts"
+
+    def take(self, name: str, value: Any) -> Any:
+        return list(super().take(name, [value] if isinstance(value, str) else value))
+
+    @property
+    def schema(self) -> dict[str, Any]:
+        return {"type": "array", "minItems": 1, "items": Text().schema}
+
+
+@dataclass(frozen=True)
 class Function(Kind):
     """Something to call. Only Python has it."""
 

@@ -5,7 +5,7 @@ from dataclasses import MISSING, dataclass, field, fields, replace
 from types import MappingProxyType
 from typing import Any, TypeVar
 
-from fifo_diffusion.settings.kinds import Flag, Function, Kind, Switch, number_text
+from fifo_diffusion.settings.kinds import Flag, Function, Kind, Switch, Texts, number_text
 
 SAMPLING, LOAD, STREAM, OUTPUT, RUN = "sampling", "load", "stream", "output", "run"
 """Stages that use a setting: what the model is sampled by (an argument of `FIFO.from_pretrained` that a model without
@@ -161,12 +161,14 @@ def as_option(name: str) -> str:
 
 
 def option_of(spec: Spec, value: Any = True) -> list[str]:
-    """A setting and its value as they are typed, in one or two words: --lookahead, -o ball.mp4."""
+    """A setting and its value as they are typed: --lookahead, -o ball.mp4, --lora a --lora b."""
     name = "-o" if spec.name == "output" else as_option(spec.name)
     if isinstance(spec.kind, Switch) and not isinstance(value, bool):
         return [as_option(f"{value}_{spec.name}")]
     if value is True or value is False:
         return [name if value else as_option(f"no_{spec.name}")]
+    if isinstance(spec.kind, Texts):
+        return [word for each in ([value] if isinstance(value, str) else value) for word in (name, each)]
     return [name, number_text(value) if isinstance(value, float) else str(value)]
 
 

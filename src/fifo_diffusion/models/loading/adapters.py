@@ -10,8 +10,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from fifo_diffusion.errors import ArgumentError, Message, Setting
 from fifo_diffusion.models.loading.parts import first_line
-from fifo_diffusion.text import quoted
 
 logger = logging.getLogger(__name__)
 
@@ -49,32 +49,32 @@ def read_adapter(text: Any) -> Adapter:
         ValueError: no such file, not a `.safetensors` file, or no name that a hub has.
     """
     if not isinstance(text, str) or not text:
-        raise ValueError(f"lora must be texts such as style.safetensors:0.8, not {quoted(text)}")
+        raise ArgumentError("lora", text, "give texts such as style.safetensors:0.8")
     name, colon, number = text.rpartition(":")
     try:
         scale = float(number) if colon else 1.0
-    except ValueError:  # the colon of C:\style.safetensors
+    except ValueError:  # the colon of C:\\style.safetensors
         name, scale = text, 1.0
     name = name if colon and name else text
     if not abs(scale) < 100:
-        raise ValueError(f"lora {text}: a scale must be a number, 0.8 say, not {number}")
+        raise ArgumentError("lora", text, "its scale must be a number, 0.8 say")
     expert = next((word for word in ("high", "low") if name.endswith(f"@{word}")), "")
     name = name.removesuffix(f"@{expert}")
     path = Path(name)
     if path.is_file():
         if path.suffix != SUFFIX:
-            raise ValueError(f"lora {name} is no {SUFFIX} file: other kinds may run code when they are read")
+            raise ArgumentError("lora", text, f"give a {SUFFIX} file: other kinds may run code when they are read")
         return Adapter(str(path.resolve().parent), path.name, expert, scale)
     if path.is_dir():
         files = sorted(p.name for p in path.glob(f"*{SUFFIX}"))
         if len(files) != 1:
-            found = f"has {', '.join(files)}: name one of them" if files else f"has no {SUFFIX} file"
-            raise ValueError(f"lora {name} {found}")
+            found = f"holds {', '.join(files)}: name one of them" if files else f"holds no {SUFFIX} file"
+            raise ArgumentError("lora", text, f"the folder {found}")
         return Adapter(str(path.resolve()), files[0], expert, scale)
     if path.suffix == SUFFIX and (path.is_absolute() or name.count("/") < 2):
-        raise ValueError(f"lora {name}: there is no such file")
+        raise ArgumentError("lora", text, "there is no such file")
     if not _HUB_ID.fullmatch(name):
-        raise ValueError(f"lora {name}: there is no such file, and no such name on a hub (owner/name)")
+        raise ArgumentError("lora", text, "there is no such file, and no such name on a hub (owner/name)")
     owner, repository, *rest = name.split("/", 2)
     return Adapter(f"{owner}/{repository}", rest[0] if rest else None, expert, scale)
 
@@ -88,7 +88,7 @@ def read_adapters(texts: str | Sequence[str]) -> list[Adapter]:
     found = [read_adapter(text) for text in ([texts] if isinstance(texts, str) else texts)]
     for k, adapter in enumerate(found):
         if any((adapter.place, adapter.file, adapter.expert) == (a.place, a.file, a.expert) for a in found[:k]):
-            raise ValueError(f"lora {adapter} is given twice: give it once, with the scale that it shall have")
+            raise ArgumentError("lora", str(adapter), "it is given twice: give it once, with its scale")
     return found
 
 
@@ -105,7 +105,7 @@ def put_on(pipe: Any, adapters: Sequence[Adapter], hub: Mapping[str, Any]) -> No
         return
     kind = type(pipe).__name__
     if not hasattr(pipe, "load_lora_weights"):
-        raise ValueError(f"{kind} takes no LoRA: leave lora out")
+        raise ValueError(Message(f"{kind} takes no LoRA: leave ", Setting("lora"), " out"))
     try:
         import peft  # noqa: F401
     except ImportError as error:
@@ -124,10 +124,11 @@ def put_on(pipe: Any, adapters: Sequence[Adapter], hub: Mapping[str, Any]) -> No
                         adapter.place, weight_name=adapter.file, adapter_name=name, use_safetensors=True, **hub, **into
                     )
                 except Exception as error:  # of diffusers, peft, safetensors and the hub; each of its own kind
-                    raise ValueError(f"lora {adapter} cannot be put on {kind}: {first_line(error)}") from error
+                    cannot = f"it cannot be put on {kind}: {first_line(error)}"
+                    raise ArgumentError("lora", str(adapter), cannot) from error
         loaded = {part for part, found in pipe.get_list_adapters().items() if name in found}
         if not loaded or not _has_weights(pipe, loaded, name):
-            raise ValueError(f"lora {adapter} fits nothing in {kind}: it was made for another model")
+            raise ArgumentError("lora", str(adapter), f"it fits nothing in {kind}: it was made for another model")
         if complaints:
             logger.warning("LoRA %s fits only in part: %s", adapter, complaints[0])
         names.append(name)
@@ -147,7 +148,8 @@ def _experts(pipe: Any, adapter: Adapter) -> list[dict[str, bool]]:
     """Arguments of each call that loads it."""
     if getattr(pipe, "transformer_2", None) is None:
         if adapter.expert:
-            raise ValueError(f"lora {adapter}: @{adapter.expert} is for models with two transformers: leave it out")
+            what = f"@{adapter.expert} is for models with two transformers: leave it out"
+            raise ArgumentError("lora", str(adapter), what)
         return [{}]
     return [{"load_into_transformer_2": second} for second in _EXPERTS[adapter.expert]]
 
@@ -163,7 +165,8 @@ def _complaints() -> Iterator[list[str]]:
 
     class Listener(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
-            found.append(first_line(record.getMessage())[:200])
+            if not record.getMessage().startswith("No LoRA keys associated"):  # to a text encoder: most have none
+                found.append(first_line(record.getMessage())[:200])
 
     listener, loggers = Listener(logging.WARNING), [logging.getLogger(n) for n in ("diffusers", "peft")]
     before = [(each.level, each.propagate) for each in loggers]
