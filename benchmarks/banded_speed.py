@@ -70,16 +70,12 @@ def seconds_of(run: Callable[[], None], device: torch.device) -> float:
 
 def memory_of(run: Callable[[], None], device: torch.device) -> float:
     """MB that one iteration takes at its highest; on a CPU this process must not have run another before."""
-    if device.type == "cuda":
-        torch.cuda.reset_peak_memory_stats()
-        before = torch.cuda.memory_allocated()
-        run()
-        torch.cuda.synchronize()
-        return (torch.cuda.max_memory_allocated() - before) / 2**20
-    forget_peak()
-    before = resident_mb()
+    forget_peak(device)
+    before = resident_mb(device)
     run()
-    return peak_mb() - before
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+    return peak_mb(device) - before
 
 
 def in_a_process_of_its_own(name: str) -> float:

@@ -27,8 +27,8 @@ from pictures import sheet
 
 import fifo_diffusion.streaming.settings
 from fifo_diffusion import FIFO, QueueState
-from fifo_diffusion.evaluation.measures import drift
-from fifo_diffusion.evaluation.motion import jerk
+from fifo_diffusion.evaluation.metrics.jerk import jerk
+from fifo_diffusion.evaluation.metrics.toybox import drift
 from fifo_diffusion.method import QueueLayout
 from fifo_diffusion.toybox.world import caption, draw_labels
 

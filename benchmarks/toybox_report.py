@@ -18,10 +18,11 @@ import numpy as np
 from PIL import Image
 
 from fifo_diffusion import FIFO
-from fifo_diffusion.baselines import BASELINES, BaselineSettings
-from fifo_diffusion.evaluation.frechet import jackknife
+from fifo_diffusion.baselines import sampler_of
+from fifo_diffusion.baselines.settings import BaselineSettings
+from fifo_diffusion.evaluation.metrics.frechet import jackknife
 from fifo_diffusion.method import QueueLayout
-from fifo_diffusion.study.config import OWN
+from fifo_diffusion.study.checks import ROW_KEYS
 
 IMAGES = common.RESULTS.parent / "images"
 PICTURES = ("frames-0", "frames-1", "fvd-over-time-real", "fvd-over-time-real-10000", "memory")
@@ -61,11 +62,11 @@ def table(head: list[str], lines: list[list[str]]) -> str:
 
 def forwards(model: Any, row: dict[str, Any], count: int) -> float:
     """Frames sent through the U-Net for each frame of a video of so many, without guidance; FIFO's in the long run."""
-    given = {name: value for name, value in row.items() if name not in ("method", *OWN)}
+    given = {name: value for name, value in row.items() if name not in ("method", *ROW_KEYS)}
     if row["method"] == "fifo":
         return QueueLayout(model.frames, given["num_partitions"], given["lookahead"]).frame_forwards_per_frame
     settings = BaselineSettings.collect(model, row["method"], num_frames=count, **given)
-    return BASELINES[row["method"]].frames_per_step(settings) * settings.num_inference_steps / count
+    return sampler_of(row["method"]).frames_per_step(settings) * settings.num_inference_steps / count
 
 
 def tables(document: dict[str, Any]) -> str:

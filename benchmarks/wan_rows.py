@@ -29,12 +29,6 @@ SHAPE = {"num_attention_heads": 12, "attention_head_dim": 128, "ffn_dim": 8960, 
 """Wan 2.1 1.3B."""
 
 
-def peak_mb(device: torch.device) -> float:
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated() / 2**20
-    return common.peak_mb()
-
-
 def measure(way: str, options: argparse.Namespace) -> dict[str, float]:
     device, dtype = torch.device(options.device), getattr(torch, options.dtype)
     torch.manual_seed(0)
@@ -59,12 +53,10 @@ def measure(way: str, options: argparse.Namespace) -> dict[str, float]:
 
     if device.type == "cuda":
         once()
-        torch.cuda.reset_peak_memory_stats()
-        held = torch.cuda.memory_allocated() / 2**20
-    else:
-        held = common.resident_mb()
+        common.forget_peak(device)
+    held = common.resident_mb(device)
     seconds = min(once() for _ in range(2))
-    return {"seconds": seconds, "peak_mb": peak_mb(device) - held}
+    return {"seconds": seconds, "peak_mb": common.peak_mb(device) - held}
 
 
 def main() -> None:

@@ -11,7 +11,7 @@ SOURCE = Path(__file__).resolve().parents[1] / "src"
 PACKAGE = "fifo_diffusion"
 
 FLOORS = (
-    {"text", "version"},
+    {"text", "version", "method_list"},
     {"errors", "files"},
     {"settings"},
     {"method", "video", "toybox"},
@@ -30,10 +30,7 @@ FLOORS = (
 nothing but the command, evaluation and tests imports the package by its front door."""
 
 KNOWN_FAULTS: set[str] = set()
-KNOWN_CIRCLES = [
-    "baselines.methods baselines.settings",
-    "study.checks study.config",
-]
+KNOWN_CIRCLES = []
 """What is still to be mended. Nothing may be added."""
 
 WRITERS_OPENED = {("jobs.run", "_open"), ("video.writers", "write_video"), ("video.writers", "check_output")}

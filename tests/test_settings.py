@@ -25,7 +25,7 @@ from fifo_diffusion.settings import (
     specs,
     taking,
 )
-from fifo_diffusion.settings.kinds import Choice, Number, Switch, Texts, Whole
+from fifo_diffusion.settings.kinds import Choice, Listed, Number, Switch, Texts, Whole
 from fifo_diffusion.settings.spec import FIFO as FIFO_ALONE
 from fifo_diffusion.settings.spec import IN_SETTINGS, LOOK, STREAM, setting
 from fifo_diffusion.streaming.settings import RunSettings
@@ -164,6 +164,8 @@ def _edges(kind: object) -> list[object]:
             odd += [edge, edge - 1, edge + 1, float(edge) + 0.5]
     if isinstance(kind, Choice):
         odd += [*kind.words, *kind.meaning, f"{kind.words[0]} "]
+    if isinstance(kind, Listed):
+        odd += [*kind.words(), "fifo "]
     if isinstance(kind, Switch):
         odd += [*kind.more]
     if isinstance(kind, Texts):

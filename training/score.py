@@ -17,7 +17,8 @@ from latents import encode, load
 from sheets import save_sheet
 from toybox import Toybox
 
-from fifo_diffusion.evaluation.measures import flicker, smoothness
+from fifo_diffusion.evaluation.metrics.flicker import flicker
+from fifo_diffusion.evaluation.metrics.toybox import smoothness
 from fifo_diffusion.toybox import checker
 from fifo_diffusion.toybox.world import FAMILIES, make_clip
 

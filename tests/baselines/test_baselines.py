@@ -1,5 +1,7 @@
 """The baselines: on one window the base model's own sampling; on more, what their papers say, step by step."""
 
+import json
+import sys
 from itertools import islice
 
 import numpy as np
@@ -7,11 +9,15 @@ import pytest
 import torch
 
 from fifo_diffusion import FIFO
-from fifo_diffusion.baselines import BASELINES, baseline_stream, freenoise, windows
+from fifo_diffusion.baselines import BASELINES, freenoise, windows
+from fifo_diffusion.baselines.stream import baseline_stream
 from fifo_diffusion.cli.main import main
 from fifo_diffusion.decoding.timing import LatentTiming
 from fifo_diffusion.method import SeededNoise
+from fifo_diffusion.method_list import Method
 from fifo_diffusion.models.banded.passes import attention_of, temporal_blocks
+from fifo_diffusion.study import worker
+from fifo_diffusion.study.config import default_rows
 from fifo_diffusion.testing import TOLERANCE, distance, same, tiny
 from fifo_diffusion.video import count_frames, read_frames, read_metadata
 
@@ -32,7 +38,11 @@ def video(fifo, method, count, prompt="a red ball", **changes):
 def latents(fifo, method, count, prompt="a red ball", **changes):
     """Clean latents instead of frames."""
     stream = baseline_stream(fifo.model, method, prompt, num_frames=count, **SMALL | changes)
-    return torch.cat(list(stream._parts), 2)[:, :, :count]
+    parts = []
+    with torch.no_grad():
+        while stream._made < count:
+            parts.append(stream._next_part())
+    return torch.cat(parts, 2)[:, :, :count]
 
 
 def temporal_layers(fifo):
@@ -179,15 +189,16 @@ def test_chunks_stream_and_later_ones_change_nothing(fifo):
     assert endless.frame_index == 9
 
 
-def test_a_chunk_is_what_replacement_says(fifo):
-    """Known frames are noised to the level of the others in every step, with other draws each time."""
-    model, levels, overlap = fifo.model, fifo.model.levels(STEPS), 2
+@pytest.mark.parametrize("overlap", [1, 2, 3])
+def test_a_chunk_is_what_replacement_says(fifo, overlap):
+    """Known frames, the last that were shown, are noised to the level of the others in every step, with other draws
+    each time. Three chunks: with an overlap of 3 the last one is given frames that the second was given too."""
+    model, levels, new = fifo.model, fifo.model.levels(STEPS), 4 - overlap
     noise = SeededNoise([3], model.latent_shape(16, 16))
     condition = model.condition(["a red ball"], height=16, width=16, guidance_scale=3.0)
-    whole = latents(fifo, "chunked", 6, overlap=overlap)
-    known, frames = whole[:, :, 2:4], range(2, 6)
+    whole = latents(fifo, "chunked", 4 + 2 * new, overlap=overlap)
 
-    def run(known):
+    def run(known, frames):
         x = torch.stack([noise(frame, 2 * STEPS + 1) for frame in frames], -3)
         for index in reversed(range(STEPS)):
             level = torch.full((1, 4), index)
@@ -196,8 +207,86 @@ def test_a_chunk_is_what_replacement_says(fifo):
             x = levels.step(x, model.predict(x, levels.timestep[level], condition), level)
         return x[:, :, overlap:]
 
-    assert distance(whole[:, :, 4:], run(known)) < TOLERANCE
-    assert distance(whole[:, :, 4:], run(known.flip(2))) > 100 * TOLERANCE
+    for start in (new, 2 * new):
+        known, made = whole[:, :, start : start + overlap], whole[:, :, start + overlap : start + 4]
+        frames = range(start, start + 4)
+        assert distance(made, run(known, frames)) < TOLERANCE
+        assert distance(made, run(known + 1, frames)) > 100 * TOLERANCE
+
+
+# ---------------------------------------------------------------------------- errors
+
+
+class Fails:
+    """A function whose calls of these numbers fail."""
+
+    def __init__(self, function, numbers, error):
+        self.function, self.numbers, self.error, self.calls = function, numbers, error, 0
+
+    def __call__(self, *args, **kwargs):
+        self.calls += 1
+        if self.calls in self.numbers:
+            raise self.error
+        return self.function(*args, **kwargs)
+
+
+@pytest.mark.parametrize("error", [RuntimeError("broken"), KeyboardInterrupt(), StopIteration()], ids=repr)
+@pytest.mark.parametrize(
+    ("method", "calls"), [("chunked", {2, 7, 9}), ("genl", {3}), ("freenoise", {2}), ("plain", {4})]
+)
+def test_after_an_error_the_stream_goes_on(fifo, monkeypatch, method, calls, error):
+    """With the same frames, wherever the model or the decoder failed."""
+    expected = video(fifo, method, 9)
+    stream = baseline_stream(fifo.model, method, "a red ball", num_frames=9, **SMALL)
+    monkeypatch.setattr(fifo.model, "predict", Fails(fifo.model.predict, calls, error))
+    monkeypatch.setattr(stream._outlet.decoder, "push", Fails(stream._outlet.decoder.push, {2, 5}, error))
+    kind, found, errors = RuntimeError if isinstance(error, StopIteration) else type(error), [], 0
+    while len(found) < 9:
+        try:
+            found.append(next(stream))
+        except kind:
+            errors += 1
+            assert errors < 9
+    assert errors == len(calls) + 2
+    assert np.array_equal(np.stack(found), expected)
+    with pytest.raises(StopIteration):
+        next(stream)
+
+
+@pytest.mark.parametrize("where", ["model", "decoder"])
+def test_what_is_no_number_is_no_frame(fifo, monkeypatch, where):
+    """The frames before are handed out; asked again, the stream says the same again."""
+    expected = video(fifo, "chunked", 4)
+    stream = baseline_stream(fifo.model, "chunked", "a red ball", num_frames=8, **SMALL)
+    found = [next(stream) for _ in range(4)]
+    kind, name = (fifo.model, "predict") if where == "model" else (stream._outlet.decoder, "push")
+    plain = getattr(kind, name)
+    monkeypatch.setattr(kind, name, lambda *args: plain(*args) * torch.nan)
+    for _ in range(2):
+        with pytest.raises(FloatingPointError, match=r"frame 4 is not finite .*: the 4 frames before are kept"):
+            next(stream)
+    assert np.array_equal(np.stack(found), expected)
+    assert stream.frame_index == 4
+
+
+def test_one_thread_at_a_time(fifo, monkeypatch):
+    stream, predict = baseline_stream(fifo.model, "plain", "a red ball", num_frames=4, **SMALL), fifo.model.predict
+
+    tried = []
+
+    def meanwhile(*args):
+        if not tried:
+            with pytest.raises(RuntimeError, match="at work in another thread"):
+                next(stream)
+            tried.append(stream.close())  # what it has is freed when the frame is done
+        return predict(*args)
+
+    monkeypatch.setattr(fifo.model, "predict", meanwhile)
+    assert next(stream).shape == (16, 16, 3)
+    assert tried
+    assert not stream._outlet.ready
+    with pytest.raises(StopIteration):
+        next(stream)
 
 
 # ---------------------------------------------------------------------------- arguments
@@ -291,3 +380,72 @@ def test_dry_run_counts(folder, capsys):
     told = capsys.readouterr().out
     assert "Gen-L-Video: 50 steps, windows of 16 frames, stride 4" in told
     assert f"{3 * 16 * 50 * 2} in all" in told
+
+
+# ---------------------------------------------------------------------------- one more
+
+TOY = """
+from fifo_diffusion.baselines.sampler import Sampler
+
+
+class Slow(Sampler):
+    def part(self, made, memory):
+        clip = self.sample(range(self.settings.window))
+        return clip[:, :, [frame // self.settings.stride for frame in range(self.count)]], None
+
+    @staticmethod
+    def frames_per_step(settings):
+        return settings.window
+"""
+
+
+@pytest.fixture
+def toy(folder, tmp_path, monkeypatch):
+    """A baseline that is in one file, and in the list."""
+    (tmp_path / "slow_motion.py").write_text(TOY)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    entry = Method("Slow motion", "a clip, slower", "slow_motion:Slow", options={"stride": 3}, steps=2)
+    monkeypatch.setitem(BASELINES, "toy", entry)
+    yield
+    sys.modules.pop("slow_motion", None)
+
+
+def test_a_file_and_an_entry_are_a_baseline_on_the_command_line(toy, capsys):
+    small = ["--method", "toy", "--num-frames", "6", "--window", "4", "--height", "32", "--width", "32", "--seed", "1"]
+    assert generate(*small, "-o", "frames/") == 0
+    assert "toy, 2 steps" in capsys.readouterr().err
+    frames = read_frames("frames/")
+    assert len(np.unique(frames.reshape(6, -1), axis=0)) == 2  # each is shown for three frames
+    assert (frames[0] == frames[2]).all()
+    assert read_metadata("frames/")["stride"] == "3"
+
+    assert generate(*small, "--stride", "2", "--dry-run") == 0
+    told = capsys.readouterr().out
+    assert "Slow motion: 2 steps, windows of 4 frames, stride 2" in told
+    assert f"{4 * 2 * 2} in all" in told
+
+    assert generate(*small, "--overlap", "2") == 2
+    assert "--overlap goes with --method chunked" in capsys.readouterr().err
+    assert generate("--stride", "2") == 2
+    assert "--method freenoise or genl or toy" in capsys.readouterr().err
+    assert generate("--method", "toy") == 2
+    assert "--method toy computes all frames at once" in capsys.readouterr().err
+
+
+def test_it_is_a_row_of_an_evaluation_too(toy, tmp_path, monkeypatch):
+    def here(task, result):
+        assert worker.work(task | {"result": str(result)}) == 0
+        return json.loads(result.read_text())
+
+    monkeypatch.setattr("fifo_diffusion.study.run.run_task", here)
+    tiny.pipeline(**tiny.LIGHT).save_pretrained(tmp_path / "model")
+    row = {"method": "toy", "window": 4}
+    config = {"model": str(tmp_path / "model"), "tables": ["quality", "cost"], "rows": {"slow": row}}
+    config |= {"prompts": ["a red ball"], "num_frames": 9, "base_clips": 1, "base_steps": 1, "cost_frames": [5]}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    main(["evaluate", "--config", "config.json", "-o", "report"])
+    report = json.loads((tmp_path / "report" / "report.json").read_text())
+    assert report["results"]["quality"]["slow"]["frames"] == 9
+    assert default_rows(2, None)["toy"] == {"method": "toy"}
+    assert report["results"]["cost"][0]["frames"] == 5
+    assert len(np.unique(read_frames("report/videos/slow/000").reshape(9, -1), axis=0)) == 3

@@ -1,6 +1,7 @@
 """The measures of the report: each must find what it is for, and only that."""
 
 import csv
+import importlib
 import json
 from importlib.resources import files
 
@@ -9,8 +10,9 @@ import pytest
 import torch
 
 from fifo_diffusion.cli import user_study
-from fifo_diffusion.evaluation import frechet, inception, motion, quality, report, scenes, whole_files
-from fifo_diffusion.evaluation.clip_score import ClipScore
+from fifo_diffusion.evaluation import metrics, report, whole_files
+from fifo_diffusion.evaluation.metrics import METRICS, cuts, frechet, inception, jerk, optical_flow, scene_cuts
+from fifo_diffusion.evaluation.summary import summary
 from fifo_diffusion.study import user_study as study
 from fifo_diffusion.study import vbench
 from fifo_diffusion.testing import tiny
@@ -163,29 +165,29 @@ def test_i3d_from_its_file(tmp_path):
 @pytest.mark.parametrize(("x", "y"), [(0, 0), (1, 0), (0, 2), (-2, 1), (4, -3)])
 def test_flow_is_the_shift(x, y):
     picture = torch.from_numpy(texture(size=96)).mean(2)
-    found = motion.flow(picture[None], torch.roll(picture, (y, x), (0, 1))[None])[0, :, 20:-20, 20:-20]
+    found = optical_flow.flow(picture[None], torch.roll(picture, (y, x), (0, 1))[None])[0, :, 20:-20, 20:-20]
     assert float((found[0] - x).abs().median()) < 0.3
     assert float((found[1] - y).abs().median()) < 0.3
 
 
 def test_what_stands_still_has_no_motion():
     frames = np.stack([texture()] * 5).astype(np.uint8)
-    assert motion.flow_magnitudes(frames).max() == 0
-    assert (motion.jerk(frames), motion.cuts(frames)) == (0, 0)
+    assert optical_flow.flow_magnitudes(frames).max() == 0
+    assert (jerk.jerk(frames), cuts.cuts(frames)) == (0, 0)
 
 
 def test_jerk_tells_even_from_uneven():
     ramp = np.stack([np.full((8, 8, 3), 10 * k, np.uint8) for k in range(12)])
     noise = np.random.default_rng(0).integers(0, 255, (40, 16, 16, 3), dtype=np.uint8)
-    assert motion.jerk(ramp) == 0
-    assert motion.jerk(noise) == pytest.approx(3**0.5, abs=0.02)
+    assert jerk.jerk(ramp) == 0
+    assert jerk.jerk(noise) == pytest.approx(3**0.5, abs=0.02)
 
 
 def test_cuts_are_counted():
     rng = np.random.default_rng(3)
     clips = [make_clip(rng, 20, family)[0] for family in FAMILIES]
-    assert [motion.cuts(clip) for clip in clips] == [0, 0, 0]
-    assert motion.cuts(np.concatenate(clips)) == 2
+    assert [cuts.cuts(clip) for clip in clips] == [0, 0, 0]
+    assert cuts.cuts(np.concatenate(clips)) == 2
 
 
 def test_cuts_as_pyscenedetect_finds_them():
@@ -193,11 +195,11 @@ def test_cuts_as_pyscenedetect_finds_them():
     pytest.importorskip("scenedetect")
     rng = np.random.default_rng(3)
     clips = [make_clip(rng, 20, family)[0] for family in FAMILIES]
-    assert [scenes.scene_cuts(clip) for clip in clips] == [0, 0, 0]
-    assert scenes.scene_cuts(np.concatenate(clips)) == 2
+    assert [scene_cuts.scene_cuts(clip) for clip in clips] == [0, 0, 0]
+    assert scene_cuts.scene_cuts(np.concatenate(clips)) == 2
     red, cyan = np.zeros((2, 20, 16, 16, 3), np.uint8)
     red[..., 0], cyan[..., 1:] = 200, 200
-    assert scenes.scene_cuts(np.concatenate([red, cyan])) == 1
+    assert scene_cuts.scene_cuts(np.concatenate([red, cyan])) == 1
 
 
 # ---------------------------------------------------------------------------- inception score
@@ -234,14 +236,39 @@ def test_a_classifier_from_its_file(tmp_path):
 # ---------------------------------------------------------------------------- a whole video
 
 
+def measured(clip, prompt):
+    plain = [metric for metric in METRICS.values() if not metric.of_sets and not metric.lacks({})]
+    return {name: value for metric in plain for name, value in metric.load({})(clip, prompt).items()}
+
+
 def test_a_video_and_its_caption():
     clip, caption, _ = make_clip(np.random.default_rng(0), 70, "robot")
-    found = quality.measure_video(clip, caption)
-    assert (found["score"], found["frames"], found["score_slices"]) == (1.0, 70, [1.0, 1.0])
+    found = measured(clip, caption)
+    assert (found["score"], found["score_slices"]) == (1.0, [1.0, 1.0])
     assert found["speed"] == pytest.approx(2, abs=0.1)
-    other = quality.measure_video(clip, "a red panda in a forest")
+    other = measured(clip, "a red panda in a forest")
     assert "score" not in other
-    assert quality.summary([found, found | {"motion": found["motion"] + 2}])["motion_se"] == pytest.approx(1, abs=1e-3)
+    assert summary([found, found | {"motion": found["motion"] + 2}])["motion_se"] == pytest.approx(1, abs=1e-3)
+
+
+def test_what_metrics_lack_is_said(monkeypatch):
+    with monkeypatch.context() as without:
+        without.setattr(metrics, "installed", lambda package: False)
+        assert metrics.skipped({"base_clips": 1, "clip_model": "clip/"}) == [
+            "no scene cuts: it needs scenedetect: pip install 'fifo-diffusion[cuts]'",
+            "no inception score: it needs --classifier",
+        ]
+    monkeypatch.setattr(metrics, "installed", lambda package: True)
+    assert metrics.skipped({"base_clips": 1, "clip_model": "clip/", "classifier": "classes.pt"}) == []
+    assert metrics.skipped({"clip_model": "clip/", "classifier": "classes.pt"}) == [
+        "no Fréchet distance: it needs clips to compare with: --base-clips"
+    ]
+
+
+@pytest.mark.parametrize("name", METRICS)
+def test_every_metric_is_in_its_file(name):
+    module, _, member = METRICS[name].measure.partition(":")
+    assert callable(getattr(importlib.import_module(f"fifo_diffusion.evaluation.metrics.{module}"), member))
 
 
 # ---------------------------------------------------------------------------- report, study, VBench
@@ -280,7 +307,7 @@ def videos(tmp_path):
 
 
 def test_study_is_blind_and_analysed(tmp_path, videos, capsys):
-    study.write(tmp_path / "study", videos, "fifo", seed=1)
+    study.write_study(tmp_path / "study", videos, "fifo", seed=1)
     key = json.loads((tmp_path / "study" / "key.json").read_text())
     page = (tmp_path / "study" / "index.html").read_text()
     assert len(key) == 4
@@ -337,7 +364,7 @@ def test_a_study_written_again_is_of_the_same_pairs(tmp_path, shaded):
     their names and sides, and answers to those that were left out still count."""
     folder, keys = tmp_path / "study", []
     for names in (("fifo", "genl"), tuple(shaded), ("plain", "fifo"), tuple(reversed(shaded))):
-        study.write(folder, {name: shaded[name] for name in names}, "fifo")
+        study.write_study(folder, {name: shaded[name] for name in names}, "fifo")
         assert all(shown == said for shown, said in told_apart(folder, shaded))
         keys.append(json.loads((folder / "key.json").read_text()))
         assert (folder / "index.html").read_text().count("<section") == 3 * (len(names) - 1)
@@ -347,11 +374,11 @@ def test_a_study_written_again_is_of_the_same_pairs(tmp_path, shaded):
 
 
 def test_a_study_of_other_videos_under_the_same_names_is_another(tmp_path, shaded):
-    study.write(tmp_path / "study", shaded, "fifo")
+    study.write_study(tmp_path / "study", shaded, "fifo")
     before = set(json.loads((tmp_path / "study" / "key.json").read_text()))
     for _, path in shaded["genl"]:
         write_video(f"{path}/", np.full((4, 16, 16, 3), 3, np.uint8), fps=8)
-    study.write(tmp_path / "study", shaded, "fifo")
+    study.write_study(tmp_path / "study", shaded, "fifo")
     after = json.loads((tmp_path / "study" / "key.json").read_text())
     assert {pair["A" if pair["B"] == "fifo" else "B"] for number, pair in after.items() if number not in before} == {
         "genl"
@@ -361,7 +388,7 @@ def test_a_study_of_other_videos_under_the_same_names_is_another(tmp_path, shade
 @pytest.mark.parametrize("part", ["study", "vbench"])
 def test_interrupted_while_a_video_is_written_it_is_written_again(tmp_path, videos, monkeypatch, part):
     """After Ctrl-C there is no short video under a name that counts as done."""
-    write = {"study": lambda: study.write(tmp_path / "out", videos, "fifo")}.get(
+    write = {"study": lambda: study.write_study(tmp_path / "out", videos, "fifo")}.get(
         part, lambda: vbench.export(tmp_path / "out", videos)
     )
     real, handed = whole_files.write_video, []
@@ -420,12 +447,12 @@ def test_clip_score_from_a_local_folder(tmp_path):
     CLIPProcessor(images, tokenizer).save_pretrained(tmp_path)
 
     frames = np.random.default_rng(0).integers(0, 255, (17, 32, 32, 3), dtype=np.uint8)
-    score = ClipScore(tmp_path)
+    score = METRICS["clip_score"].load({"clip_model": tmp_path})
     pixels = images([*frames[::8]], return_tensors="pt").pixel_values
     tokens = tokenizer("a red ball", return_tensors="pt").input_ids
     with torch.no_grad():
         seen = model.visual_projection(model.vision_model(pixels).pooler_output)
         read = model.text_projection(model.text_model(tokens).pooler_output)
     expected = 100 * float(torch.nn.functional.cosine_similarity(seen, read).mean())
-    assert score(frames, "a red ball") == pytest.approx(expected, abs=1e-3)
-    assert score(frames[:8], "a red ball") != pytest.approx(expected, abs=1e-3)
+    assert score(frames, "a red ball")["clip_score"] == pytest.approx(expected, abs=1e-3)
+    assert score(frames[:8], "a red ball")["clip_score"] != pytest.approx(expected, abs=1e-3)

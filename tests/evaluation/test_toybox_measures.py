@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from fifo_diffusion.evaluation.measures import change, drift, flicker, smoothness
+from fifo_diffusion.evaluation.metrics.flicker import flicker
+from fifo_diffusion.evaluation.metrics.toybox import change, drift, smoothness
 
 CAPTION = "a red ball moving right on a black background"
 

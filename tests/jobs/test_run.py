@@ -108,7 +108,7 @@ def test_a_state_is_never_ahead_of_its_frames(fifo):
 
 
 def test_a_baseline_by_the_same_runner(fifo):
-    from fifo_diffusion.baselines import baseline_stream
+    from fifo_diffusion.baselines.stream import baseline_stream
 
     arguments = {"seed": 3, "num_inference_steps": 2, "window": 4, "height": 16, "width": 16}
     events = []

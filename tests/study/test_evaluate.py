@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import time
+import types
 
 import numpy as np
 import pytest
@@ -14,7 +15,8 @@ import torch
 
 from fifo_diffusion.cli.main import main
 from fifo_diffusion.errors import UserError
-from fifo_diffusion.evaluation import frechet, inception, scenes
+from fifo_diffusion.evaluation import metrics
+from fifo_diffusion.evaluation.metrics import frechet, inception, scene_cuts
 from fifo_diffusion.jobs import locks
 from fifo_diffusion.jobs.keeper import StateKeeper
 from fifo_diffusion.study import distances as evaluate_distances
@@ -108,19 +110,38 @@ def test_inception_score_and_scene_cuts(evaluated, tmp_path, monkeypatch):
     file = str(tmp_path / "classes.pt")
     torch.jit.script(tiny.FakeClassifier()).save(file)
     with monkeypatch.context() as without:
-        without.setattr(scenes, "installed", lambda: False)
+        without.setattr(metrics, "installed", lambda package: False)
         _, before, _ = evaluated(classifier=file)
     assert not any("scene_cuts" in row for row in before["results"]["quality"].values())
     for name, row in before["results"]["quality"].items():
         clips = np.stack([read_frames(evaluated.folder / f"videos/{name}/{k:03d}")[:16] for k in range(2)])
         assert row["IS"] == pytest.approx(inception.inception_score(inception.Classifier(file)(clips)), abs=1e-3)
         assert row["IS_clips"] == 2
-    monkeypatch.setattr(scenes, "scene_cuts", lambda frames: len(frames))
+    monkeypatch.setattr(scene_cuts, "scene_cuts", lambda frames: len(frames))
     _, after, _ = evaluated(classifier=file)
     for name, row in after["results"]["quality"].items():
         assert row.pop("scene_cuts") == 18
         assert row.pop("scene_cuts_se") == 0
         assert row == before["results"]["quality"][name]
+
+
+def test_a_metric_that_is_registered_is_measured(evaluated, monkeypatch):
+    """In videos that were measured before too; and where it is missing again, the report is as it was."""
+    rows = {"fifo": FIFO_ROW}
+    _, before, told = evaluated(rows=rows)
+    assert "no CLIP score: it needs --clip-model" in told
+    toy = types.SimpleNamespace(measure=lambda frames, prompt: {"redness": float(frames[..., 0].mean()), "words": 2})
+    monkeypatch.setitem(sys.modules, "fifo_diffusion.evaluation.metrics.redness", toy)
+    monkeypatch.setitem(metrics.METRICS, "redness", metrics.Metric("redness", "redness:measure", "redness: mean red"))
+    _, after, _ = evaluated(rows=rows)
+    row = after["results"]["quality"]["fifo"]
+    red = [read_frames(evaluated.folder / f"videos/fifo/{k:03d}")[..., 0].mean() for k in range(2)]
+    assert row.pop("redness") == pytest.approx(np.mean(red), abs=1e-3)
+    assert row.pop("redness_se") > 0
+    assert row.pop("words") == 2
+    assert row.pop("words_se") == 0
+    assert row == before["results"]["quality"]["fifo"]
+    assert "redness: mean red" in (evaluated.folder / "report.html").read_text()
 
 
 class Brightness:

@@ -1,7 +1,18 @@
-"""The baselines that FIFO-Diffusion is compared with, on the same base models and through the same writers."""
+"""The baselines that FIFO-Diffusion is compared with, on the same base models and through the same writers.
 
-from fifo_diffusion.baselines.methods import BASELINES, Baseline
-from fifo_diffusion.baselines.settings import BaselineSettings
-from fifo_diffusion.baselines.stream import BaselineStream, baseline_stream
+`method_list.BASELINES` names them; `baselines.stream.baseline_stream` makes their videos. Nothing in this file imports
+PyTorch.
+"""
 
-__all__ = ["BASELINES", "Baseline", "BaselineSettings", "BaselineStream", "baseline_stream"]
+from importlib import import_module
+from typing import Any
+
+from fifo_diffusion.method_list import BASELINES
+
+__all__ = ["BASELINES", "sampler_of"]
+
+
+def sampler_of(method: str) -> type[Any]:
+    """The `Sampler` that makes a baseline's videos."""
+    module, name = BASELINES[method].sampler.split(":")
+    return getattr(import_module(module), name)

@@ -1,10 +1,10 @@
-"""FreeNoise (Qiu et al., ICLR 2024, arXiv 2310.15169): its noise, and its attention.
+"""FreeNoise (Qiu et al., ICLR 2024, arXiv 2310.15169).
 
 Legend: R rows (videos x pixels), F frames, D inner width.
 """
 
-from collections.abc import Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import numpy as np
@@ -13,6 +13,9 @@ import torch.nn.functional as F
 from diffusers.models.attention_processor import Attention
 from torch import Tensor, nn
 
+from fifo_diffusion.baselines.sampler import Sampler
+from fifo_diffusion.baselines.settings import BaselineSettings
+from fifo_diffusion.baselines.windows import sliding
 from fifo_diffusion.method import Noise
 from fifo_diffusion.models.banded.passes import attention_of, is_plain, shadow, temporal_blocks
 from fifo_diffusion.models.shared.base import VideoModel
@@ -73,24 +76,45 @@ class FusedAttention:
         return attn.to_out[1](attn.to_out[0](fused.transpose(1, 2).flatten(2)))
 
 
-class FusedPass(ExitStack):
-    """A context within which a U-Net's temporal attention is fused over windows. All other layers see all frames."""
-
-    def __init__(self, unet: nn.Module, attention: FusedAttention) -> None:
-        super().__init__()
+@contextmanager
+def fused(unet: nn.Module, attention: FusedAttention) -> Iterator[None]:
+    """Within it a U-Net's temporal attention is fused over windows. All other layers see all frames."""
+    with ExitStack() as stack:
         for block in temporal_blocks(unet):
             for layer in attention_of(block):
-                shadow(self, layer, "processor", attention)
+                shadow(stack, layer, "processor", attention)
+        yield
 
 
-def check_fused(model: VideoModel) -> None:
-    """Raises ValueError for a model whose temporal attention cannot be fused over windows."""
-    instead = "cannot do FreeNoise: use another baseline"
-    if not isinstance(model, UNet3DModel):
-        raise ValueError(f"{model.family} models {instead}")
-    for block in temporal_blocks(model.pipe.unet):
-        layers = attention_of(block)
-        if block.pos_embed is not None or any(isinstance(layer, RelativeAttention) for layer in layers):
-            raise ValueError(f"a U-Net with temporal positions {instead}")
-        if not all(map(is_plain, layers)):
-            raise ValueError(f"a U-Net with this kind of temporal attention {instead}")
+class FreeNoise(Sampler):
+    """The noise of later frames repeats that of the first window, shuffled in stretches of `stride`; temporal attention
+    looks at sliding windows, whose results are fused."""
+
+    def part(self, made: int, memory: Tensor | None) -> tuple[Tensor, None]:
+        window, stride, seed = self.settings.window, self.settings.stride, self.settings.seeds[0]
+        noise = rescheduled(self.noise, len(self.levels), self.count, window, stride, seed)
+        attention = FusedAttention(sliding(self.count, window, stride))
+
+        def predict(latents: Tensor, timestep: Tensor, frames: Sequence[Sequence[int]]) -> Tensor:
+            condition = self.prompts.condition(frames, 0)  # runs the U-Net on other frames: not inside
+            with fused(self.model.pipe.unet, attention):
+                return self.model.predict(latents, timestep, condition)
+
+        return self.sample(range(self.count), predict, noise), None
+
+    @staticmethod
+    def frames_per_step(settings: BaselineSettings) -> int:
+        return settings.num_frames or 0
+
+    @classmethod
+    def check(cls, model: VideoModel) -> None:
+        """Raises ValueError for a model whose temporal attention cannot be fused over windows."""
+        instead = "cannot do FreeNoise: use another baseline"
+        if not isinstance(model, UNet3DModel):
+            raise ValueError(f"{model.family} models {instead}")
+        for block in temporal_blocks(model.pipe.unet):
+            layers = attention_of(block)
+            if block.pos_embed is not None or any(isinstance(layer, RelativeAttention) for layer in layers):
+                raise ValueError(f"a U-Net with temporal positions {instead}")
+            if not all(map(is_plain, layers)):
+                raise ValueError(f"a U-Net with this kind of temporal attention {instead}")

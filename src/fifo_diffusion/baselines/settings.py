@@ -3,17 +3,12 @@
 from dataclasses import dataclass, field, fields
 from typing import Any
 
-from fifo_diffusion.baselines.methods import BASELINES
+from fifo_diffusion.baselines import BASELINES, sampler_of
 from fifo_diffusion.errors import ArgumentError, Setting
 from fifo_diffusion.models.shared.arguments import passed_on, refuse_unknown
 from fifo_diffusion.models.shared.base import VideoModel
 from fifo_diffusion.settings import BaselineArguments, checked, names_of, specs
 from fifo_diffusion.streaming.settings import negative_prompts, seeds_of
-
-PUBLISHED_STEPS = 50
-"""DDIM steps in the published settings of FreeNoise and Gen-L-Video."""
-PUBLISHED_STRIDE = 4
-"""Frames between windows in the published settings of FreeNoise and Gen-L-Video (windows of 16)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,10 +81,11 @@ class BaselineSettings(BaselineArguments):
             given["eta"] = baseline.eta
         given |= {name: defaults[name] for name, value in given.items() if value is None and name in defaults}
         f = given["window"] = model.frames if asked.window is None else asked.window
-        usual = {"num_inference_steps": PUBLISHED_STEPS, "stride": min(PUBLISHED_STRIDE, f), "overlap": 1}
+        usual = {"num_inference_steps": baseline.steps, "stride": 1, "overlap": 1} | baseline.options
+        usual["stride"], usual["overlap"] = min(usual["stride"], f), min(usual["overlap"], f - 1)
         given |= {name: value for name, value in usual.items() if given[name] is None}
         _check_windows(model, method, asked, f)
-        baseline.check(model)
+        sampler_of(method).check(model)
         seeds = seeds_of(asked.seed, None, videos)
         settings = cls(method=method, seeds=seeds, batch=batch, pipeline_arguments=passed, **given)
         model.latent_shape(settings.height, settings.width)
@@ -103,8 +99,9 @@ def _check_windows(model: VideoModel, method: str, asked: BaselineArguments, f: 
             raise ArgumentError(
                 name, value, f"it does not fit windows of {f} frames; use ", Setting(name, most), " or less"
             )
-    whole = method in ("plain", "freenoise")
+    whole = BASELINES[method].one_pass
     name, longest = ("num_frames", asked.num_frames) if whole else ("window", f)
+    others = " or ".join(name for name, other in BASELINES.items() if not other.one_pass)
     if model.most_frames is not None and longest is not None and longest > model.most_frames:
-        advice = (Setting(name, model.most_frames), " or less", ", or genl or chunked" if whole else "")
+        advice = (Setting(name, model.most_frames), " or less", f", or {others}" if whole else "")
         raise ArgumentError(name, longest, f"this model takes {model.most_frames} frames at once; use ", *advice)

@@ -1,6 +1,6 @@
 """One running video of a baseline: the same iterator of frames as `FrameStream`."""
 
-from collections import deque
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -8,12 +8,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fifo_diffusion.baselines.methods import BASELINES, Sampling
+from fifo_diffusion.baselines import sampler_of
+from fifo_diffusion.baselines.sampler import Sampler
 from fifo_diffusion.baselines.settings import BaselineSettings
-from fifo_diffusion.decoding.frames import to_uint8
 from fifo_diffusion.method import SeededNoise
 from fifo_diffusion.models.shared.base import VideoModel
 from fifo_diffusion.models.shared.following_decoder import FollowingDecoder
+from fifo_diffusion.streaming.outlet import Outlet, at_work, picture
 from fifo_diffusion.streaming.prompts import PromptTrack, parse_prompt
 
 
@@ -27,43 +28,69 @@ class BaselineStream(Iterator[np.ndarray]):
         settings: all arguments, completed.
     """
 
-    def __init__(self, model: VideoModel, settings: BaselineSettings, sampling: Sampling) -> None:
-        self.settings, self.fps, self.seed = settings, model.defaults["fps"], settings.seeds[0]
-        self.frame_index, self._closed = 0, False
-        self._decoder = FollowingDecoder(model)
-        self._parts = BASELINES[settings.method].latents(sampling)
-        self._latents: deque[Tensor] = deque()  # clean, one frame each
-        self._ready: deque[Tensor] = deque()  # decoded: (B, 3, H, W) in [0, 1]
+    def __init__(self, sampler: Sampler) -> None:
+        self._sampler, self._model, self.settings = sampler, sampler.model, sampler.settings
+        self.fps: float = self._model.defaults["fps"]
+        self.seed = self.settings.seeds[0]
+        self.frame_index = 0
+        self._outlet = Outlet(FollowingDecoder(self._model), shows=True)
+        self._made = 0  # frames whose latents were sampled
+        self._memory: Tensor | None = None  # of the sampler
+        self._busy, self._closed = threading.Lock(), False
 
     def __iter__(self) -> "BaselineStream":
         return self
 
     def __next__(self) -> np.ndarray:
-        """The next frame: uint8 (height, width, 3), or (videos, height, width, 3) for a batch of prompts."""
+        """The next frame: uint8 (height, width, 3), or (videos, height, width, 3) for a batch of prompts.
+
+        After an error, or Ctrl-C, the next call goes on from what was sampled: no frame is lost.
+
+        Raises:
+            FloatingPointError: the frame is not finite.
+        """
         if self._closed or self.frame_index == self.settings.num_frames:
             raise StopIteration
-        while not self._ready:
-            self._decode_more()
-        self.frame_index += 1
-        pictures = to_uint8(self._ready.popleft())
-        return pictures if self.settings.batch else pictures[0]
+        try:
+            with at_work(self._busy):
+                shown = picture(self._next_frame(), self.frame_index, self._model, batch=self.settings.batch)
+                self._outlet.ready.popleft()
+                self.frame_index += 1
+        finally:
+            if self._closed and not self._busy.locked():
+                self._free()
+        return shown
 
     @torch.no_grad()
-    def _decode_more(self) -> None:
-        if not self._latents:
-            part = next(self._parts, None)
-            if part is None:
-                self._ready.extend(self._decoder.flush().unbind(1))
-                return
-            self._latents.extend(part.split(1, 2))
-        self._ready.extend(self._decoder.push(self._latents.popleft()).unbind(1))
+    def _next_frame(self) -> Tensor:
+        """(B, 3, H, W) in [0, 1]; it waits in the outlet until it is handed out."""
+        out, count = self._outlet, self.settings.num_frames
+        while not out.ready:
+            if out.latents:
+                out.decode()
+            elif count is None or self._made < count:
+                out.latents.extend(self._next_part().split(1, 2))
+            else:
+                out.flush()
+        return out.ready[0]
+
+    def _next_part(self) -> Tensor:
+        """The next clean latents (B, C, F, H, W)."""
+        part, self._memory = self._sampler.part(self._made, self._memory)
+        self._made += part.shape[2]
+        return part
 
     def close(self) -> None:
         """End the stream and free its memory."""
-        self._parts = iter(())
-        self._latents.clear()
-        self._ready.clear()
-        self._closed = True
+        if not self._closed:
+            self._closed = True
+            if not self._busy.locked():  # else whoever computes a frame now does it then
+                self._free()
+
+    def _free(self) -> None:
+        self._memory = None
+        self._outlet.clear()
+        self._model.free()
 
     def __enter__(self) -> "BaselineStream":
         return self
@@ -78,11 +105,11 @@ def baseline_stream(
     """Frames of a long video by one of the baselines that FIFO-Diffusion is compared with.
 
     The noise of the first f frames is that of `FIFO.stream` with the same seed, so that on one window (num_frames=f)
-    all methods, and `FIFO.stream` with as many steps, give the same video.
+    all baselines, and `FIFO.stream` with as many steps, give the same video.
 
     Args:
         model: `fifo.model`.
-        method: "freenoise", "genl", "chunked" or "plain".
+        method: a name in `BASELINES`: "freenoise", "genl", "chunked" or "plain".
         prompt: a text; a list of texts for a batch of videos; or {frame: text} with key 0.
         **arguments: num_frames (needed but for "chunked"), num_inference_steps (default 50), stride ("freenoise",
             "genl"; default 4), overlap ("chunked"; default 1), and as in `FIFO.stream`: seed, window, eta (default 0
@@ -96,7 +123,7 @@ def baseline_stream(
     settings = BaselineSettings.collect(model, method, videos=len(keys[min(keys)]), batch=batch, **arguments)
     levels = model.levels(settings.num_inference_steps, eta=settings.eta, scheduler_exact=settings.scheduler_exact)
     shape = model.latent_shape(settings.height, settings.width)
-    sampling = Sampling(
+    sampler = sampler_of(method)(
         model,
         settings,
         levels,
@@ -104,4 +131,4 @@ def baseline_stream(
         SeededNoise(settings.seeds, shape, len(levels)),
         torch.empty((len(settings.seeds), shape[0], 1, *shape[1:]), device=model.device),
     )
-    return BaselineStream(model, settings, sampling)
+    return BaselineStream(sampler)

@@ -225,10 +225,6 @@ def _peak_memory(load: Load, setting: Setting, device: str, arguments: dict[str,
 
     torch.set_num_threads(threads)
     stream = running(load, setting, device, arguments)
-    if stream._like.device.type == "cuda":
-        torch.cuda.reset_peak_memory_stats()
-    forget_peak()
+    forget_peak(stream._like.device)
     next(stream), next(stream)
-    if stream._like.device.type == "cuda":
-        return torch.cuda.max_memory_allocated() / 2**20
-    return peak_mb()
+    return peak_mb(stream._like.device)

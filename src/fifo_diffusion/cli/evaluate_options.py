@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Annotated
 
 from fifo_diffusion.cli.options import option
+from fifo_diffusion.method_list import baseline_rows
 from fifo_diffusion.settings.kinds import Whole
 from fifo_diffusion.settings.spec import BASELINES, FILES, LENGTH, MODEL
 
@@ -45,8 +46,8 @@ Methods = Annotated[
     option(
         metavar="A,B",
         panel=LENGTH,
-        help="Only these rows: fifo, fifo-no-lookahead, freenoise, genl, chunked-1, "
-        "chunked-8, plain, or the names in the --config file.",
+        help=f"Only these rows: fifo, fifo-no-lookahead, {', '.join(baseline_rows())}, or the names in the "
+        "--config file.",
     ),
 ]
 EvaluatePrompts = Annotated[

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from fifo_diffusion.settings import Settings, Spec, as_option, specs
-from fifo_diffusion.settings.kinds import Choice, Flag, Kind, Switch, Texts
+from fifo_diffusion.settings.kinds import Choice, Flag, Kind, Listed, Switch, Texts
 from fifo_diffusion.settings.spec import METHOD, PANELS
 from fifo_diffusion.text import shortened
 
@@ -57,7 +57,7 @@ def parameters(settings: type = Settings, names: tuple[str, ...] | None = None) 
 
 def _to_check(kind: Kind) -> Kind | None:
     """The parser checks words and switches itself, and text is anything."""
-    return kind if kind.parsed in (int, float) else None
+    return kind if kind.parsed in (int, float) or isinstance(kind, Listed) else None
 
 
 def _argument(spec: Spec) -> inspect.Parameter:

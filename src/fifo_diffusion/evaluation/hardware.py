@@ -4,9 +4,12 @@ import os
 import platform
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import psutil
+
+if TYPE_CHECKING:
+    import torch
 
 
 def hardware() -> dict[str, Any]:
@@ -38,16 +41,24 @@ def versions() -> dict[str, str]:
     }
 
 
-def resident_mb() -> float:
-    """Resident memory of this process in MB."""
+def resident_mb(device: "torch.device | None" = None) -> float:
+    """Memory of this process in MB: what it has allocated on that GPU; without one, what is resident."""
+    if _is_cuda(device):
+        import torch
+
+        return torch.cuda.memory_allocated(device) / 2**20
     return psutil.Process().memory_info().rss / 2**20
 
 
-def peak_mb() -> float:
-    """The most resident memory that this process has had, in MB.
+def peak_mb(device: "torch.device | None" = None) -> float:
+    """The most memory that this process has had, in MB: allocated on that GPU; without one, resident.
 
     On Linux from /proc, because `getrusage` of a new process begins with what its parent had.
     """
+    if _is_cuda(device):
+        import torch
+
+        return torch.cuda.max_memory_allocated(device) / 2**20
     if (peak := getattr(psutil.Process().memory_info(), "peak_wset", None)) is not None:  # Windows
         return peak / 2**20
     try:
@@ -60,10 +71,19 @@ def peak_mb() -> float:
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
 
 
-def forget_peak() -> None:
-    """Let `peak_mb` count from here, where the system can (Linux)."""
+def forget_peak(device: "torch.device | None" = None) -> None:
+    """Let `peak_mb` count from here: on that GPU; without one, where the system can (Linux)."""
+    if _is_cuda(device):
+        import torch
+
+        torch.cuda.reset_peak_memory_stats(device)
+        return
     with suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5")
+
+
+def _is_cuda(device: "torch.device | None") -> bool:
+    return device is not None and device.type == "cuda"
 
 
 def _processor() -> str:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from fifo_diffusion.decoding.timing import ONE_TO_ONE, LatentTiming
 
 if TYPE_CHECKING:  # they would bring PyTorch along
-    from fifo_diffusion.jobs.baselines import BaselineCost
+    from fifo_diffusion.baselines.cost import BaselineCost
     from fifo_diffusion.jobs.plan import Plan
     from fifo_diffusion.method.layout import Layout
 
@@ -97,7 +97,7 @@ class Cost:
 def cost_of(plan: "Plan") -> "Cost | BaselineCost":
     """The work of one of the plan's videos."""
     if plan.request.method != "fifo":
-        from fifo_diffusion.jobs.baselines import BaselineCost
+        from fifo_diffusion.baselines.cost import BaselineCost
 
         return BaselineCost(plan.settings)
     passes = 2 if plan.settings.guidance_scale > 1 else 1

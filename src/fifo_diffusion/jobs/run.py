@@ -65,7 +65,7 @@ def open_stream(job: Job) -> Any:
         ValueError, TypeError, FileNotFoundError: arguments that do not fit.
     """
     if job.method != "fifo":
-        from fifo_diffusion.baselines import baseline_stream
+        from fifo_diffusion.baselines.stream import baseline_stream
 
         return baseline_stream(job.fifo.model, job.method, job.prompt, num_frames=job.num_frames, **job.arguments)
     frames = {"num_frames": job.num_frames, "windows_per_batch": job.windows_per_batch}

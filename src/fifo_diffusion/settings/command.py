@@ -4,7 +4,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from fifo_diffusion.settings.kinds import Choice, Flag, Number, Text, Texts, Whole
+from fifo_diffusion.method_list import BASELINES as METHODS
+from fifo_diffusion.method_list import methods
+from fifo_diffusion.settings.kinds import Choice, Flag, Listed, Number, Text, Texts, Whole
 from fifo_diffusion.settings.spec import (
     BASELINES,
     FIFO,
@@ -72,10 +74,12 @@ class Settings(StreamSettings, BaselineArguments):
     forever: bool = setting(False, Flag(), RUN, "Go on until Ctrl-C.", LENGTH)
     method: str = setting(
         "fifo",
-        Choice("fifo", "freenoise", "genl", "chunked", "plain"),
+        Listed(methods),
         RUN,
-        "freenoise (FreeNoise), genl (Gen-L-Video), chunked (each chunk continues from the last frames of the one "
-        "before), plain (all frames in one pass). Steps: --num-inference-steps, by default 50.",
+        lambda: (
+            f"{', '.join(f'{name} ({each.about})' for name, each in METHODS.items())}. "
+            "Steps: --num-inference-steps, by default 50."
+        ),
         BASELINES,
         metavar="METHOD",
     )

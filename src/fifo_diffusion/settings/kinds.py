@@ -1,7 +1,7 @@
 """Kinds of values that settings have: what fits, in words, and as a JSON schema."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -147,6 +147,21 @@ class Choice(Kind):
     @property
     def schema(self) -> dict[str, Any]:
         return {"enum": [*self.words, *self.meaning]}
+
+
+@dataclass(frozen=True)
+class Listed(Kind):
+    """One of the words in a list that programs may add to."""
+
+    words: Callable[[], Iterable[str]]
+
+    def wanted(self, value: Any) -> str:
+        known = list(self.words())
+        return "" if isinstance(value, str) and value in known else " or ".join(map(quoted, known))
+
+    @property
+    def schema(self) -> dict[str, Any]:
+        return {"enum": list(self.words())}
 
 
 @dataclass(frozen=True)

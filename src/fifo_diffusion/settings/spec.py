@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import MISSING, dataclass, field, fields, replace
-from types import MappingProxyType
+from types import FunctionType, MappingProxyType
 from typing import Any, TypeVar
 
 from fifo_diffusion.settings.kinds import Flag, Function, Kind, Switch, Texts, number_text
@@ -90,7 +90,7 @@ class Spec:
 
 
 def setting(default: Any, kind: Kind, stage: str, help: str = "", panel: str = "", **more: Any) -> Any:
-    """A field of the settings; see `Spec`."""
+    """A field of the settings; see `Spec`. What a function is given for is asked of it each time: it may change."""
     return field(
         default=default, metadata={"spec": {"kind": kind, "stage": stage, "help": help, "panel": panel} | more}
     )
@@ -103,6 +103,7 @@ def specs(settings: Any) -> Mapping[str, Spec]:
         said = each.metadata.get("spec")
         if said is not None:
             assert each.default is not MISSING
+            said = {key: value() if isinstance(value, FunctionType) else value for key, value in said.items()}
             found[each.name] = Spec(each.name, each.default, each.type, **said)
     return MappingProxyType(found)
 

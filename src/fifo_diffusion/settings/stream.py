@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from fifo_diffusion.method_list import defaults_of, takers
 from fifo_diffusion.settings.kinds import Anything, Choice, Flag, Function, Number, Switch, Text, Whole
 from fifo_diffusion.settings.spec import (
     BASELINES,
@@ -328,21 +329,21 @@ class BaselineArguments(SamplingSettings, VideoSettings):
         None,
         Whole(1, 65536),
         STREAM,
-        "freenoise, genl: frames from one window to the next.",
+        lambda: f"{', '.join(takers('stride'))}: frames from one window to the next.",
         BASELINES,
         metavar="N",
-        usual="4",
-        methods=("freenoise", "genl"),
+        usual=lambda: defaults_of("stride"),
+        methods=lambda: takers("stride"),
         doc="frames from one window to the next (default 4).",
     )
     overlap: int | None = setting(
         None,
         Whole(1, 65536),
         STREAM,
-        "chunked: frames that a chunk has in common with the one before.",
+        lambda: f"{', '.join(takers('overlap'))}: frames that a chunk has in common with the one before.",
         BASELINES,
         metavar="N",
-        usual="1",
-        methods=("chunked",),
+        usual=lambda: defaults_of("overlap"),
+        methods=lambda: takers("overlap"),
         doc="frames that a chunk has in common with the one before (default 1).",
     )

@@ -1,5 +1,6 @@
 """The way of what has left the queue to the viewer: clean latents, decoded frames, pictures."""
 
+import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -110,6 +111,23 @@ class Outlet:
         except BaseException:
             self.decoder.load_state(before)
             raise
+
+
+@contextmanager
+def at_work(busy: threading.Lock) -> Iterator[None]:
+    """A stream while it makes a frame: in one thread at a time.
+
+    Raises:
+        RuntimeError: another thread is at it; or StopIteration was raised, which would end the stream silently.
+    """
+    if not busy.acquire(blocking=False):
+        raise RuntimeError("this stream is at work in another thread: use a lock, or a stream for each thread")
+    try:
+        yield
+    except StopIteration:  # a manager lets its cause pass
+        raise RuntimeError("StopIteration was raised while a frame was made") from None
+    finally:
+        busy.release()
 
 
 def picture(frame_BCHW: Tensor, number: int, model: VideoModel, *, batch: bool) -> np.ndarray:

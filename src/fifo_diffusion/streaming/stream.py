@@ -17,7 +17,7 @@ from fifo_diffusion.models.shared.base import VideoModel
 from fifo_diffusion.models.shared.following_decoder import FollowingDecoder
 from fifo_diffusion.models.shared.texts import Prompt
 from fifo_diffusion.streaming.opening import completes_clip, open_video
-from fifo_diffusion.streaming.outlet import Outlet, draws_of, not_finite, picture
+from fifo_diffusion.streaming.outlet import Outlet, at_work, draws_of, not_finite, picture
 from fifo_diffusion.streaming.prompt_notes import assigned
 from fifo_diffusion.streaming.prompts import PromptTrack
 from fifo_diffusion.streaming.settings import RunSettings
@@ -273,20 +273,17 @@ class FrameStream(Iterator[np.ndarray]):
 
     @contextmanager
     def _computing(self) -> Iterator[None]:
-        """One thread at a time. Where this rank fails, or is interrupted, the others do not wait for it."""
-        if not self._busy.acquire(blocking=False):
-            raise RuntimeError("this stream is at work in another thread: use a lock, or a stream for each thread")
+        """Where this rank fails, or is interrupted, the others do not wait for it."""
         try:
-            yield
-        except BaseException as error:
-            if self._ranks is not None:
-                self._ranks.leave(str(error) or type(error).__name__)
-            if isinstance(error, StopIteration):  # it would end the stream silently; a manager lets its cause pass
-                raise RuntimeError("StopIteration was raised while a frame was made") from None
-            raise
+            with at_work(self._busy):
+                try:
+                    yield
+                except BaseException as error:
+                    if self._ranks is not None:
+                        self._ranks.leave(str(error) or type(error).__name__)
+                    raise
         finally:
-            self._busy.release()
-            if self._closed:
+            if self._closed and not self._busy.locked():
                 self._free()
 
     def _next_frame(self) -> Tensor:

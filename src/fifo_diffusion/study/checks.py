@@ -5,13 +5,17 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from fifo_diffusion.method_list import methods
 from fifo_diffusion.settings import DTYPES, Settings, names_of, specs
 from fifo_diffusion.settings.spec import IN_NOTES, SAMPLING, STREAM
-from fifo_diffusion.study.config import OWN, TABLES
+
+TABLES = ("cost", "relative-mse", "quality", "ablation")
+
+ROW_KEYS = ("num_frames", "num_prompts", "cost_frames", "tables", "ranks")
+"""Keys of a row that are not arguments of its method."""
 
 NAME = re.compile(r"\w[\w.-]{0,99}")
 TAKEN = ("base", "ablation")  # folders beside those of the rows
-METHODS = specs(Settings)["method"].kind.words
 MOST_FRAMES, MOST = 10_000_000, 100_000
 TEXT = 10_000  # characters of a prompt
 
@@ -46,8 +50,8 @@ def _check_rows(rows: Any) -> None:
         seen[name.lower()] = name
         if not isinstance(row, Mapping) or "method" not in row:
             raise ValueError(f'the row {name} needs a "method"')
-        if row["method"] not in METHODS:
-            raise ValueError(f"the row {name} has the method {_shown(row['method'])}: one of {', '.join(METHODS)}")
+        if row["method"] not in methods():
+            raise ValueError(f"the row {name} has the method {_shown(row['method'])}: one of {', '.join(methods())}")
         for key, value in row.items():
             if wrong := _row_check(key, row["method"])(value):
                 raise ValueError(f"the row {name} has {key} {_shown(value)}: it must be {wrong}")
@@ -150,7 +154,7 @@ _ROW: dict[str, Check] = {
     "tables": _TABLES,
     "ranks": _whole(1, 1024),
 }
-assert set(OWN) <= set(_ROW)
+assert set(ROW_KEYS) <= set(_ROW)
 
 
 def _row_check(key: str, method: str) -> Check:

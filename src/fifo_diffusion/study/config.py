@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from fifo_diffusion.errors import UserError, usage
+from fifo_diffusion.evaluation.whole_files import write_text
+from fifo_diffusion.method_list import baseline_rows
+from fifo_diffusion.study.checks import ROW_KEYS, check
 from fifo_diffusion.text import one_line
-
-TABLES = ("cost", "relative-mse", "quality", "ablation")
 
 PROMPTS = (
     "a red panda eating bamboo in a forest, close-up",
@@ -30,9 +31,6 @@ PROMPTS = (
 TOYBOX_FAMILIES = ("shape", "robot", "shape", "landscape", "robot", "shape")
 
 LARGEST = 4 * 2**20  # bytes of a configuration
-
-OWN = ("num_frames", "num_prompts", "cost_frames", "tables", "ranks")
-"""Keys of a row that are not arguments of its method."""
 
 
 @dataclass(frozen=True)
@@ -126,8 +124,6 @@ class Config:
         Raises:
             UserError: something is unknown, missing, or of another type or size than it must be.
         """
-        from fifo_diffusion.study.checks import check
-
         if not isinstance(values, Mapping):
             raise usage(f"--config {name} must hold an object with model, prompts and so on")
         known = [f.name for f in fields(cls)]
@@ -143,8 +139,6 @@ class Config:
         return cls(**{key: tuple(v) if isinstance(v, list) else v for key, v in values.items()})
 
     def write(self, path: Path) -> None:
-        from fifo_diffusion.evaluation.whole_files import write_text
-
         try:
             write_text(path, json.dumps(self.to_json(), indent=1, ensure_ascii=False) + "\n")
         except OSError as error:
@@ -166,11 +160,7 @@ def default_rows(num_partitions: int, steps: int | None, gpus: int = 0) -> dict[
         "fifo": fifo | {"lookahead": True},
         "fifo-no-lookahead": fifo | {"lookahead": False},
         **several,
-        "freenoise": {"method": "freenoise"} | more,
-        "genl": {"method": "genl"} | more,
-        "chunked-1": {"method": "chunked", "overlap": 1} | more,
-        "chunked-8": {"method": "chunked", "overlap": 8} | more,
-        "plain": {"method": "plain"} | more,
+        **{name: row | more for name, row in baseline_rows().items()},
     }
 
 
@@ -178,7 +168,7 @@ def ablation_rows(rows: Mapping[str, dict[str, Any]]) -> dict[str, dict[str, Any
     """The method, part by part: the diagonal alone, in partitions, with lookahead. Other arguments are those of the
     first row of FIFO."""
     fifo = next((row for row in rows.values() if row["method"] == "fifo"), {"method": "fifo"})
-    fifo = {name: value for name, value in fifo.items() if name not in OWN}
+    fifo = {name: value for name, value in fifo.items() if name not in ROW_KEYS}
     partitioned = fifo | {"num_partitions": max(2, fifo.get("num_partitions", 4))}
     return {
         "DD": fifo | {"num_partitions": 1, "lookahead": False},

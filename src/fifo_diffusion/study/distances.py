@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from fifo_diffusion.evaluation import frechet
+from fifo_diffusion.evaluation.metrics import frechet
 from fifo_diffusion.evaluation.report import Section
 from fifo_diffusion.evaluation.whole_files import load_array, save_array
 from fifo_diffusion.study.results import Results, picture

@@ -1,38 +1,33 @@
 """The table of quality over time: measures of every video."""
 
 import json
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from fifo_diffusion.evaluation import scenes
-from fifo_diffusion.evaluation.quality import SLICE, measure_video, summary
+from fifo_diffusion.evaluation.metrics import METRICS, Measure, skipped
+from fifo_diffusion.evaluation.metrics.toybox import SLICE
 from fifo_diffusion.evaluation.report import Section
+from fifo_diffusion.evaluation.summary import summary
 from fifo_diffusion.evaluation.whole_files import load_array, load_object, save_array, video_once, write_text
 from fifo_diffusion.study.distances import distances
 from fifo_diffusion.study.results import Results, picture
-from fifo_diffusion.study.tasks import rows_of
+from fifo_diffusion.study.tasks import rows_with
 from fifo_diffusion.video import read_frames
 
 SHOWN, SHORT = 2, 48
 CURVES = ("score_slices", "fvd_over_time")  # and what begins so
 
-NOTE = (
-    "motion: mean length of the optical flow (Lucas-Kanade), pixels per frame. flicker: root mean square second "
-    "difference of the mean colour. jerk: second difference of the pictures over the first (1.73: unrelated frames). "
-    "cuts: abrupt changes per video; scene_cuts: those that PySceneDetect finds, where it is installed. score: what "
-    "toybox's checker reads in the frames, against the caption, in slices of 32 frames; speed and jitter of what "
-    "moves, pixels per frame. _se: standard error over videos."
-)
-
 
 def quality(results: Results, numbers: dict[str, Any]) -> Section:
     """Measures of all rows whose videos are there."""
-    section = Section("Quality over time", [NOTE])
-    scorer = _clip_scorer(results)
-    measured = {name: _measured(results, name, scorer) for name in rows_of(results.config, "quality")}
+    measures = _measures(results)
+    notes = [*(METRICS[name].note for name in measures), "_se: standard error over videos"]
+    section = Section("Quality over time", [f"{'. '.join(notes)}.", *skipped(asdict(results.config))])
+    measured = {name: _measured(results, name, measures) for name in rows_with(results.config, "quality")}
     measured = {name: videos for name, videos in measured.items() if videos}
     if not measured:
         return section
@@ -48,35 +43,31 @@ def quality(results: Results, numbers: dict[str, Any]) -> Section:
     return section
 
 
-def _clip_scorer(results: Results) -> Any:
-    if results.config.clip_model is None:
-        return None
-    from fifo_diffusion.evaluation.clip_score import ClipScore
+def _measures(results: Results) -> dict[str, Measure]:
+    """The metrics of single videos that have what they need."""
+    found, config = {}, asdict(results.config)
+    for name, metric in METRICS.items():
+        if metric.of_sets or metric.lacks(config):
+            continue
+        try:
+            found[name] = metric.load(config)
+        except ValueError as error:
+            results.errors.append(str(error))
+    return found
 
-    try:
-        return ClipScore(results.config.clip_model)
-    except ValueError as error:
-        results.errors.append(str(error))
-        return None
 
-
-def _measured(results: Results, row: str, scorer: Any) -> list[dict[str, Any]]:
-    """Measures of a row's videos, kept in parts/ once they are known."""
+def _measured(results: Results, row: str, measures: dict[str, Measure]) -> list[dict[str, Any]]:
+    """What was measured of each of a row's videos. It is kept in parts/, by metric: those that come later are added."""
     found = []
     for prompt, folder in results.videos(row):
-        kept = results.part(f"measures-{row}-{folder.name}{'-clip' if scorer else ''}")
-        values = load_object(kept) or {}
-        missing = not values, scenes.installed() and "scene_cuts" not in values
-        if any(missing):
+        kept = results.part(f"measures-{row}-{folder.name}")
+        known = {name: values for name, values in (load_object(kept) or {}).items() if isinstance(values, dict)}
+        if missing := [name for name in ("video", *measures) if name not in known]:
             frames = read_frames(folder)
-            if missing[0]:
-                values = measure_video(frames, prompt)
-                if scorer is not None:
-                    values["clip_score"] = scorer(frames, prompt)
-            if missing[1]:
-                values["scene_cuts"] = scenes.scene_cuts(frames)
-            write_text(kept, json.dumps(values) + "\n")
-        found.append(values)
+            more = {"video": lambda frames, prompt: {"frames": len(frames)}} | measures
+            known |= {name: more[name](frames, prompt) for name in missing}
+            write_text(kept, json.dumps(known) + "\n")
+        found.append({key: value for name in ("video", *METRICS) for key, value in known.get(name, {}).items()})
     return found
 
 
@@ -84,7 +75,7 @@ def _inception(results: Results, section: Section, table: dict[str, dict[str, An
     """Inception scores, given a classifier."""
     if results.config.classifier is None:
         return
-    from fifo_diffusion.evaluation.inception import Classifier, inception_score, probabilities
+    from fifo_diffusion.evaluation.metrics.inception import Classifier, inception_score, probabilities
 
     try:
         classifier = Classifier(results.config.classifier)
@@ -152,12 +143,12 @@ def _short_mp4(results: Results, row: str, folder: Path, frames: np.ndarray) -> 
 
 def _exports(results: Results, section: Section, names: list[str]) -> None:
     """Videos for VBench, and the pages of a user study."""
-    from fifo_diffusion.study import user_study as study
     from fifo_diffusion.study import vbench
+    from fifo_diffusion.study.user_study import write_study
 
     videos = {name: results.videos(name) for name in names}
     commands = vbench.export(results.folder / "vbench", videos)
     section.notes.append(f"VBench (custom input), where it is installed: {'; '.join(commands)}")
     if "fifo" in videos and len(videos) > 1:
-        study.write(results.folder / "study", videos, "fifo", seed=results.config.seed)
+        write_study(results.folder / "study", videos, "fifo", seed=results.config.seed)
         section.notes.append("User study: open study/index.html; study/README.txt says how answers are analysed.")

@@ -12,7 +12,7 @@ from fifo_diffusion.evaluation.report import Section, write_html
 from fifo_diffusion.evaluation.whole_files import write_text
 from fifo_diffusion.study.quality import quality
 from fifo_diffusion.study.results import Results, picture
-from fifo_diffusion.study.tasks import ablation_folders, cost_frames, cost_name, rows_of
+from fifo_diffusion.study.tasks import ablation_folders, cost_frames, cost_name, rows_with
 from fifo_diffusion.text import one_line
 
 MSE_NOTE = (
@@ -29,7 +29,7 @@ COST_NOTE = (
 )
 
 
-def write(results: Results) -> None:
+def write_report(results: Results) -> None:
     """The report of everything that is there."""
     config, numbers = results.config, {}
     makers: dict[str, Callable[[Results, dict[str, Any]], Section]] = {
@@ -40,7 +40,7 @@ def write(results: Results) -> None:
     }
     sections = []
     for table in config.tables:
-        with told(results, table):
+        with collect_errors(results, table):
             sections.append(makers[table](results, numbers))
     about = {"date": datetime.now(UTC).date().isoformat(), "hardware": hardware(), "config": config.to_json()}
     document = about | {"results": numbers, "errors": results.errors}
@@ -51,7 +51,7 @@ def write(results: Results) -> None:
 
 
 @contextmanager
-def told(results: Results, what: str) -> Iterator[None]:
+def collect_errors(results: Results, what: str) -> Iterator[None]:
     """Where a part of the report fails, one line says so and the others are written."""
     try:
         yield
@@ -70,7 +70,7 @@ def _about(about: dict[str, Any]) -> list[str]:
 def _cost(results: Results, numbers: dict[str, Any]) -> Section:
     section = Section("Memory and time", notes=[COST_NOTE])
     memory, config = {}, results.config
-    for name, row in rows_of(config, "cost").items():
+    for name, row in rows_with(config, "cost").items():
         for count in cost_frames(config, row):
             found = results.found.get(cost_name(name, count))
             if found is None:

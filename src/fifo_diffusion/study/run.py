@@ -4,16 +4,18 @@ import json
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
 from fifo_diffusion.errors import UserError, usage, usage_errors
+from fifo_diffusion.evaluation.metrics import skipped
 from fifo_diffusion.jobs.locks import locked
 from fifo_diffusion.settings import Settings, names_of
 from fifo_diffusion.settings.spec import SAMPLING
-from fifo_diffusion.study.config import TABLES, Config, default_prompts, default_rows
+from fifo_diffusion.study.checks import TABLES
+from fifo_diffusion.study.config import Config, default_prompts, default_rows
 from fifo_diffusion.study.results import Results
 from fifo_diffusion.study.tasks import Task, tasks
 from fifo_diffusion.study.worker import run_task, stop_tasks
@@ -42,11 +44,14 @@ def run(options: dict[str, Any], *, tell: Tell = lambda _: None) -> Results:
     talk = {name: bool(options.get(name)) for name in ("debug", "quiet")}
     with locked(results.folder):
         _open_folder(results)
+        if "quality" in results.config.tables:
+            for line in skipped(asdict(results.config)):
+                tell(line)
         _do_all(results, options.get("jobs") or 1, tell, talk)
-        from fifo_diffusion.study.report import write
+        from fifo_diffusion.study.report import write_report
 
         tell("measuring and writing the report")
-        write(results)
+        write_report(results)
     return results
 
 

@@ -32,7 +32,7 @@ def tasks(config: Config, folder: Path) -> list[Task]:
     return [task for table, make in makers.items() if table in config.tables for task in make(config, folder)]
 
 
-def rows_of(config: Config, table: str) -> dict[str, dict[str, Any]]:
+def rows_with(config: Config, table: str) -> dict[str, dict[str, Any]]:
     """The rows that have a place in a table."""
     return {name: row for name, row in config.rows.items() if table in row.get("tables", (table,))}
 
@@ -88,7 +88,7 @@ def _quality(config: Config, folder: Path) -> list[Task]:
         for k, (prompt, place) in enumerate(base_folders(config, folder))
     ]
     found = [Task("videos-base", f"{len(clips)} base clips", _payload(config, "videos", row=base, videos=clips))]
-    for name, row in rows_of(config, "quality").items():
+    for name, row in rows_with(config, "quality").items():
         count = row.get("num_frames", config.num_frames)
         videos = [
             _video(place, prompt, count, config.seed + k)
@@ -124,7 +124,7 @@ def _cost(config: Config, folder: Path) -> list[Task]:
             f"cost of {count} frames by {name}",
             _payload(config, "cost", row=row, prompt=config.prompts[0], num_frames=count, seed=config.seed),
         )
-        for name, row in rows_of(config, "cost").items()
+        for name, row in rows_with(config, "cost").items()
         for count in cost_frames(config, row)
     ]
 

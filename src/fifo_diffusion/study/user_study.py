@@ -63,7 +63,7 @@ Each rater saves a file answers-NAME.csv. key.json says which video is which: ke
 """
 
 
-def write(
+def write_study(
     folder: Path, videos: Mapping[str, Sequence[tuple[str, Path]]], ours: str, *, seed: int = 0, fps: float = 10
 ) -> None:
     """Write index.html, videos/, key.json and README.txt: every prompt of every baseline against `ours`.

@@ -26,7 +26,7 @@ from fifo_diffusion.jobs.events import Event, FrameDone, Opened
 from fifo_diffusion.jobs.job import Job
 from fifo_diffusion.jobs.run import run
 from fifo_diffusion.settings import DTYPES
-from fifo_diffusion.study.config import OWN
+from fifo_diffusion.study.checks import ROW_KEYS
 from fifo_diffusion.text import one_line
 
 STATE_EVERY = 100
@@ -149,7 +149,7 @@ def _load(task: dict[str, Any]) -> Any:
         given["group"] = join_torchrun()
     if task["dtype"]:
         given["dtype"] = getattr(torch, DTYPES[task["dtype"]])
-    return FIFO.from_pretrained(task["model"], **given, **task["sampling"])
+    return FIFO.from_pretrained(task["model"], **given, **task.get("sampling", {}))
 
 
 def job_of_row(fifo: Any, row: dict[str, Any], prompt: Any, num_frames: int, seed: int, **more: Any) -> Job:
@@ -158,7 +158,7 @@ def job_of_row(fifo: Any, row: dict[str, Any], prompt: Any, num_frames: int, see
     Args:
         **more: of the `Job`: its output and so on.
     """
-    arguments = {name: value for name, value in row.items() if name not in (*OWN, "method")}
+    arguments = {name: value for name, value in row.items() if name not in (*ROW_KEYS, "method")}
     if isinstance(prompt, dict):
         prompt = {int(frame): text for frame, text in prompt.items()}
     if row["method"] == "fifo":

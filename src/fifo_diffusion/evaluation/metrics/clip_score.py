@@ -32,9 +32,9 @@ class ClipScore:
             raise ValueError(f"--clip-model {folder} holds no CLIP model and processor: {reason}") from error
 
     @torch.no_grad()
-    def __call__(self, frames_FHWC: np.ndarray, text: str) -> float:
+    def __call__(self, frames_FHWC: np.ndarray, text: str) -> dict[str, Any]:
         images = [*frames_FHWC[::EVERY]]
         inputs = self._processor(text=[text], images=images, return_tensors="pt", padding=True, truncation=True)
         output = self._model(**inputs)
         cosines = torch.nn.functional.cosine_similarity(output.image_embeds, output.text_embeds)
-        return float(100 * cosines.mean())
+        return {"clip_score": float(100 * cosines.mean())}

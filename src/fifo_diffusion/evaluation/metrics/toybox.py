@@ -1,10 +1,39 @@
-"""Motion smoothness, flicker and drift of videos, uint8 frames (F, H, W, 3). Needs numpy only."""
+"""What toybox's checker reads in videos of its world: the caption's score, even motion, drift. Needs numpy only."""
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
+from fifo_diffusion.evaluation.metrics.flicker import flicker
 from fifo_diffusion.toybox import checker
+
+SLICE = 32
+"""Frames of a slice in which the checker reads a video."""
+
+
+def measure(frames_FHWC: np.ndarray, prompt: str) -> dict[str, Any]:
+    """Score against the caption, speed and jitter; nothing where the checker cannot read the caption or the frames."""
+    if not _readable(frames_FHWC, prompt):
+        return {}
+    slices = drift(frames_FHWC, prompt, SLICE)
+    return {
+        "score": float(np.mean([row["score"] for row in slices])),
+        "score_slices": [row["score"] for row in slices],
+        "score_last": slices[-1]["score"],
+        "speed": float(np.mean([row["speed"] for row in slices])),
+        "jitter": float(np.mean([row["jitter"] for row in slices])),
+    }
+
+
+def _readable(frames: np.ndarray, caption: str) -> bool:
+    if frames.shape[1:3] != (checker.SIZE, checker.SIZE) or len(frames) < SLICE:
+        return False
+    try:
+        checker.parse(caption)
+    except ValueError:
+        return False
+    return True
 
 
 def smoothness(frames: np.ndarray) -> dict[str, float]:
@@ -20,12 +49,6 @@ def smoothness(frames: np.ndarray) -> dict[str, float]:
         "jitter": float(np.sqrt(((steps - steps.mean(0)) ** 2).sum(1).mean())),
         "largest_jump": float(change.max(initial=0.0)),
     }
-
-
-def flicker(frames: np.ndarray) -> float:
-    """Root mean square second difference of the mean colour of the frames, in levels of 255; 0 for even changes."""
-    means = frames.astype(np.float64).mean((1, 2))
-    return float(np.sqrt((np.diff(means, 2, axis=0) ** 2).mean()))
 
 
 def drift(frames: np.ndarray, caption: str, length: int = 100) -> list[dict[str, float]]:

@@ -1,10 +1,12 @@
-"""How much a video of any kind moves, and how evenly: optical flow, flicker, jerk, cuts.
+"""How much a video of any kind moves: the mean length of its optical flow.
 
 The flow is that of Lucas and Kanade (1981), dense, over a pyramid of resolutions, in PyTorch: no library is needed.
 Flat areas have no flow: there it is 0, as no movement can be seen.
 
 Legend: P pairs of neighbouring frames, H and W height and width.
 """
+
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,7 +15,11 @@ from torch import Tensor
 
 WINDOW, ROUNDS, SMALLEST = 7, 4, 16
 PAIRS_AT_ONCE = 32
-CUT_RATIO, CUT_LEAST = 6.0, 8.0
+
+
+def measure(frames_FHWC: np.ndarray, prompt: str) -> dict[str, Any]:
+    """Mean optical flow, pixels per frame."""
+    return {"motion": float(flow_magnitudes(frames_FHWC).mean())}
 
 
 def flow(first_PHW: Tensor, second_PHW: Tensor) -> Tensor:
@@ -45,22 +51,6 @@ def flow_magnitudes(frames_FHWC: np.ndarray) -> np.ndarray:
     grey = torch.from_numpy(frames_FHWC.astype(np.float32) @ np.array([0.299, 0.587, 0.114], np.float32))
     pairs = zip(grey[:-1].split(PAIRS_AT_ONCE), grey[1:].split(PAIRS_AT_ONCE), strict=True)
     return torch.cat([flow(a, b).norm(dim=1).mean((1, 2)) for a, b in pairs]).numpy()
-
-
-def jerk(frames_FHWC: np.ndarray) -> float:
-    """How unevenly pictures change: root mean square of the second difference in time over that of the first. About 0
-    for what fades evenly, 1.73 for frames that have nothing to do with each other; 0 for a still."""
-    frames = frames_FHWC.astype(np.float32)
-    first = np.diff(frames, axis=0)
-    change = float(np.sqrt((first**2).mean()))
-    return float(np.sqrt((np.diff(first, axis=0) ** 2).mean())) / change if change else 0.0
-
-
-def cuts(frames_FHWC: np.ndarray) -> int:
-    """Abrupt changes: steps whose mean absolute difference is 6 times the median step, and 8 grey levels at least."""
-    frames = frames_FHWC.astype(np.float32)
-    steps = np.abs(np.diff(frames, axis=0)).mean((1, 2, 3))
-    return int((steps > max(CUT_LEAST, CUT_RATIO * float(np.median(steps)))).sum())
 
 
 def _gradients(picture: Tensor) -> tuple[Tensor, Tensor]:
