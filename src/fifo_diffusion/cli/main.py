@@ -120,7 +120,7 @@ def evaluate(
     from fifo_diffusion.cli.evaluate import run
 
     values = {
-        name: [getattr(v, "value", v) for v in x] if isinstance(x, list) else getattr(x, "value", x)
+        name: [getattr(v, "value", v) for v in x] or None if isinstance(x, list | tuple) else getattr(x, "value", x)
         for name, x in ctx.params.items()
     }
     return run(values)
