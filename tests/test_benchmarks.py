@@ -106,7 +106,6 @@ SMALLEST = {
     "wan_rows": ["--frames", "2", "--height", "32", "--width", "32", "--rounds", "1"],
 }
 SMALLEST["side_by_side"] += ["--rounds", "1", "--frames", "1", "--warm-up", "1"]
-FAST = ("speed", "wan_rows")
 ELSEWHERE = {"common": "no script", "gpu": "test_gpu_script.py", "toybox_report": "its tables, here"}
 
 
@@ -125,7 +124,8 @@ def test_the_tables_of_the_report_on_toybox(monkeypatch):
     assert any("frame-forwards per frame" in line for line in lines)
 
 
-@pytest.mark.parametrize("name", [n if n in FAST else pytest.param(n, marks=pytest.mark.slow) for n in SMALLEST])
+@pytest.mark.slow
+@pytest.mark.parametrize("name", SMALLEST)
 def test_it_runs(name, tmp_path):
     (tmp_path / "results").mkdir()
     for needed in ("toybox_clips.json",):
