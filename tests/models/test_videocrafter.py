@@ -172,7 +172,7 @@ def test_the_queue_honours_the_rescaled_signal(lookahead, honoured):
 
 
 def tiny_noise(shape: tuple[int, ...]):
-    def noise(frame: int, level: int) -> Tensor:
+    def noise(frame: int, level: int, use: str) -> Tensor:
         return torch.randn(shape, generator=torch.Generator().manual_seed(1000 * (frame + 100) + level))
 
     return noise

@@ -18,6 +18,7 @@ from diffusers.models.transformers.transformer_temporal import TransformerTempor
 from diffusers.models.unets.unet_motion_model import AnimateDiffTransformer3D
 from torch import Tensor, nn
 
+from fifo_diffusion.errors import ArgumentError, Setting
 from fifo_diffusion.models.banded.layers import (
     BandedAttention,
     BandedNormsAndConvolutions,
@@ -75,15 +76,15 @@ class BandedPass(ExitStack):
         Raises:
             ValueError: they are not.
         """
-        instead = 'cannot do lookahead="banded": use lookahead=True, at twice the cost'
+        instead = "; use ", Setting("lookahead", True), ", at twice the cost"
         unet = getattr(unet, "_orig_mod", unet)
         if not isinstance(unet, UNet3DConditionModel | UNetMotionModel):
-            raise ValueError(f"{type(unet).__name__} {instead}")
+            raise ArgumentError("lookahead", "banded", f"{type(unet).__name__} cannot do it", *instead)
         for block in temporal_blocks(unet):
             if not isinstance(block.pos_embed, SinusoidalPositionalEmbedding | None):
-                raise ValueError(f"a U-Net with this kind of temporal positions {instead}")
+                raise ArgumentError("lookahead", "banded", "temporal positions of this kind cannot do it", *instead)
             if not all(map(is_plain, attention_of(block))):
-                raise ValueError(f"a U-Net with this kind of temporal attention {instead}")
+                raise ArgumentError("lookahead", "banded", "temporal attention of this kind cannot do it", *instead)
 
 
 def shadow(stack: ExitStack, module: nn.Module, name: str, value: Any) -> None:
