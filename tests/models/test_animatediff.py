@@ -185,7 +185,7 @@ def test_defaults_and_limits():
     with FIFO(pipeline()) as fifo:
         expected = {"guidance_scale": 7.5, "height": 16, "width": 16, "fps": 8, "eta": 0.0}
         assert (fifo.model.frames, fifo.model.defaults) == (PLACES, expected)
-        with pytest.raises(ValueError, match=r"window=7 is more frames than .*: use window=6 or less"):
+        with pytest.raises(ValueError, match=r"window=7: more frames than .*; use window=6 or less"):
             fifo.stream("a cat", **SMALL | {"window": 7})
     assert registry.wrap(pipeline(motion_max_seq_length=32)).frames == 16
     assert registry.wrap(pipeline(xl=True)).defaults["guidance_scale"] == 5.0  # as the pipeline's own

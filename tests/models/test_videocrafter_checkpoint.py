@@ -589,4 +589,4 @@ def test_errors_on_the_command_line_are_one_line(tmp_path, capsys):
     state = write(tmp_path / "old.ckpt", {"state_dict": hollow("vc1_512")})
     published.tokenizer().save_pretrained(tmp_path / "tokenizer")
     assert generate(state, "--fps-condition", "8", "-o", str(tmp_path / "x.mp4")) == 2
-    assert "is not told a frame rate: leave --fps-condition out" in capsys.readouterr().err
+    assert "takes no frame rate: leave --fps-condition out" in capsys.readouterr().err
