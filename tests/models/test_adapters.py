@@ -10,7 +10,7 @@ from fifo_diffusion import FIFO
 from fifo_diffusion.cli.main import main
 from fifo_diffusion.models.loading.adapters import read_adapter
 from fifo_diffusion.models.loading.source import find_model
-from fifo_diffusion.testing import tiny, tiny_wan
+from fifo_diffusion.testing import tiny, tiny_latte, tiny_wan
 from fifo_diffusion.video import read_frames, read_metadata
 
 peft = pytest.importorskip("peft")
@@ -214,3 +214,13 @@ def test_what_is_no_lora_is_refused_before_anything_is_loaded(places, monkeypatc
     monkeypatch.setattr("fifo_diffusion.cli.generate.load", lambda *_: pytest.fail("loaded"))
     assert generate(places, "a cat", "--lora", "missing.safetensors") == 2
     assert "--lora missing.safetensors: there is no such file" in capsys.readouterr().err
+
+
+def test_a_class_that_takes_none_says_so_before_its_weights_are_read(places, tmp_path):
+    empty = find_model(places / "model").load_without_weights(lora=f"{places}/style.safetensors")
+    assert not any("lora" in name for name, _ in empty.unet.named_parameters())
+    with pytest.raises(ValueError, match="two transformers"):
+        find_model(places / "model").load_without_weights(lora=f"{places}/style.safetensors@low")
+    tiny_latte.pipeline().save_pretrained(tmp_path / "latte")
+    with pytest.raises(ValueError, match="LattePipeline takes no LoRA: leave lora out"):
+        find_model(tmp_path / "latte").load_without_weights(lora=f"{places}/style.safetensors")

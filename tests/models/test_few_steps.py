@@ -1,11 +1,16 @@
 """The grids of few-step checkpoints: what each publisher's recipe says, and what FIFO reads from its scheduler."""
 
 import diffusers
+import numpy as np
 import pytest
 import torch
 
 from fifo_diffusion.models.shared.schedulers import read_levels
+from fifo_diffusion.testing import distance
+from stock_families import FLOW as UNSHIFTED
+from stock_families import SD, STEPS
 
+EULER, UNIPC = diffusers.EulerDiscreteScheduler, diffusers.UniPCMultistepScheduler
 LINEAR = {"beta_schedule": "linear", "beta_start": 0.00085, "beta_end": 0.012}
 SCALED = LINEAR | {"beta_schedule": "scaled_linear"}
 FLOW = {"prediction_type": "flow_prediction", "use_flow_sigmas": True, "flow_shift": 5.0}
@@ -25,21 +30,21 @@ RECIPES = {
     ),
     "Hyper-SD, TCD, 4": (diffusers.TCDScheduler(**SCALED), 4, {}, [999, 759, 499, 259], 0),
     "AnimateDiff-Lightning, 4": (
-        diffusers.EulerDiscreteScheduler(**LINEAR, timestep_spacing="trailing"),
+        EULER(**LINEAR, timestep_spacing="trailing"),
         4,
         {},
         [999, 749, 499, 249],
         0,
     ),
     "Wan lightx2v, UniPC of order 1, 4": (
-        diffusers.UniPCMultistepScheduler(**FLOW, solver_order=1),
+        UNIPC(**FLOW, solver_order=1),
         4,
         {},
         SHIFTED_4,
         1.5,
     ),
     "Wan lightx2v, UniPC of order 1, 8": (
-        diffusers.UniPCMultistepScheduler(**FLOW, solver_order=1),
+        UNIPC(**FLOW, solver_order=1),
         8,
         {},
         SHIFTED_8,
@@ -100,3 +105,86 @@ def test_flow_matching_without_the_recipe_wastes_its_last_level():
     """Why the sigmas are given: diffusers spaces four steps down to a timestep that a model of four steps never saw."""
     levels = read_levels(diffusers.FlowMatchEulerDiscreteScheduler(shift=5.0), 4)
     assert levels.timestep.min() < 50
+
+
+def laid(scheduler, **steps):
+    """The scheduler, whose pipeline asks for a number of steps and gets these."""
+    kind = type(scheduler)
+
+    def set_timesteps(self, num_inference_steps=None, device=None, **_):
+        assert num_inference_steps == STEPS
+        kind.set_timesteps(self, device=device, **steps)
+
+    return type(kind.__name__, (kind,), {"set_timesteps": set_timesteps}).from_config(scheduler.config)
+
+
+DPM = diffusers.DPMSolverMultistepScheduler
+DIFFUSION_STEPS, FLOW_SIGMAS = [999, 850, 620, 333, 77], np.array([1.0, 0.8, 0.6, 0.4, 0.1])
+STEPS_GIVEN = {
+    "lcm": ("UNet3D", diffusers.LCMScheduler(**SD), {"timesteps": [999, 839, 619, 339, 79]}),
+    "tcd": ("UNet3D", diffusers.TCDScheduler(**SD), {"timesteps": [999, 839, 619, 339, 79]}),
+    "ddpm": ("UNet3D", diffusers.DDPMScheduler(**SD, clip_sample=False), {"timesteps": DIFFUSION_STEPS}),
+    "euler": ("AnimateDiff", EULER(**SD), {"timesteps": DIFFUSION_STEPS}),
+    "euler, sigmas": (
+        "AnimateDiff",
+        EULER(**SD),
+        {"sigmas": [14.6, 6.0, 2.5, 0.9, 0.2, 0.0]},
+    ),
+    "dpm++": ("UNet3D", DPM(**SD), {"timesteps": DIFFUSION_STEPS}),
+    "dpm++ of order 1": (
+        "UNet3D",
+        diffusers.DPMSolverMultistepScheduler(**SD, solver_order=1),
+        {"timesteps": DIFFUSION_STEPS},
+    ),
+    "flow": ("Wan", diffusers.FlowMatchEulerDiscreteScheduler(shift=5.0), {"sigmas": FLOW_SIGMAS}),
+    "flow lcm": ("Wan", diffusers.FlowMatchLCMScheduler(shift=5.0), {"sigmas": FLOW_SIGMAS}),
+    "unipc of order 1": (
+        "Wan",
+        UNIPC(**UNSHIFTED, solver_order=1),
+        {"sigmas": FLOW_SIGMAS},
+    ),
+}
+
+
+@pytest.mark.parametrize("name", STEPS_GIVEN)
+def test_steps_of_ones_own_are_those_of_the_pipeline(family, name, monkeypatch):
+    """`timesteps=` and `sigmas=` as diffusers' own `set_timesteps` takes them."""
+    kind, scheduler, steps = STEPS_GIVEN[name]
+    one, theirs = family(kind), laid(scheduler, **steps)
+    levels, usual = read_levels(scheduler, STEPS, flow=one.flow, **steps), read_levels(scheduler, STEPS, flow=one.flow)
+    expected, draws = one.by_pipeline(theirs, monkeypatch)
+    assert torch.equal(levels.timestep.flip(0).double(), theirs.timesteps.double())
+    assert distance(one.by_fifo(levels, draws), expected) < 1e-5
+    assert distance(one.by_fifo(usual, draws), expected) > 1e-3
+
+
+def test_ddim_takes_any_timesteps():
+    """Its class in diffusers does not; two grids that are the same make the same levels."""
+    scheduler = diffusers.DDIMScheduler(**SD, timestep_spacing="trailing")
+    usual = read_levels(scheduler, 4)
+    given = read_levels(scheduler, 4, timesteps=usual.timestep.flip(0).tolist())
+    for name in ("timestep", "alpha", "sigma", "target_alpha", "target_sigma", "fresh"):
+        assert torch.equal(getattr(usual, name), getattr(given, name))
+    assert read_levels(scheduler, 3, timesteps=[900, 400, 3]).timestep.tolist() == [3, 400, 900]
+
+
+@pytest.mark.parametrize(
+    ("scheduler", "steps", "told"),
+    [
+        (diffusers.DDIMScheduler(), {"timesteps": [900, 400]}, "makes 2 steps, and the queue has 4 levels"),
+        (diffusers.DDIMScheduler(), {"timesteps": [1000, 750, 500, 250]}, "whole numbers from 999 down to 0"),
+        (diffusers.DDIMScheduler(), {"timesteps": [250, 500, 750, 999]}, "descending order"),
+        (diffusers.DDIMScheduler(), {"sigmas": [4, 3, 2, 1]}, "takes no sigmas"),
+        (diffusers.DDIMScheduler(), {"timesteps": "999"}, "list of numbers"),
+        (UNIPC(**UNSHIFTED), {"timesteps": [999, 750, 500, 250]}, "give sigmas"),
+        (EULER(), {"timesteps": [999, 750, 500, 250], "sigmas": [4, 3, 2, 1]}, "not both"),
+        (
+            EULER(use_karras_sigmas=True),
+            {"timesteps": [999, 750, 500, 250]},
+            "EulerDiscreteScheduler does not take",
+        ),
+    ],
+)
+def test_steps_that_cannot_be_taken_are_refused(scheduler, steps, told):
+    with pytest.raises(ValueError, match=told):
+        read_levels(scheduler, 4, **steps)

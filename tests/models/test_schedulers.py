@@ -2,7 +2,6 @@
 
 import importlib.util
 import inspect
-import sys
 
 import diffusers
 import numpy as np
@@ -11,15 +10,10 @@ import torch
 from diffusers import SchedulerMixin
 
 from fifo_diffusion import FIFO
-from fifo_diffusion.method import sample_clip
-from fifo_diffusion.models import registry
 from fifo_diffusion.models.shared.schedulers import read_levels
-from fifo_diffusion.models.shared.step_rules import RULES, known_class
-from fifo_diffusion.testing import distance, tiny, tiny_animatediff, tiny_wan
-
-STEPS, FRAMES = 5, 3
-SD = {"beta_schedule": "scaled_linear", "beta_start": 0.00085, "beta_end": 0.012}
-FLOW = tiny_wan.FLOW
+from fifo_diffusion.models.shared.step_rules import RULES
+from fifo_diffusion.testing import tiny
+from stock_families import FAMILIES, FLOW, SD, STEPS
 
 STEPPED, REPLACED, REFUSED = "stepped", "replaced", "refused"
 
@@ -75,86 +69,6 @@ TABLE = {
     "UniPCMultistepScheduler": (STEPPED, STEPPED),
     "VQDiffusionScheduler": (REFUSED, REFUSED),
 }
-
-FAMILIES = {
-    "UNet3D": lambda: tiny.pipeline(**tiny.LIGHT),
-    "AnimateDiff": lambda: tiny_animatediff.pipeline(**tiny_animatediff.LIGHT),
-    "Wan": tiny_wan.pipeline,
-}
-CALL = {"prompt": ["a red ball"], "guidance_scale": 3.0}
-
-
-class Family:
-    """A tiny pipeline, what its denoiser is told, and the noise that a clip is made of."""
-
-    def __init__(self, name):
-        self.name, self.pipe = name, FAMILIES[name]()
-        self.flow = name == "Wan"
-        self.model = registry.wrap(self.pipe)
-        self.size = {"height": 32, "width": 32} if self.flow else {"height": 16, "width": 16}
-        self.condition = self.model.condition(CALL["prompt"], guidance_scale=3.0, **self.size)
-        shape = self.model.latent_shape(32, 32) if self.flow else self.model.latent_shape(16, 16)
-        generator = torch.Generator().manual_seed(7)
-        self.start = torch.randn(1, shape[0], FRAMES, *shape[1:], generator=generator)
-
-    def by_pipeline(self, scheduler, patch, **more):
-        """What `pipe()` makes, and the noise that it drew, (1, C, F, H, W) each."""
-        draws = []
-
-        def recorded(shape, **_):
-            draws.append(torch.randn(shape, generator=torch.Generator().manual_seed(len(draws))))
-            return draws[-1]
-
-        known, _ = known_class(scheduler)
-        if hasattr(sys.modules[known.__module__], "randn_tensor"):
-            patch.setattr(sys.modules[known.__module__], "randn_tensor", recorded)
-        before, self.pipe.scheduler = self.pipe.scheduler, scheduler
-        try:
-            frames = self.model.timing.frames(FRAMES)
-            call = CALL | self.size | {"num_frames": frames, "num_inference_steps": STEPS} | more
-            latents = self.pipe(latents=self.start.clone(), output_type="latent", **call).frames
-        finally:
-            self.pipe.scheduler = before
-        together = [d if len(d) == 1 else d.transpose(0, 1)[None] for d in draws]
-        return latents, together
-
-    def by_fifo(self, levels, draws):
-        def noise(frame, level, use):
-            return (self.start if level == STEPS else draws[STEPS - 1 - level])[:, :, frame]
-
-        def predict(x, t, _frames):
-            return self.model.predict(x, t, self.condition)
-
-        *_, latents = sample_clip(levels, predict, noise, range(FRAMES), self.start)
-        return latents
-
-    def levels(self, scheduler, **options):
-        before, self.pipe.scheduler = self.pipe.scheduler, scheduler
-        try:
-            return self.model.levels(STEPS, **options)
-        finally:
-            self.pipe.scheduler = before
-
-    def assert_stepped(self, scheduler, patch, tolerance=1e-5, **options):
-        levels = self.levels(scheduler, scheduler_exact=True, **options)
-        expected, draws = self.by_pipeline(scheduler, patch, **options)
-        assert torch.equal(levels.timestep.flip(0).double(), scheduler.timesteps.double())
-        assert distance(self.by_fifo(levels, draws), expected) < tolerance
-        return levels
-
-
-@pytest.fixture(scope="module")
-def family():
-    made = {}
-
-    def get(name):
-        if name not in made:
-            made[name] = Family(name)
-        return made[name]
-
-    yield get
-    for one in made.values():
-        one.model.close()
 
 
 def scheduler_classes():
@@ -373,74 +287,3 @@ def test_pndm_as_it_is_constructed(caplog):
         frames = [*fifo.stream("a red ball", window=4, num_partitions=1, num_frames=6, height=16, width=16)]
     assert len(frames) == 6
     assert "lost: its fourth order" in caplog.text
-
-
-def laid(scheduler, **steps):
-    """The scheduler, whose pipeline asks for a number of steps and gets these."""
-    kind = type(scheduler)
-
-    def set_timesteps(self, num_inference_steps=None, device=None, **_):
-        assert num_inference_steps == STEPS
-        kind.set_timesteps(self, device=device, **steps)
-
-    return type(kind.__name__, (kind,), {"set_timesteps": set_timesteps}).from_config(scheduler.config)
-
-
-DPM = diffusers.DPMSolverMultistepScheduler
-DIFFUSION_STEPS, FLOW_SIGMAS = [999, 850, 620, 333, 77], np.array([1.0, 0.8, 0.6, 0.4, 0.1])
-STEPS_GIVEN = {
-    "lcm": ("UNet3D", diffusers.LCMScheduler(**SD), {"timesteps": [999, 839, 619, 339, 79]}),
-    "tcd": ("UNet3D", diffusers.TCDScheduler(**SD), {"timesteps": [999, 839, 619, 339, 79]}),
-    "ddpm": ("UNet3D", diffusers.DDPMScheduler(**SD, clip_sample=False), {"timesteps": DIFFUSION_STEPS}),
-    "euler": ("AnimateDiff", EULER(**SD), {"timesteps": DIFFUSION_STEPS}),
-    "euler, sigmas": ("AnimateDiff", EULER(**SD), {"sigmas": [14.6, 6.0, 2.5, 0.9, 0.2, 0.0]}),
-    "dpm++": ("UNet3D", DPM(**SD), {"timesteps": DIFFUSION_STEPS}),
-    "dpm++ of order 1": (
-        "UNet3D",
-        diffusers.DPMSolverMultistepScheduler(**SD, solver_order=1),
-        {"timesteps": DIFFUSION_STEPS},
-    ),
-    "flow": ("Wan", diffusers.FlowMatchEulerDiscreteScheduler(shift=5.0), {"sigmas": FLOW_SIGMAS}),
-    "flow lcm": ("Wan", diffusers.FlowMatchLCMScheduler(shift=5.0), {"sigmas": FLOW_SIGMAS}),
-    "unipc of order 1": ("Wan", diffusers.UniPCMultistepScheduler(**FLOW, solver_order=1), {"sigmas": FLOW_SIGMAS}),
-}
-
-
-@pytest.mark.parametrize("name", STEPS_GIVEN)
-def test_steps_of_ones_own_are_those_of_the_pipeline(family, name, monkeypatch):
-    """`timesteps=` and `sigmas=` as diffusers' own `set_timesteps` takes them."""
-    kind, scheduler, steps = STEPS_GIVEN[name]
-    one, theirs = family(kind), laid(scheduler, **steps)
-    levels, usual = read_levels(scheduler, STEPS, flow=one.flow, **steps), read_levels(scheduler, STEPS, flow=one.flow)
-    expected, draws = one.by_pipeline(theirs, monkeypatch)
-    assert torch.equal(levels.timestep.flip(0).double(), theirs.timesteps.double())
-    assert distance(one.by_fifo(levels, draws), expected) < 1e-5
-    assert distance(one.by_fifo(usual, draws), expected) > 1e-3
-
-
-def test_ddim_takes_any_timesteps():
-    """Its class in diffusers does not; two grids that are the same make the same levels."""
-    scheduler = diffusers.DDIMScheduler(**SD, timestep_spacing="trailing")
-    usual = read_levels(scheduler, 4)
-    given = read_levels(scheduler, 4, timesteps=usual.timestep.flip(0).tolist())
-    for name in ("timestep", "alpha", "sigma", "target_alpha", "target_sigma", "fresh"):
-        assert torch.equal(getattr(usual, name), getattr(given, name))
-    assert read_levels(scheduler, 3, timesteps=[900, 400, 3]).timestep.tolist() == [3, 400, 900]
-
-
-@pytest.mark.parametrize(
-    ("scheduler", "steps", "told"),
-    [
-        (diffusers.DDIMScheduler(), {"timesteps": [900, 400]}, "makes 2 steps, and the queue has 4 levels"),
-        (diffusers.DDIMScheduler(), {"timesteps": [1000, 750, 500, 250]}, "whole numbers from 999 down to 0"),
-        (diffusers.DDIMScheduler(), {"timesteps": [250, 500, 750, 999]}, "descending order"),
-        (diffusers.DDIMScheduler(), {"sigmas": [4, 3, 2, 1]}, "takes no sigmas"),
-        (diffusers.DDIMScheduler(), {"timesteps": "999"}, "list of numbers"),
-        (diffusers.UniPCMultistepScheduler(**FLOW), {"timesteps": [999, 750, 500, 250]}, "give sigmas"),
-        (EULER(), {"timesteps": [999, 750, 500, 250], "sigmas": [4, 3, 2, 1]}, "not both"),
-        (EULER(use_karras_sigmas=True), {"timesteps": [999, 750, 500, 250]}, "EulerDiscreteScheduler does not take"),
-    ],
-)
-def test_steps_that_cannot_be_taken_are_refused(scheduler, steps, told):
-    with pytest.raises(ValueError, match=told):
-        read_levels(scheduler, 4, **steps)

@@ -1,6 +1,6 @@
 """The arguments of a baseline, checked and completed."""
 
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, fields
 from typing import Any
 
 from fifo_diffusion.baselines import BASELINES, sampler_of
@@ -8,31 +8,14 @@ from fifo_diffusion.errors import ArgumentError, Setting
 from fifo_diffusion.models.shared.arguments import passed_on, refuse_unknown
 from fifo_diffusion.models.shared.base import VideoModel
 from fifo_diffusion.settings import BaselineArguments, checked, names_of, specs
-from fifo_diffusion.streaming.settings import negative_prompts, seeds_of
+from fifo_diffusion.streaming.settings import Completed, negative_prompts, seeds_of
 
 
 @dataclass(frozen=True, kw_only=True)
-class BaselineSettings(BaselineArguments):
-    """Every argument of `baseline_stream` that shapes the video: checked, with no default left open.
-
-    Attributes:
-        seeds: of each video.
-        batch: whether frames have an axis for videos.
-        pipeline_arguments: for the pipeline's own call.
-    """
+class BaselineSettings(Completed, BaselineArguments):
+    """Every argument of `baseline_stream` that shapes the video: checked, with no default left open."""
 
     method: str
-    seeds: tuple[int, ...]
-    batch: bool
-    pipeline_arguments: dict[str, Any] = field(default_factory=dict)
-
-    @property
-    def call(self) -> dict[str, Any]:
-        """Arguments for the pipeline's own call."""
-        call = {"height": self.height, "width": self.width, "guidance_scale": self.guidance_scale}
-        if self.negative_prompt is not None:
-            call["negative_prompt"] = list(self.negative_prompt)
-        return call | self.pipeline_arguments
 
     def to_json(self) -> dict[str, Any]:
         """Plain values; options that the method does not take are left out."""

@@ -26,8 +26,8 @@ _NOT_PLAIN = re.compile(r"<\w+( [0-9a-f]{16})?>")
 
 
 @dataclass(frozen=True, kw_only=True)
-class RunSettings(FifoSettings):
-    """Every argument of `FIFO.stream` that shapes the video, but prompts and start: checked, with no default left open.
+class Completed:
+    """What completed settings have beside their fields, FIFO's and those of the baselines.
 
     Attributes:
         seeds: of each video.
@@ -40,16 +40,21 @@ class RunSettings(FifoSettings):
     pipeline_arguments: dict[str, Any] = field(default_factory=dict)
 
     @property
-    def layout(self) -> QueueLayout:
-        return QueueLayout(self.window, self.num_partitions, self.lookahead, self.frames_per_level)
-
-    @property
-    def call(self) -> dict[str, Any]:
+    def call(self: Any) -> dict[str, Any]:
         """Arguments for the pipeline's own call."""
         call = {"height": self.height, "width": self.width, "guidance_scale": self.guidance_scale}
         if self.negative_prompt is not None:
             call["negative_prompt"] = list(self.negative_prompt)
         return call | self.pipeline_arguments
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunSettings(Completed, FifoSettings):
+    """Every argument of `FIFO.stream` that shapes the video, but prompts and start: checked, none left open."""
+
+    @property
+    def layout(self) -> QueueLayout:
+        return QueueLayout(self.window, self.num_partitions, self.lookahead, self.frames_per_level)
 
     @property
     def negative_embeds(self) -> list[Embeds]:

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -92,6 +93,22 @@ def read_adapters(texts: str | Sequence[str]) -> list[Adapter]:
     return found
 
 
+def check_fits(pipe: Any, adapters: Sequence[Adapter]) -> None:
+    """Whether a pipeline, perhaps one without weights, takes LoRAs; whether these fit it is seen by `put_on`.
+
+    Raises:
+        ValueError: it does not, or the package that does it is missing.
+    """
+    if not adapters:
+        return
+    if not hasattr(pipe, "load_lora_weights"):
+        raise ValueError(Message(f"{type(pipe).__name__} takes no LoRA: leave ", Setting("lora"), " out"))
+    if find_spec("peft") is None:
+        raise ValueError("a LoRA needs the package peft: pip install 'fifo-diffusion[lora]'")
+    for adapter in adapters:
+        _experts(pipe, adapter)
+
+
 def put_on(pipe: Any, adapters: Sequence[Adapter], hub: Mapping[str, Any]) -> None:
     """Load them into a pipeline, with their scales.
 
@@ -99,17 +116,12 @@ def put_on(pipe: Any, adapters: Sequence[Adapter], hub: Mapping[str, Any]) -> No
         hub: arguments for the hub.
 
     Raises:
-        ValueError: the pipeline takes none, or one cannot be read or fits nothing in it.
+        ValueError: as `check_fits`, or one cannot be read or fits nothing in the pipeline.
     """
+    check_fits(pipe, adapters)
     if not adapters:
         return
     kind = type(pipe).__name__
-    if not hasattr(pipe, "load_lora_weights"):
-        raise ValueError(Message(f"{kind} takes no LoRA: leave ", Setting("lora"), " out"))
-    try:
-        import peft  # noqa: F401
-    except ImportError as error:
-        raise ValueError("a LoRA needs the package peft: pip install 'fifo-diffusion[lora]'") from error
     unet = getattr(pipe, "unet", None)
     if unet is not None and not hasattr(unet, "load_lora_adapter"):
         unet.__class__ = _with_adapters(type(unet))

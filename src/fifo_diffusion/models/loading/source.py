@@ -14,7 +14,7 @@ import torch
 from huggingface_hub.errors import EntryNotFoundError
 
 from fifo_diffusion.errors import ArgumentTypeError
-from fifo_diffusion.models.loading.adapters import put_on, read_adapters
+from fifo_diffusion.models.loading.adapters import check_fits, put_on, read_adapters
 from fifo_diffusion.models.loading.checkpoints import EMBEDDED, checkpoint_of
 from fifo_diffusion.models.loading.folders import (
     INDEX,
@@ -104,8 +104,10 @@ class ModelSource(ABC):
     ) -> Any:
         """The pipeline with modules that have shapes and no contents: enough to check arguments and to count what a
         video costs. Reads the small files only, and of LoRAs nothing. Arguments and errors as `load`."""
-        read_adapters(lora)
-        return self.load(scheduler=scheduler, flow_shift=flow_shift, **self._empty())
+        adapters = read_adapters(lora)
+        pipe = self.load(scheduler=scheduler, flow_shift=flow_shift, **self._empty())
+        check_fits(pipe, adapters)
+        return pipe
 
     @abstractmethod
     def _load(self, **kwargs: Any) -> Any: ...
