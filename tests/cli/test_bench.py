@@ -35,8 +35,9 @@ def test_every_setting_makes_the_same_frames():
 def test_the_plain_path_takes_two_passes(monkeypatch):
     rows = []
     for passes in (True, False):
-        with running(load, Setting("", passes=passes), "cpu", ARGUMENTS) as stream:
-            stream._fifo.pipe.unet.register_forward_pre_hook(lambda _module, given: rows.append(len(given[0])))
+        fifo = load("cpu", "float32")
+        with running(lambda *_, fifo=fifo: fifo, Setting("", passes=passes), "cpu", ARGUMENTS) as stream:
+            fifo.pipe.unet.register_forward_pre_hook(lambda _module, given: rows.append(len(given[0])))
             next(stream)
     windows = len(stream.settings.layout.windows)
     assert rows == [1] * 2 * windows + [2] * windows

@@ -126,10 +126,10 @@ def test_arguments_that_differ_or_do_not_fit(fifo, tmp_path):
     found = on_ranks(rank_workers.refusals, 2, tmp_path / "ranks")
     for told in found:
         assert told["differing"].startswith("guidance_scale differs over ranks (2.0 on rank 0, 3.0 on rank 1)")
-        assert told["on all ranks"].startswith("num_partitions must be")
+        assert told["on all ranks"].startswith("num_partitions=0: give")
         assert not any("\n" in text for text in told.values() if isinstance(text, str))
-    assert found[0]["on one rank"].startswith("on rank 1: num_partitions must be")
-    assert found[1]["on one rank"].startswith("num_partitions must be")
+    assert found[0]["on one rank"].startswith("on rank 1: num_partitions=0: give")
+    assert found[1]["on one rank"].startswith("num_partitions=0: give")
     assert found[0]["seed"] == found[1]["seed"]  # random, and rank 0's
     assert [frame is None for told in found for frame in told["frames"]] == [False, False, True, True]
     alone = fifo("a cat", seed=0, num_frames=6, output_type="np", **SMALL).frames

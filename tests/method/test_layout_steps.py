@@ -156,7 +156,7 @@ def test_costs_and_errors_are_read_from_the_steps(layout):
 
 
 def test_a_start_from_noise_needs_a_queue_that_goes_down_level_by_level():
-    with pytest.raises(ValueError, match='use start="clip"'):
+    with pytest.raises(ValueError, match="use start='clip'"):
         Queue.from_pure_noise(Blocks(), NOISE, torch.zeros(1, 4, 1, 3, 3))
 
 
