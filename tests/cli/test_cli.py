@@ -11,9 +11,10 @@ import pytest
 import torch
 
 from fifo_diffusion import __version__
-from fifo_diffusion.cli.errors import exit_code, explain, told
+from fifo_diffusion.cli.errors import exit_code, told
 from fifo_diffusion.cli.main import main
 from fifo_diffusion.jobs.cost import Cost
+from fifo_diffusion.jobs.explained import explain
 from fifo_diffusion.jobs.prompt_files import read_prompts, read_schedule
 from fifo_diffusion.jobs.request import numbered, slug
 from fifo_diffusion.jobs.speed import known_speed, remember_speed, speed_file

@@ -10,7 +10,7 @@ import sys
 
 import pytest
 
-from fifo_diffusion.cli.errors import exit_code, explain, in_shell, told
+from fifo_diffusion.cli.errors import exit_code, in_shell, told
 from fifo_diffusion.cli.interrupts import Interrupts
 from fifo_diffusion.cli.main import main
 from fifo_diffusion.errors import (
@@ -22,6 +22,7 @@ from fifo_diffusion.errors import (
     message_of,
     usage_errors,
 )
+from fifo_diffusion.jobs.explained import explain
 from fifo_diffusion.jobs.request import Request
 from fifo_diffusion.jobs.stop import Stopped
 from fifo_diffusion.text import duration, one_line, shell_word, shortened

@@ -75,7 +75,12 @@ def test_starts_that_cannot_be_read_are_typed_wrongly(capsys):
     os.mkdir("empty")
     os.mkfifo("pipe.mp4")
     open("none.mp4", "w").close()
-    for start, why in (("empty", "holds no images"), ("pipe.mp4", "pipe"), ("none.mp4", "cannot read"), ("", "give clip, noise")):
+    for start, why in (
+        ("empty", "holds no images"),
+        ("pipe.mp4", "pipe"),
+        ("none.mp4", "cannot read"),
+        ("", "give clip, noise"),
+    ):
         assert generate("--start", start, "-o", "out.mp4") == 2
         told = capsys.readouterr().err
         assert why in told

@@ -6,7 +6,7 @@ from contextlib import ExitStack, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fifo_diffusion.cli.errors import FAILURE, explain, words
+from fifo_diffusion.cli.errors import FAILURE, words
 from fifo_diffusion.cli.interrupts import Interrupts
 from fifo_diffusion.cli.progress import Progress, say, tell
 from fifo_diffusion.errors import UserError, message_of, usage_errors
@@ -14,6 +14,7 @@ from fifo_diffusion.execution.torchrun import torchrun_rank
 from fifo_diffusion.jobs import run as runner
 from fifo_diffusion.jobs.batch import plan_of, resumed
 from fifo_diffusion.jobs.events import Closing, Ended, Event, Failed, FrameDone, Note, Opened, Result, Started
+from fifo_diffusion.jobs.explained import explain
 from fifo_diffusion.jobs.job import job_of
 from fifo_diffusion.jobs.load import load
 from fifo_diffusion.jobs.locks import locked, locked_for
@@ -49,12 +50,13 @@ def _check_outputs(request: Request) -> None:
 
 
 def _dry_run(request: Request) -> int:
-    from fifo_diffusion.cli.dry_run import describe
+    from fifo_diffusion.jobs.description import described
 
     with Interrupts() as interrupts:
         try:
             with interrupts.at_once():
-                print(describe(_prepare(request)))
+                for name, text in described(_prepare(request)):
+                    print(f"{name:<9} {words(text)}".rstrip())
         except Stopped:
             say(f"\nstopped by {interrupts.why} before the first frame")
     return interrupts.exit_code

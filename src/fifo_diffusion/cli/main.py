@@ -15,13 +15,14 @@ import typer
 
 from fifo_diffusion import __version__
 from fifo_diffusion.cli import evaluate_options
-from fifo_diffusion.cli.errors import FAILURE, USAGE, Unexpected, exit_code, explain, told
+from fifo_diffusion.cli.errors import FAILURE, USAGE, exit_code, told
 from fifo_diffusion.cli.notes import notes_told
 from fifo_diffusion.cli.options import given_of, with_options
 from fifo_diffusion.cli.progress import heard, reason, say, silence
 from fifo_diffusion.cli.typed import parser_message
 from fifo_diffusion.errors import UserError
 from fifo_diffusion.execution.torchrun import tell_others, torchrun_rank
+from fifo_diffusion.jobs.explained import Unexpected, explain
 from fifo_diffusion.settings import Settings, names_of, spec
 from fifo_diffusion.text import one_line
 

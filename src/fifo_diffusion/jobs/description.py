@@ -1,10 +1,10 @@
-"""`--dry-run`: what a run would be, counted instead of computed."""
+"""What a run would be, counted instead of computed: `generate --dry-run`, and what a page shows before
+it starts."""
 
 import json
 from collections.abc import Sequence
 from typing import Any
 
-from fifo_diffusion.cli.errors import words
 from fifo_diffusion.errors import Message
 from fifo_diffusion.jobs.cost import cost_of
 from fifo_diffusion.jobs.memory import parameters, queue_bytes, weights_bytes
@@ -16,21 +16,24 @@ from fifo_diffusion.streaming.prompts import parse_prompt
 from fifo_diffusion.text import duration
 
 
-def describe(plan: Plan) -> str:
-    """The plan as a table for people."""
-    rows = [
+def described(plan: Plan) -> list[tuple[str, str | Message]]:
+    """The plan as a table for people: names of rows, empty where one goes on, and their texts."""
+    return [
         ("model", f"{plan.model_name} ({plan.model.family}), {plan.dtype} on {plan.device}"),
         ("video", _video(plan)),
         *(("", f"{v.output}  seed {v.seed}  {_prompt(v.prompt)}") for v in plan.videos),
         *_time(plan),
         *(_method(plan) if plan.request.method == "fifo" else _baseline(plan)),
-        *(("note", remark) for remark in (*plan.remarks, *_notes_on_prompts(plan))),
+        *(("note", note) for note in notes_on(plan)),
     ]
-    return "\n".join(f"{name:<9} {words(text)}".rstrip() for name, text in rows)
+
+
+def notes_on(plan: Plan) -> list[Message | str]:
+    """Remarks on what was asked for, those included that the core tells where the video is made."""
+    return [*plan.remarks, *_notes_on_prompts(plan)]
 
 
 def _notes_on_prompts(plan: Plan) -> list[Message | str]:
-    """Those that the core tells where the video is made."""
     if plan.state is not None or plan.request.method != "fifo":
         return []
     prompts = (parse_prompt(video.prompt)[0] for video in plan.videos)
