@@ -1,4 +1,4 @@
-"""SkyReels-V2 diffusion forcing: the contract, and diffusers' own staggered sampling."""
+"""SkyReels-V2, plain and with diffusion forcing: the contract, and diffusers' own staggered sampling."""
 
 from contextlib import contextmanager
 
@@ -12,7 +12,37 @@ from fifo_diffusion.models import registry
 from fifo_diffusion.testing import TOLERANCE, distance
 from fifo_diffusion.testing.contract import VARIANT
 from fifo_diffusion.testing.contract.families import WanContract
-from fifo_diffusion.testing.tiny_wan import FEW, FLOW, SIZE, SKYREELS, skyreels, unipc
+from fifo_diffusion.testing.tiny_wan import FEW, FLOW, SIZE, SKYREELS, euler, skyreels, skyreels_plain, unipc
+
+
+@contextmanager
+def mixing_off():
+    """Without self-attention."""
+    from diffusers.models.transformers.transformer_skyreels_v2 import SkyReelsV2Attention
+
+    saved = SkyReelsV2Attention.forward
+    SkyReelsV2Attention.forward = lambda self, x, text=None, *a: (
+        saved(self, x, text, *a) if text is not None else 0.1 * x
+    )
+    yield
+    SkyReelsV2Attention.forward = saved
+
+
+class TestSkyReelsPlain(WanContract):
+    """The pipeline that samples as Wan's does. UniPC, as its documentation names it."""
+
+    without = VARIANT
+
+    def make_pipe(self):
+        return skyreels_plain()
+
+    def without_frame_mixing(self):
+        return mixing_off()
+
+
+class TestSkyReelsPlainByEuler(TestSkyReelsPlain):
+    def make_pipe(self):
+        return skyreels_plain(euler(), num_layers=1)
 
 
 class TestSkyReels(WanContract):
@@ -31,16 +61,8 @@ class TestSkyReels(WanContract):
     def sampled(self, pipe, latents, **call):
         return sampled_from(pipe, latents, **call)
 
-    @contextmanager
     def without_frame_mixing(self):
-        from diffusers.models.transformers.transformer_skyreels_v2 import SkyReelsV2Attention
-
-        saved = SkyReelsV2Attention.forward
-        SkyReelsV2Attention.forward = lambda self, x, text=None, *a: (
-            saved(self, x, text, *a) if text is not None else 0.1 * x
-        )
-        yield
-        SkyReelsV2Attention.forward = saved
+        return mixing_off()
 
 
 class TestSkyReelsToldTheFrameRate(TestSkyReels):

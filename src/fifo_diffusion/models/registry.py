@@ -106,6 +106,14 @@ FAMILIES = (
         wide=("vae",),
     ),
     Family(
+        "SkyReels-V2, text to video",
+        ("SkyReelsV2Pipeline",),
+        "fifo_diffusion.models.wan.model:SkyReelsModel",
+        verified=BY_CONTRACT,
+        half="bfloat16",
+        wide=("vae",),
+    ),
+    Family(
         "SkyReels-V2 diffusion forcing, text to video",
         ("SkyReelsV2DiffusionForcingPipeline",),
         "fifo_diffusion.models.wan.model:SkyReelsForcingModel",

@@ -8,6 +8,7 @@ from diffusers import (
     AutoencoderKLWan,
     FlowMatchEulerDiscreteScheduler,
     SkyReelsV2DiffusionForcingPipeline,
+    SkyReelsV2Pipeline,
     SkyReelsV2Transformer3DModel,
     UniPCMultistepScheduler,
     WanPipeline,
@@ -18,8 +19,9 @@ from transformers import UMT5Config, UMT5EncoderModel
 from fifo_diffusion.testing import tiny
 
 SKYREELS = sys.modules[SkyReelsV2DiffusionForcingPipeline.__module__]
-if not hasattr(SKYREELS, "ftfy"):  # a package that it cleans texts with, and that need not be there for the tests
-    SKYREELS.ftfy = SimpleNamespace(fix_text=str)
+for module in (SKYREELS, sys.modules[SkyReelsV2Pipeline.__module__]):
+    if not hasattr(module, "ftfy"):  # a package that texts are cleaned with, and that need not be there for the tests
+        module.ftfy = SimpleNamespace(fix_text=str)
 
 SIZE = {"height": 32, "width": 32, "guidance_scale": 3.0}
 """4 x 4 latents, 4 tokens of each frame."""
@@ -91,6 +93,13 @@ def pipeline(scheduler: Any = None, **options: Any) -> WanPipeline:
 def skyreels(scheduler: Any = None, **changes: Any) -> SkyReelsV2DiffusionForcingPipeline:
     """As `pipeline`; `changes` are the transformer's."""
     pipe = SkyReelsV2DiffusionForcingPipeline(**components(scheduler, SkyReelsV2Transformer3DModel, **changes))
+    pipe.set_progress_bar_config(disable=True)
+    return pipe
+
+
+def skyreels_plain(scheduler: Any = None, **changes: Any) -> SkyReelsV2Pipeline:
+    """As `skyreels`, sampled as Wan is."""
+    pipe = SkyReelsV2Pipeline(**components(scheduler, SkyReelsV2Transformer3DModel, **changes))
     pipe.set_progress_bar_config(disable=True)
     return pipe
 

@@ -54,6 +54,10 @@ CHECKPOINTS = {
     "Skywork/SkyReels-V2-DF-14B-720P-Diffusers": Checkpoint(
         31, _540P | {"height": 720, "width": 1280}, BY_CONTRACT, 8.0
     ),
+    "Skywork/SkyReels-V2-T2V-14B-540P-Diffusers": Checkpoint(25, _540P, BY_CONTRACT, 8.0),
+    "Skywork/SkyReels-V2-T2V-14B-720P-Diffusers": Checkpoint(
+        31, _540P | {"height": 720, "width": 1280}, BY_CONTRACT, 8.0
+    ),
     "VideoCrafter/VideoCrafter2": Checkpoint(16, {"height": 320, "width": 512}),
     "VideoCrafter/Text2Video-512": Checkpoint(16, {"height": 320, "width": 512}),
     "VideoCrafter/Text2Video-1024": Checkpoint(16, {"height": 576, "width": 1024}),

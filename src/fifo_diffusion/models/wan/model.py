@@ -154,14 +154,28 @@ class WanModel(PipelineModel):
         return encode_causal(self.pipe.vae, frames_FHWC[-used:], self.device)
 
 
-class SkyReelsForcingModel(WanModel):
+class SkyReelsModel(WanModel):
+    """`SkyReelsV2Pipeline`: Wan's pipeline around a transformer of the same build."""
+
+    family = "SkyReels-V2"
+
+    def usual(self) -> dict[str, Any]:
+        return super().usual() | {"fps": 24}
+
+    def condition(self, prompts: Sequence[str], **call: Any) -> TextCondition:
+        try:
+            return super().condition(prompts, **call)
+        except NameError as error:  # diffusers does without the package at import, and fails at the first text
+            if error.name != "ftfy":
+                raise
+            raise ValueError(f"{type(self.pipe).__name__} needs the package ftfy: pip install ftfy") from error
+
+
+class SkyReelsForcingModel(SkyReelsModel):
     """`SkyReelsV2DiffusionForcingPipeline`: trained with a noise level of its own for every latent frame."""
 
     family = "SkyReels-V2 diffusion forcing"
     no_effect = ("ar_step", "overlap_history", "addnoise_condition")
-
-    def __init__(self, pipe: Any, *, frames: int | None = None, defaults: dict[str, Any] | None = None) -> None:
-        super().__init__(pipe, frames=frames, defaults={"fps": 24} | (defaults or {}))
 
     def condition(self, prompts: Sequence[str], **call: Any) -> TextCondition:
         told_frame_rate = self.pipe.transformer.config.inject_sample_info
@@ -170,12 +184,7 @@ class SkyReelsForcingModel(WanModel):
             pairs = zip(prompts, negative, strict=True)
             each = [self.condition([p], negative_prompt=None if n is None else [n], **call) for p, n in pairs]
             return replace(each[0], text=torch.cat([condition.text for condition in each], 1))
-        try:
-            plain = super().condition(prompts, **call)
-        except NameError as error:  # diffusers does without the package at import, and fails at the first text
-            if error.name != "ftfy":
-                raise
-            raise ValueError(f"{type(self.pipe).__name__} needs the package ftfy: pip install ftfy") from error
+        plain = super().condition(prompts, **call)
         # One row of latents per frame: diffusion forcing without its own way to say so.
         told = {"enable_diffusion_forcing": False, "fps": plain.arguments["fps"][:1]}
         return replace(plain, arguments=plain.arguments | told)
