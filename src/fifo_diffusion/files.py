@@ -12,11 +12,16 @@ def beside(path: Path) -> Path:
 
 
 @contextmanager
-def written_whole(path: str | Path) -> Iterator[Path]:
+def written_whole(path: str | Path, *, lasting: bool = True) -> Iterator[Path]:
     """A path to write to; at the end of the block what is there takes the name `path`, in the place of an older file.
 
     After a crash of the process or of the machine there is the old file or the new one. A block that fails leaves the
     old one.
+
+    Args:
+        path: the file.
+        lasting: wait until it is on the disk. False is for what is written several times a second: after a crash of the
+            machine (not of the process) the file may be damaged.
 
     Raises:
         OSError: the file cannot be written.
@@ -26,10 +31,12 @@ def written_whole(path: str | Path) -> Iterator[Path]:
     try:
         partial.unlink(missing_ok=True)  # of a process that was killed
         yield partial
-        make_last(partial)
+        if lasting:
+            make_last(partial)
         os.replace(partial, path)
-        with suppress(OSError):  # Windows opens no folders
-            make_last(path.absolute().parent, os.O_RDONLY)
+        if lasting:
+            with suppress(OSError):  # Windows opens no folders
+                make_last(path.absolute().parent, os.O_RDONLY)
     finally:
         with suppress(OSError):
             partial.unlink(missing_ok=True)

@@ -30,9 +30,59 @@ else:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             return False
-        except OSError:  # a file system without locks: no worse than before
-            return True
         return True
+
+
+class FileLock:
+    """The lock of a file that stays: whoever has it owns what the file stands for, until the process ends, however that
+    happens.
+
+    Args:
+        path: the file; it is made where it is not there.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._descriptor: int | None = None
+
+    def take(self) -> bool:
+        """Take it; False where another has it, in this process or elsewhere.
+
+        Raises:
+            OSError: the file cannot be opened for writing, or its file system has no locks.
+        """
+        assert self._descriptor is None
+        descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o666)
+        try:
+            taken = _take(descriptor)
+        except OSError:
+            os.close(descriptor)
+            raise
+        if not taken:
+            os.close(descriptor)
+            return False
+        self._descriptor = descriptor
+        return True
+
+    def release(self) -> None:
+        """Give it back; without effect where it is not held."""
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None
+
+    def __enter__(self) -> "FileLock":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.release()
+
+
+def is_locked(path: Path) -> bool:
+    """Whether somebody has the lock of a file (see `FileLock`)."""
+    if not path.exists():
+        return False
+    with FileLock(path) as lock:
+        return not lock.take()
 
 
 @contextmanager
@@ -91,7 +141,11 @@ def _open(file: Path, output: str | Path) -> int | None:
             descriptor = os.open(file, os.O_RDWR | os.O_CREAT, 0o666)
         except OSError:
             return None
-        if not _take(descriptor):
+        try:
+            taken = _take(descriptor)
+        except OSError:  # a file system without locks: no worse than before
+            taken = True
+        if not taken:
             holder = _holder(descriptor)
             os.close(descriptor)
             raise UserError(f"another process{holder} is at work on {output}: wait for it, or choose another name")

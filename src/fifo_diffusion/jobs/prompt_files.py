@@ -58,9 +58,18 @@ def read_schedule(path: Path) -> Schedule:
     if begins == '"':  # pairs without braces, as they are pasted from a node
         text = "{" + text.strip().rstrip(",") + "}"
     schedule = _from_json(path, text) if begins in ("{", "[", '"') else _from_lines(path, text)
-    if not any(_is_start(key) for key in schedule):
-        has = f"its first is {_named(min(schedule, key=_in_order))}" if schedule else "it is empty"
-        raise usage(f"{path} has no prompt for frame 0 ({has}): add a line such as 0: a red ball")
+    _check_start(schedule, str(path), "add a line such as 0: a red ball")
+    return schedule
+
+
+def schedule_of(given: Mapping[Any, Any]) -> Schedule:
+    """A schedule from {frame or time: prompt}: 120, "120", "1:30" or "90s".
+
+    Raises:
+        UsageError: it is none, or has no prompt for frame 0.
+    """
+    schedule = _from_pairs([(str(key), prompt) for key, prompt in given.items()], "the schedule")
+    _check_start(schedule, "the schedule", 'add one, {"0": "a red ball"} say')
     return schedule
 
 
@@ -137,17 +146,22 @@ def _from_json(path: Path, text: str) -> Schedule:
         raise usage(f"{path} line {error.lineno}: not valid JSON: {error.msg} (column {error.colno})") from error
     except (RecursionError, ValueError) as error:  # far too deep; a number of thousands of digits
         raise usage(f'{path} is no JSON object of "FRAME": "prompt" pairs, such as "100": "a red ball"') from error
+    return _from_pairs(pairs, str(path))
+
+
+def _from_pairs(pairs: list[Any], where: str) -> Schedule:
     schedule: Schedule = {}
     for pair in pairs:
         if isinstance(pair, tuple) and isinstance(pair[1], list) and pair[1] and _has_negative(pair[1]):
             raise usage(
-                f"{path}: {_short(pair[0])} has a negative prompt of its own, and one holds for the whole video: give ",
+                f"{where}: {_short(pair[0])} has a negative prompt of its own, and one holds for the whole video: "
+                "give ",
                 Setting("negative_prompt"),
             )
         if not isinstance(pair, tuple) or not isinstance(pair[1], str) or _key(pair[0]) is None:
             shown = f"{pair[0]!r}: {pair[1]!r}" if isinstance(pair, tuple) else repr(pair)
-            raise usage(f'{path}: {_short(shown)} is not of the form "FRAME": "prompt", such as "100": "a red ball"')
-        _add(schedule, pair[0], pair[1].strip(), str(path))
+            raise usage(f'{where}: {_short(shown)} is not of the form "FRAME": "prompt", such as "100": "a red ball"')
+        _add(schedule, pair[0], pair[1].strip(), where)
     return schedule
 
 
@@ -191,6 +205,12 @@ def _add(schedule: Schedule, typed: str, prompt: str, where: str) -> None:
         raise usage(whole, Setting("negative_prompt"), " instead of --neg")
     check_prompt(prompt, where)
     schedule[key] = prompt
+
+
+def _check_start(schedule: Schedule, where: str, advice: str) -> None:
+    if not any(_is_start(key) for key in schedule):
+        has = f"its first is {_named(min(schedule, key=_in_order))}" if schedule else "it is empty"
+        raise usage(f"{where} has no prompt for frame 0 ({has}): {advice}")
 
 
 def _is_start(key: int | Time | None) -> bool:

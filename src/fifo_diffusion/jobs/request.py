@@ -3,7 +3,7 @@
 import os
 import random
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -127,8 +127,8 @@ class Request:
 
     def _check_together(self) -> None:
         settings, state = self.settings, self.state_file
-        self._at_most_one("prompt", "prompts", "schedule")
-        self._at_most_one("num_frames", "seconds", "forever")
+        at_most_one(settings.given, "prompt", "prompts", "schedule")
+        at_most_one(settings.given, "num_frames", "seconds", "forever")
         if settings.prompt is None and settings.prompts is None and settings.schedule is None:
             if state is None:
                 raise usage(
@@ -136,10 +136,7 @@ class Request:
                 )
             if not state.exists():
                 raise usage(f"there is no state file {state} to continue: for a new video give a prompt too")
-        if settings.prompt is not None and not settings.prompt.strip():
-            raise usage("the prompt is empty: say what should be seen")
-        check_prompt(settings.prompt or "", "the prompt")
-        check_prompt(settings.negative_prompt or "", "the negative prompt")
+        check_texts(settings.prompt, settings.negative_prompt)
         if settings.prompts is not None and settings.forever:
             never = (Setting("forever", True), " never comes to the second video of ", Setting("prompts"))
             raise usage(*never, ": use ", Setting("num_frames"))
@@ -155,17 +152,10 @@ class Request:
         if settings.output is not None and not settings.output.strip():
             raise usage("the output's name is empty: -o ball.mp4")
 
-    def _at_most_one(self, *names: str) -> None:
-        given = [Setting(name) for name in names if name in self.settings.given]
-        if len(given) > 1:
-            raise usage(*joined(given, " and "), " exclude each other: give one of them")
-
     def _check_start(self) -> None:
         start = self.settings.start
         if start in STARTS:
-            for name, spec in specs(Settings).items():
-                if spec.of_file and name in self.settings.given:
-                    raise usage(Setting(name), " goes with a file as ", Setting("start"), f", not with {start}")
+            check_without_file(self.settings.given, start)
             return
         if not start:
             raise ArgumentError("start", start, "give clip, noise, an image, a video or a folder")
@@ -213,6 +203,40 @@ class Request:
     def command(self, **changes: Any) -> str:
         """This command again, with changed settings (None takes one out), as it would be typed."""
         return repeated(self.settings, **changes)
+
+
+def at_most_one(given: Collection[str], *names: str) -> None:
+    """Of settings that exclude each other, not two.
+
+    Raises:
+        UsageError: there are.
+    """
+    found = [Setting(name) for name in names if name in given]
+    if len(found) > 1:
+        raise usage(*joined(found, " and "), " exclude each other: give one of them")
+
+
+def check_texts(prompt: str | None, negative_prompt: str | None) -> None:
+    """Whether the texts of a request, where they are given, can be meant so.
+
+    Raises:
+        UsageError: they cannot.
+    """
+    if prompt is not None and not prompt.strip():
+        raise usage("the prompt is empty: say what should be seen")
+    check_prompt(prompt or "", "the prompt")
+    check_prompt(negative_prompt or "", "the negative prompt")
+
+
+def check_without_file(given: Collection[str], start: str) -> None:
+    """Without a file to start from, no setting that says how it is taken.
+
+    Raises:
+        UsageError: there is one.
+    """
+    for name, spec in specs(Settings).items():
+        if spec.of_file and name in given:
+            raise usage(Setting(name), " goes with a file as ", Setting("start"), f", not with {start}")
 
 
 def slug(text: str) -> str:

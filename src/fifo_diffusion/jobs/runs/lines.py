@@ -1,0 +1,56 @@
+"""Files of JSON objects, one a line, to which several processes append and which are never changed."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+
+def append(path: Path, record: dict[str, Any]) -> int:
+    """Add a record.
+
+    Returns:
+        where the next one begins, in bytes, unless somebody else appends.
+
+    Raises:
+        OSError: the disk is full, or the file cannot be written. A part of the line may be there: readers pass over it.
+    """
+    line = json.dumps(record, ensure_ascii=False, separators=(",", ":")).encode() + b"\n"
+    with open(path, "a+b", buffering=0) as file:
+        end = file.seek(0, os.SEEK_END)
+        if end:
+            file.seek(end - 1)
+            if file.read(1) != b"\n":  # of a process that was killed, or a full disk
+                line = b"\n" + line
+        if file.write(line) != len(line):
+            raise OSError(28, "No space left on device", str(path))
+        return file.tell()
+
+
+def read(path: Path, since: int = 0) -> tuple[list[dict[str, Any]], int]:
+    """Whole records.
+
+    Args:
+        path: the file; one that is not there has none.
+        since: where to begin, in bytes, as an earlier call has told.
+
+    Returns:
+        the records, and where the next one will begin. Damaged lines are passed over, and one that is still being
+        written is left for the next call.
+    """
+    try:
+        with open(path, "rb") as file:
+            file.seek(since)
+            data = file.read()
+    except FileNotFoundError:
+        return [], since
+    whole = data[: data.rfind(b"\n") + 1]
+    return [record for line in whole.split(b"\n") if (record := _record(line)) is not None], since + len(whole)
+
+
+def _record(line: bytes) -> dict[str, Any] | None:
+    try:
+        record = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    return record if isinstance(record, dict) else None
