@@ -1,4 +1,4 @@
-"""The command line without making videos: help, what is typed wrongly, files of prompts, the dry run."""
+"""The command line without making videos: help, and what is typed wrongly."""
 
 import json
 import os
@@ -10,30 +10,23 @@ from pathlib import Path
 import pytest
 import torch
 
+from command_runs import BALL
 from fifo_diffusion import __version__
 from fifo_diffusion.cli.errors import exit_code, told
 from fifo_diffusion.cli.main import main
-from fifo_diffusion.jobs.cost import Cost
 from fifo_diffusion.jobs.explained import explain
 from fifo_diffusion.jobs.prompt_files import read_prompts, read_schedule
 from fifo_diffusion.jobs.request import numbered, slug
 from fifo_diffusion.jobs.speed import known_speed, remember_speed, speed_file
-from fifo_diffusion.method import QueueLayout
-from fifo_diffusion.toybox import PIPELINE_FOLDER
 
-BALL = "a red ball moving right on a navy background"
-
-
-@pytest.fixture(autouse=True)
-def _in_a_folder_of_its_own(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path.parent / "cache"))
+pytestmark = pytest.mark.usefixtures("in_a_folder_of_its_own")
 
 
 def test_help_and_usage_errors_come_without_pytorch():
     code = """
 import sys
 from fifo_diffusion.cli.main import main
+from fifo_diffusion.jobs.explained import explain
 assert main(["--help"]) == 0 and main(["generate", "--help"]) == 0 and main(["--version"]) == 0
 assert main(["generate"]) == main(["generate", "x", "--seed", "y"]) == main(["generate", "x", "-o", "x.avi"]) == 2
 print(sorted({"torch", "diffusers", "transformers"} & set(sys.modules)))
@@ -141,8 +134,6 @@ BAD = {
     "suffix": ([BALL, "-o", "ball.avi"], 2, "must end in .mp4, .webm or .gif"),
     "a device file": ([BALL, "-o", "/dev/null/ball.mp4"], 1, "/dev/null"),
 }
-
-
 HUGE = "9" * 5000
 TOO_LARGE = {
     "--seconds": [
@@ -283,142 +274,3 @@ def test_names_of_outputs():
     assert slug("???") == "video"
     assert numbered("out.webm", 7, "a ball") == "out_007.webm"
     assert numbered("out/", 7, "a ball") == "out/007-a-ball.mp4"
-
-
-# ---------------------------------------------------------------------- reports
-
-
-def test_dry_run_counts_and_makes_nothing(capsys):
-    assert main(["generate", BALL, "--dry-run", "--seed", "1", "--num-frames", "100"]) == 0
-    output = capsys.readouterr()
-    assert output.err == ""
-    for part in (
-        "f = 16 frames per window, n = 4 partitions, b = 1 frames per level: 64 slots, 64 levels",
-        "8 context slots",
-        "-8 to 7 -> 0 to 7",
-        "256 frame-forwards per frame (guidance makes it twice as many)",
-        "2048 for the clip",
-        "100 frames of 64x64",
-        "seed 1",
-        "MB",
-    ):
-        assert part in output.out
-    assert not list(Path().iterdir())
-
-
-def test_dry_run_of_banded_lookahead(capsys):
-    assert main(["generate", BALL, "--dry-run", "--banded-lookahead", "--num-frames", "100"]) == 0
-    output = capsys.readouterr().out
-    assert "none: 72 slots at once, each sees 16 neighbours, itself among them" in output
-    assert "144 frame-forwards per frame (guidance makes it twice as many)" in output
-    assert main(["generate", BALL, "--dry-run", "--banded-lookahead", "--no-lookahead"]) == 2
-    assert "--no-lookahead and --banded-lookahead exclude each other" in capsys.readouterr().err
-    assert main(["generate", BALL, "--dry-run", "--banded-lookahead", "--compat", "published"]) == 2
-    assert "--banded-lookahead: --compat published has none; use --lookahead" in capsys.readouterr().err
-
-
-def test_dry_run_does_not_need_the_weights(capsys):
-    for file in PIPELINE_FOLDER.rglob("*.json"):
-        copy = Path("model") / file.relative_to(PIPELINE_FOLDER)
-        copy.parent.mkdir(parents=True, exist_ok=True)
-        copy.write_bytes(file.read_bytes())
-    assert main(["generate", BALL, "--dry-run", "--model", "model"]) == 0
-    assert "weights" in capsys.readouterr().out
-
-
-@pytest.mark.parametrize("start", ["clip", "noise", 4, 1, 3])
-@pytest.mark.parametrize(("n", "lookahead"), [(1, False), (2, True), (2, "banded")])
-def test_cost_is_what_is_computed(start, n, lookahead, pipe):
-    from fifo_diffusion import FIFO
-
-    with FIFO(pipe) as fifo:
-        forwards = []
-
-        def predict(latents_BCFHW, *_, **_banding):
-            forwards.append(latents_BCFHW.shape[0] * latents_BCFHW.shape[2])
-            return torch.zeros_like(latents_BCFHW)
-
-        fifo.model.predict = fifo.model.predict_banded = predict
-        count = 0 if isinstance(start, str) else start
-        given = torch.zeros(1, *_shape(fifo))[:, :, :count] if count else start
-        stream = fifo.stream(
-            "a cat", seed=0, start=given, window=4, num_partitions=n, lookahead=lookahead, guidance_scale=1
-        )
-        cost = Cost(QueueLayout(4, n, lookahead), 1, start if isinstance(start, str) else "known", given=count)
-        for frame in range(1, 8):
-            next(stream)
-            assert sum(forwards) == pytest.approx(cost.until(frame), abs=cost.fill / 4 if frame <= 4 else 0)
-
-
-def _shape(fifo):
-    channels, height, width = fifo.model.latent_shape(fifo.model.defaults["height"], fifo.model.defaults["width"])
-    return channels, 4, height, width
-
-
-def test_models_lists_what_is_supported(capsys):
-    assert main(["models"]) == 0
-    output = capsys.readouterr().out
-    assert "TextToVideoSDPipeline" in output
-    assert "cerspense/zeroscope_v2_576w" in output
-    assert "verified" in output
-    assert max(map(len, output.splitlines())) <= 80
-
-
-def test_doctor_is_content_here(capsys):
-    code = main(["doctor"])
-    output = capsys.readouterr().out
-    assert "torch" in output
-    assert "libx264" in output
-    assert "MB, works" in output
-    assert code == (1 if "FIX" in output else 0)
-
-
-def doctor_says(capsys):
-    assert main(["doctor"]) == 1
-    return {line.split()[1]: line for line in capsys.readouterr().out.splitlines()}
-
-
-def test_doctor_tries_what_it_vouches_for(monkeypatch, capsys):
-    """As with a version of a library that cannot read the embedded tokenizer."""
-    from transformers import CLIPTokenizer
-
-    def broken(*_args, **_kwargs):
-        raise TypeError("missing 2 required arguments:\n'vocab_file' and 'merges_file'")
-
-    monkeypatch.setattr(CLIPTokenizer, "from_pretrained", broken)
-    toybox = doctor_says(capsys)["toybox"]
-    assert toybox.startswith("FIX")
-    assert "missing 2 required" in toybox
-    assert "pip install -U" in toybox
-
-
-def test_doctor_knows_what_is_too_old(monkeypatch, capsys):
-    from importlib.metadata import version
-
-    monkeypatch.setattr("fifo_diffusion.cli.doctor.requires", lambda _name: ["typer>=0.16", "av>=999", "numpy"])
-    found = doctor_says(capsys)
-    assert found["av"].startswith("FIX")
-    assert f"{version('av')}, not >=999" in found["av"]
-    assert found["av"].endswith('pip install -U "av>=999"')
-    assert found["typer"].startswith("ok")
-    assert "not tried" in found["toybox"]
-
-
-def test_plain_progress(capsys, monkeypatch):
-    from fifo_diffusion.cli.progress import Progress
-    from fifo_diffusion.text import duration
-
-    now = [0.0]
-    monkeypatch.setattr("fifo_diffusion.cli.progress.time.monotonic", lambda: now[0])
-    progress = Progress(100)
-    for seconds in (30, 31, 32, 41):
-        now[0] = seconds
-        progress.advance()
-    progress.close()
-    # The first frame takes long and says nothing about the others.
-    assert capsys.readouterr().err.splitlines() == [
-        "frame 1 of 100",
-        "frame 4 of 100, about 5 min 52 s left (0.27 frames/s)",
-        "4 frames in 41 s (0.10 frames/s)",
-    ]
-    assert [duration(s) for s in (3, 12, 200, 7500)] == ["3.0 s", "12 s", "3 min 20 s", "2 h 05 min"]

@@ -16,7 +16,9 @@ from fifo_diffusion.testing import frames
 from fifo_diffusion.video import VideoFileError, count_frames, iter_frames, read_frames
 from fifo_diffusion.video.readers import fit, read_timeline
 from fifo_diffusion.video.timeline import Timeline, timeline
-from odd_media import animation, edit_list, number_of, pattern, video
+from odd_patterns import number_of, pattern
+from odd_pictures import animation
+from odd_videos import edit_list, video
 from streams import SMALL
 
 TEN = SimpleNamespace(defaults={"fps": 10, "height": 64, "width": 64}, other_shapes=False)

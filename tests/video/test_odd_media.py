@@ -7,7 +7,10 @@ import pytest
 
 from fifo_diffusion.video import VideoFileError, count_frames, iter_frames, read_fps, read_frames
 from fifo_diffusion.video.readers import read_timeline
-from odd_media import ANIMATIONS, CASES, PICTURES, REFUSED, VIDEOS, Case, number_of
+from odd_media import CASES, REFUSED
+from odd_patterns import Case, number_of
+from odd_pictures import ANIMATIONS, PICTURES
+from odd_videos import VIDEOS
 
 
 @pytest.mark.parametrize("name", CASES)

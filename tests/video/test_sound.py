@@ -10,7 +10,7 @@ import pytest
 from fifo_diffusion.cli.main import main
 from fifo_diffusion.video import VideoFileError, count_frames, open_writer, read_frames, read_metadata, write_video
 from fifo_diffusion.video.sound import add_sound, has_sound
-from odd_media import video
+from odd_videos import video
 from video_clips import clip, error_of
 
 BALL = "a red ball moving right on a navy background"
