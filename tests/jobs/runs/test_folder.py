@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from fifo_diffusion.errors import ArgumentError, UsageError, UserError
-from fifo_diffusion.jobs.runs.lines import append, read
+from fifo_diffusion.jobs.runs.lines import append, read, with_ends
 from fifo_diffusion.jobs.runs.requests import checked, schema
 from fifo_diffusion.jobs.runs.run import Run, Runs
 from fifo_diffusion.jobs.runs.status import Status
@@ -244,3 +244,21 @@ def test_lines_are_whole_or_not_there(tmp_path):
     assert read(path, end) == ([], end)
     append(path, {"d": 2})
     assert read(path, end)[0] == [{"d": 2}]
+    every = with_ends(path)
+    assert [record for record, _ in every] == read(path)[0]
+    assert [with_ends(path, end) for _, end in every] == [every[k:] for k in range(1, len(every) + 1)]
+
+
+def test_the_queue_is_by_age_until_a_run_is_moved(runs):
+    one, two, three = (runs.create({"prompt": text}) for text in ("a", "b", "c"))
+    paused = runs.create({"prompt": "d"})
+    paused.command("pause")
+    assert runs.queue() == [one, two, three]
+    runs.move(three, two)
+    assert runs.queue() == [one, three, two]
+    runs.move(one, None)
+    assert Runs(runs.root).queue() == [three, two, one]
+    runs.move(one, three)
+    assert runs.queue() == [one, three, two]
+    three.command("stop")
+    assert runs.queue() == [one, two]

@@ -6,6 +6,7 @@ run_1f2e3d4c5b6a/
   events.jsonl    what happened, for ever: the log and the timeline
   control.jsonl   commands by anybody; its maker reads them between frames
   lock            held by its maker
+  place           where it stands in the queue, if it was moved
   video/          00000000.mp4, 00000032.mp4 ...: parts, named by their first frame; the last one grows
   states/         00000032.safetensors ...: what the run can go on from, at borders of parts
   pins/           00000032: a state that is never thinned out

@@ -38,14 +38,27 @@ def read(path: Path, since: int = 0) -> tuple[list[dict[str, Any]], int]:
         the records, and where the next one will begin. Damaged lines are passed over, and one that is still being
         written is left for the next call.
     """
+    lines = _lines(path, since)
+    return [record for record, _ in lines if record is not None], lines[-1][1] if lines else since
+
+
+def with_ends(path: Path, since: int = 0) -> list[tuple[dict[str, Any], int]]:
+    """Whole records, each with the place in bytes where the next one begins; see `read`."""
+    return [(record, end) for record, end in _lines(path, since) if record is not None]
+
+
+def _lines(path: Path, since: int) -> list[tuple[dict[str, Any] | None, int]]:
     try:
         with open(path, "rb") as file:
             file.seek(since)
             data = file.read()
     except FileNotFoundError:
-        return [], since
-    whole = data[: data.rfind(b"\n") + 1]
-    return [record for line in whole.split(b"\n") if (record := _record(line)) is not None], since + len(whole)
+        return []
+    found = []
+    for line in data.split(b"\n")[:-1]:
+        since += len(line) + 1
+        found.append((_record(line), since))
+    return found
 
 
 def _record(line: bytes) -> dict[str, Any] | None:

@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 
 from fifo_diffusion.errors import UserError
+from fifo_diffusion.files import written_whole
 from fifo_diffusion.jobs.runs import forks, parts
 from fifo_diffusion.jobs.runs.folder import ID, RunFolder
 from fifo_diffusion.jobs.runs.requests import checked
-from fifo_diffusion.jobs.runs.status import Status
+from fifo_diffusion.jobs.runs.status import QUEUED, Status
 from fifo_diffusion.settings import STARTS
 from fifo_diffusion.video import VideoFileError, read_metadata
 
@@ -21,6 +22,22 @@ from fifo_diffusion.video import VideoFileError, read_metadata
 class Run(RunFolder):
     """One run: what its folder says and takes (see `RunFolder`), and what can be made of it. Nothing here computes a
     frame; a worker, or `generate --run`, does."""
+
+    @property
+    def place(self) -> float:
+        """Where it stands among those that wait: the smallest comes first. When it was made, until it is moved."""
+        try:
+            return float((self.folder / "place").read_text())
+        except (OSError, ValueError):
+            return self.created_at
+
+    @place.setter
+    def place(self, place: float) -> None:
+        try:
+            with written_whole(self.folder / "place", lasting=False) as partial:
+                partial.write_text(repr(place))
+        except OSError as error:
+            raise UserError(f"cannot write to {self.folder}: {error.strerror or error}") from error
 
     def fork(
         self,
@@ -205,6 +222,19 @@ class Runs:
         self._known[id] = run
         return run
 
+    def queue(self) -> list[Run]:
+        """Those that wait for a worker, in the order in which they are to be made: the oldest first, but for those that
+        were moved. Paused ones do not wait."""
+        waiting = []
+        for run in self.list():
+            try:
+                status = run.status
+                if status.state == QUEUED and not status.paused:
+                    waiting.append((run.place, run.created_at, run.id, run))
+            except UserError:  # removed meanwhile
+                continue
+        return [run for *_, run in sorted(waiting, key=lambda each: each[:3])]
+
     def list(self) -> list[Run]:
         """All runs, the newest first. Damaged ones are left out."""
         try:
@@ -221,6 +251,24 @@ class Runs:
                 continue
         self._known = {run.id: run for _, _, run in found}
         return [run for _, _, run in sorted(found, key=lambda each: each[:2], reverse=True)]
+
+    def move(self, run: Run, before: Run | None) -> None:
+        """Give a run that waits another place in the queue.
+
+        Args:
+            run: which.
+            before: the one that is to come after it; None: it is to be the last one.
+
+        Raises:
+            UserError: it cannot be written.
+        """
+        others = [each for each in self.queue() if each != run]
+        places = [each.place for each in others]
+        if before is None or before not in others:
+            run.place = max(places, default=run.created_at) + 1
+            return
+        at = others.index(before)
+        run.place = (places[at - 1] + places[at]) / 2 if at else places[at] - 1
 
     def of_video(self, path: str | os.PathLike[str]) -> Run | None:
         """The run that a video file was joined from, by what the file says; None where it does not, or the run is
