@@ -26,7 +26,7 @@ from common import RESULTS, write
 from pictures import sheet
 
 import fifo_diffusion.streaming.settings
-from fifo_diffusion import FIFO, QueueState
+from fifo_diffusion import FIFO, RunState
 from fifo_diffusion.evaluation.metrics.jerk import jerk
 from fifo_diffusion.evaluation.metrics.toybox import drift
 from fifo_diffusion.method import QueueLayout
@@ -75,7 +75,7 @@ def run(
     out.mkdir(parents=True, exist_ok=True)
     prompts = [captions()[k] for k in numbers]
     if saved.exists():
-        stream = fifo.stream(start=QueueState.load(saved), num_frames=frames)
+        stream = fifo.stream(start=RunState.load(saved), num_frames=frames)
     else:
         stream = fifo.stream(prompts, seed=list(numbers), num_frames=frames, windows_per_batch=1, **setting(lookahead))
     files = [out / f"video-{k}.rgb" for k in numbers]

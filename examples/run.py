@@ -6,7 +6,7 @@ What you get by it over `write_video`: a state to go on from, events, and a stop
 import sys
 from pathlib import Path
 
-from fifo_diffusion import FIFO, QueueState
+from fifo_diffusion import FIFO, RunState
 from fifo_diffusion.jobs.events import FrameDone
 from fifo_diffusion.jobs.job import Job
 from fifo_diffusion.jobs.run import run
@@ -22,7 +22,7 @@ def main(output: str, num_frames: int = 60) -> None:
             num_frames=num_frames,
             arguments={"seed": 0, "num_partitions": 1, "lookahead": False},
             state_file=saved,
-            state=QueueState.load(saved) if saved.exists() else None,  # typed again, it goes on
+            state=RunState.load(saved) if saved.exists() else None,  # typed again, it goes on
         )
 
         def show(event):

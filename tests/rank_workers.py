@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 
-from fifo_diffusion import FIFO, QueueState
+from fifo_diffusion import FIFO, RunState
 from fifo_diffusion.testing import tiny
 from streams import SMALL
 
@@ -233,7 +233,7 @@ def reference(fifo: FIFO, saved: str) -> dict[str, np.ndarray]:
     """What `videos` gives, made by this process alone."""
     stream = fifo.stream(SCHEDULE, **ETA, **SMALL)
     first = list(islice(stream, 7))
-    state: QueueState = stream.state()
+    state: RunState = stream.state()
     state.save(saved)
     whole = np.stack([*first, *stream])
     stream = fifo.stream("a cat", **FROM_NOISE)

@@ -8,7 +8,8 @@ from fifo_diffusion.version import __version__ as __version__
 if TYPE_CHECKING:
     from fifo_diffusion.models.registry import Family, register_family, supported_pipelines
     from fifo_diffusion.pipeline import FIFO
-    from fifo_diffusion.streaming.state import QueueState
+    from fifo_diffusion.streaming.state import RunState
+    from fifo_diffusion.streaming.state import RunState as QueueState
     from fifo_diffusion.streaming.stream import FrameStream
     from fifo_diffusion.video import open_writer, write_video
 
@@ -17,6 +18,7 @@ __all__ = [
     "Family",
     "FrameStream",
     "QueueState",
+    "RunState",
     "open_writer",
     "register_family",
     "supported_pipelines",
@@ -28,15 +30,17 @@ _HOMES = {
     "FIFO": "pipeline",
     "Family": "models.registry",
     "FrameStream": "streaming.stream",
-    "QueueState": "streaming.state",
+    "RunState": "streaming.state",
     "register_family": "models.registry",
     "supported_pipelines": "models.registry",
     "open_writer": "video",
     "write_video": "video",
 }
+_EARLIER = {"QueueState": "RunState"}  # names that scripts may know
 
 
 def __getattr__(name: str) -> Any:
+    name = _EARLIER.get(name, name)
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)

@@ -26,7 +26,7 @@ from fifo_diffusion.streaming.prompt_notes import check_all
 from fifo_diffusion.streaming.prompts import PromptTrack, is_schedule, parse_assigned, parse_prompt, take_embeds
 from fifo_diffusion.streaming.settings import RunSettings, described, layout_of
 from fifo_diffusion.streaming.start import StartPlan, files_of, prepare_start
-from fifo_diffusion.streaming.state import QueueState
+from fifo_diffusion.streaming.state import RunState
 from fifo_diffusion.streaming.stream import FrameStream
 from fifo_diffusion.version import __version__
 from fifo_diffusion.video.in_use import begin_reading
@@ -129,7 +129,7 @@ class FIFO:
 
         Numbers may be those of NumPy, or tensors without axes.
 
-        With a `QueueState` as start all settings come from it; arguments that say otherwise are refused (those that
+        With a `RunState` as start all settings come from it; arguments that say otherwise are refused (those that
         equal their default count as left out).
 
         With a process group (`group` of `FIFO`) all ranks call this with the same arguments and ask for the same number
@@ -155,7 +155,7 @@ class FIFO:
                     raise ValueError("prompt is missing: give a text, a list of texts or a {frame: text} schedule")
                 keys, batch = parse_prompt(prompt)
             else:
-                keys = PromptTrack.keys_from_json(state.settings["prompts"], state.embeds)
+                keys = PromptTrack.keys_from_json(state.prompts, state.embeds)
                 batch = state.settings["batch"]
                 if is_schedule(prompt):
                     raise ValueError(
@@ -296,11 +296,11 @@ def _ranks_of(group: Any) -> "Ranks | None":
     return ranks if ranks.size > 1 else None
 
 
-def _state_of(start: Start) -> QueueState | None:
-    if isinstance(start, QueueState):
+def _state_of(start: Start) -> RunState | None:
+    if isinstance(start, RunState):
         return start
-    if isinstance(start, str | Path) and (str(start).endswith(".safetensors") or QueueState.is_state(start)):
-        return QueueState.load(start)
+    if isinstance(start, str | Path) and (str(start).endswith(".safetensors") or RunState.is_state(start)):
+        return RunState.load(start)
     return None
 
 

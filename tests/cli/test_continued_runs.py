@@ -113,10 +113,10 @@ def test_state_of_another_run(capsys):
 
 
 def test_state_of_other_weights(capsys):
-    from fifo_diffusion.streaming.state import QueueState
+    from fifo_diffusion.streaming.state import RunState
 
     assert generate(BALL, "--state", "run.state", "-o", "part.mp4", "--num-frames", "5") == 0
-    state = QueueState.load("run.state")
+    state = RunState.load("run.state")
     state.fingerprint = "another"
     state.save("run.state")
     before = Path("part.mp4").read_bytes()
@@ -135,9 +135,9 @@ def test_killed_and_continued_is_uninterrupted(whole):
     finally:
         process.kill()
         process.wait()
-    from fifo_diffusion.streaming.state import QueueState
+    from fifo_diffusion.streaming.state import RunState
 
-    saved = QueueState.load("run.state").frame_index
+    saved = RunState.load("run.state").frame_index
     assert 6 <= saved <= count_frames("part")
     assert main(["generate", "--state", "run.state", "--num-frames", str(max(14, saved))]) == 0
     assert np.array_equal(read_frames("part", first=14), whole)

@@ -1,5 +1,6 @@
 """State files that somebody else wrote: nothing they say is believed, and no other video is overwritten."""
 
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -7,6 +8,8 @@ import pytest
 
 from command_runs import BALL, generate
 from fifo_diffusion.cli.main import main
+from fifo_diffusion.settings import Settings, specs
+from fifo_diffusion.settings.spec import REQUIRED
 from fifo_diffusion.video import write_video
 
 pytestmark = pytest.mark.usefixtures("in_a_folder_of_its_own")
@@ -22,13 +25,13 @@ def begun(tmp_path_factory) -> Path:
 
 
 def crafted(begun: Path, **changes) -> None:
-    """A copy of that folder's files here, with changes to the notes and counters of the state."""
-    from fifo_diffusion.streaming.state import QueueState
+    """A copy of that folder's files here, with changes to the notes of the state, or to where it stands."""
+    from fifo_diffusion.streaming.state import RunState
 
-    state = QueueState.load(begun / "run.state")
-    for name, value in changes.items():
-        where = state.counters if name in state.counters else state.notes
-        where[name] = value
+    state = RunState.load(begun / "run.state")
+    position = {name: changes.pop(name) for name in asdict(state.position) if name in changes}
+    state.position = replace(state.position, **position)
+    state.notes |= changes
     state.save("run.state")
     Path("part.gif").write_bytes((begun / "part.gif").read_bytes())
 
@@ -36,18 +39,17 @@ def crafted(begun: Path, **changes) -> None:
 @pytest.mark.parametrize("value", [..., {"x": 1}, 10**30, "", "-", "a\0b", float("nan"), -1])
 def test_notes_of_a_state_are_not_believed(begun, capsys, value):
     from fifo_diffusion.jobs.continuing import NOTES
-    from fifo_diffusion.streaming.state import QueueState
-    from fifo_diffusion.streaming.state_checks import Optional
+    from fifo_diffusion.streaming.state import RunState
 
     accepted = {("start", ""), ("start", "-"), ("prompt", ""), ("prompt", "-"), ("model", ""), ("model", "-")}
     accepted |= {("command", ""), ("command", "-")}
     accepted |= {("scheduler", ""), ("scheduler", "-")}  # texts, which are refused as names of schedulers
-    for name, check in NOTES.items():
-        older = value is ... and isinstance(check, Optional)
+    for name in NOTES:
+        older = value is ... and name in specs(Settings) and specs(Settings)[name].older is not REQUIRED
         if older or (isinstance(value, str) and (name, value) in accepted):
             continue
         crafted(begun)
-        state = QueueState.load("run.state")
+        state = RunState.load("run.state")
         state.notes = {k: v for k, v in state.notes.items() if k != name} | ({} if value is ... else {name: value})
         state.save("run.state")
         before = Path("part.gif").read_bytes()

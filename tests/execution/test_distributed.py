@@ -13,7 +13,7 @@ import pytest
 import torch
 
 import rank_workers
-from fifo_diffusion import QueueState
+from fifo_diffusion import RunState
 from fifo_diffusion.cli.main import main
 from fifo_diffusion.execution.window_share import WindowShare
 from fifo_diffusion.testing import frames, same
@@ -154,7 +154,7 @@ def test_a_killed_rank_ends_the_run_on_all(fifo, tmp_path):
         assert "another rank is gone" in message
         assert seconds < 30
     done = found[0][2]
-    assert QueueState.load(folder / "lost.state").frame_index == done
+    assert RunState.load(folder / "lost.state").frame_index == done
     assert np.array_equal(frames(fifo.stream(start=str(folder / "lost.state"), num_frames=11)), whole[done:])
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import rank_workers
-from fifo_diffusion import QueueState
+from fifo_diffusion import RunState
 from fifo_diffusion.errors import UserError
 from fifo_diffusion.jobs.events import (
     Closing,
@@ -93,7 +93,7 @@ def test_events_in_order_and_what_they_count(fifo, output):
     saved = [event.frames for event in events if isinstance(event, StateSaved)]
     assert (saved[0], saved[-1]) == (0, 9)
     assert saved == sorted(saved)
-    assert QueueState.load("run.state").frame_index == 9
+    assert RunState.load("run.state").frame_index == 9
 
 
 def test_a_state_is_never_ahead_of_its_frames(fifo):
@@ -102,7 +102,7 @@ def test_a_state_is_never_ahead_of_its_frames(fifo):
     def check(event):
         if isinstance(event, StateSaved):
             there = count_frames("video.mp4") if event.frames else 0
-            assert there >= event.frames == QueueState.load("run.state").frame_index
+            assert there >= event.frames == RunState.load("run.state").frame_index
 
     run(job(fifo, "video.mp4", 24, state_file=Path("run.state"), state_every=3, background=True), on_event=check)
 
@@ -158,7 +158,7 @@ def test_stopped_after_some_frames(fifo, output, with_state):
     # Before the first frame is there, it may always be broken off.
     assert stop.blocks == [True, True, *[not with_state] * 4]
     if with_state:
-        assert QueueState.load("run.state").frame_index == 5
+        assert RunState.load("run.state").frame_index == 5
 
 
 def test_stopped_in_the_middle_of_a_frame(fifo):
@@ -204,7 +204,7 @@ def test_resumed_is_uninterrupted(fifo, output):
     stop, saved = StopAt(5), Path("run.state")
     run(job(fifo, output, 12, state_file=saved), on_event=stop, stop=stop)
     events = []
-    rest = job(fifo, output, 12, state_file=saved, state=QueueState.load(saved))
+    rest = job(fifo, output, 12, state_file=saved, state=RunState.load(saved))
     result = run(rest, on_event=events.append)
     assert (result.frames, result.made) == (12, 7)
     assert events[0] == Started(output, 12, done=5)
@@ -222,7 +222,7 @@ def test_resumed_is_uninterrupted(fifo, output):
 def test_a_run_that_is_whole_goes_on_with_nothing(fifo):
     saved = Path("run.state")
     run(job(fifo, num_frames=5, state_file=saved))
-    again = job(fifo, num_frames=5, state_file=saved, state=QueueState.load(saved))
+    again = job(fifo, num_frames=5, state_file=saved, state=RunState.load(saved))
     assert run(again).made == 0
     assert count_frames("video") == 5
 
@@ -263,7 +263,7 @@ def test_whatever_fails_keeps_the_frames_so_far(fifo, monkeypatch, place):
         if isinstance(event, FrameDone) and event.frames == 3:
             if place == "event":
                 bad()
-            owner, name = (fifo.model, "predict") if place == "frame" else (QueueState, "save")
+            owner, name = (fifo.model, "predict") if place == "frame" else (RunState, "save")
             monkeypatch.setattr(owner, name, bad)
 
     made = job(fifo, num_frames=30, state_file=Path("run.state"), state_every=4)
@@ -280,7 +280,7 @@ def test_a_state_that_cannot_be_written(fifo, monkeypatch):
     def full(*_):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(QueueState, "save", full)
+    monkeypatch.setattr(RunState, "save", full)
     with pytest.raises(UserError, match=r"cannot write the state file run\.state: No space left on device"):
         run(job(fifo, state_file=Path("run.state")))
     assert not list(Path().iterdir())

@@ -10,7 +10,7 @@ import torch
 import transformers
 from torch.utils._pytree import tree_map
 
-from fifo_diffusion import FIFO, QueueState
+from fifo_diffusion import FIFO, RunState
 from fifo_diffusion.models.shared.fingerprint import content_hash, fingerprint
 from fifo_diffusion.models.unet3d.model import UNet3DModel
 from fifo_diffusion.testing import tiny
@@ -56,7 +56,7 @@ def test_a_plain_model_has_the_hash_that_it_always_had(model):
 
 
 def test_a_state_of_the_first_version_is_accepted():
-    state = QueueState.load(STATE)
+    state = RunState.load(STATE)
     if state.notes["versions"] != [diffusers.__version__, transformers.__version__]:
         pytest.skip("configurations are part of the hash, and other versions have other defaults")
     pipe = tiny.pipeline(**tiny.LIGHT)

@@ -11,7 +11,7 @@ from fifo_diffusion.decoding.timing import LatentTiming
 from fifo_diffusion.jobs.cost import Cost
 from fifo_diffusion.method import QueueLayout
 from fifo_diffusion.models.opensora.tiles import in_chunks
-from fifo_diffusion.streaming.state import QueueState
+from fifo_diffusion.streaming.state import RunState
 from fifo_diffusion.testing import frames, same
 from fifo_diffusion.testing.tiny_opensora import autoencoder, latents, pipeline, published_folder, roughness
 from fifo_diffusion.video import read_frames
@@ -122,7 +122,7 @@ def test_a_video_that_is_only_its_clip_fills_no_queue(fifo, long):
     with fifo.stream("a red ball", num_frames=17, **RUN) as stream:
         clip = frames(stream)
         state = stream.state()
-    assert state.counters["iteration"] == 0
+    assert state.position.iteration == 0
     whole = fifo.model.output(fifo.model._decode(_clip(fifo)).float(), "pt").frames
     assert same(clip, (whole[0].permute(0, 2, 3, 1) * 255).round().byte().numpy())
     rest = frames(fifo.stream(start=state, num_frames=90))
@@ -139,7 +139,7 @@ def test_a_saved_run_goes_on(fifo, long, cut, tmp_path):
     with fifo.stream("a red ball", **RUN) as stream:
         first = frames(stream, cut)
         stream.state().save(tmp_path / "run.safetensors")
-    state = QueueState.load(tmp_path / "run.safetensors")
+    state = RunState.load(tmp_path / "run.safetensors")
     found = np.concatenate([first, frames(fifo.stream(start=state, num_frames=90))])
     assert np.array_equal(found, long)
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from fifo_diffusion import FIFO, QueueState
+from fifo_diffusion import FIFO, RunState
 from fifo_diffusion.models import registry
 from fifo_diffusion.models.shared.texts import Embeds, embeds_of, unseen
 from fifo_diffusion.streaming.prompts import MOST_MIXED, PromptTrack
@@ -115,7 +115,7 @@ def test_streams_of_encoded_texts(pipe, tmp_path):
         stream = fifo.stream(schedule, seed=0, negative_prompt_embeds=sand, **SMALL)
         found = [next(stream), next(stream)]
         stream.state().save(tmp_path / "run.safetensors")
-        resumed = fifo.stream(start=QueueState.load(tmp_path / "run.safetensors"), num_frames=8)
+        resumed = fifo.stream(start=RunState.load(tmp_path / "run.safetensors"), num_frames=8)
         assert isinstance(resumed.prompt, Embeds)
         assert np.array_equal(np.stack([*found, *resumed]), words)
 

@@ -34,7 +34,7 @@ def goes_on_as(stream, pipe, count, monkeypatch, **arguments):
     expected = FIFO(copy.deepcopy(pipe)).stream(start=state, **arguments)
     found = frames(stream, count)
     assert (found == frames(expected, count)).all()
-    assert torch.equal(stream.state().tensors["queue"], expected.state().tensors["queue"])
+    assert torch.equal(stream.state().queue, expected.state().queue)
     return found
 
 

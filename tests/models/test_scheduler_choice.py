@@ -9,7 +9,7 @@ from fifo_diffusion.cli.main import main
 from fifo_diffusion.models.loading.source import find_model
 from fifo_diffusion.models.shared.scheduler_choice import choose_scheduler, flow_shift_of
 from fifo_diffusion.models.videocrafter.scheduler import SignalScaleDDIMScheduler
-from fifo_diffusion.streaming.state import QueueState
+from fifo_diffusion.streaming.state import RunState
 from fifo_diffusion.testing import tiny, tiny_wan
 from fifo_diffusion.video import read_metadata
 
@@ -100,7 +100,7 @@ def test_the_command_and_python_agree_and_a_run_goes_on_with_the_same(model, cap
     facts = read_metadata("a.mp4")
     assert facts["scheduler"] == euler
     assert f"--scheduler {euler}" in facts["command"]
-    saved = QueueState.load("run.state")
+    saved = RunState.load("run.state")
     assert saved.notes["scheduler"] == euler
     with FIFO.from_pretrained(model, device="cpu", scheduler=euler) as fifo:
         assert fifo.model.fingerprint() == saved.fingerprint

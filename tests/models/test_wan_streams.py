@@ -94,7 +94,7 @@ def test_given_frames_are_encoded_and_the_video_goes_on_from_them(fifo, given, u
         assert same(shown[given - used : given], decoded_by_pipeline(fifo, known))
         assert np.array_equal(shown[: given - used], past[: given - used])
     if used < CLIP:  # the clip that the model made of them, and what follows it
-        clip = opened.tensors["known"]
+        clip = opened.known
         assert torch.equal(clip[:, :, : known.shape[2]], known)
         whole = decoded_by_pipeline(fifo, clip)
         assert same(hidden[: CLIP - used], whole[used:][:10])

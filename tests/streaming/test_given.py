@@ -11,7 +11,7 @@ from PIL import Image
 
 from fifo_diffusion.models.shared.pipeline_calls import latent_size
 from fifo_diffusion.streaming.given import Given, size_for, take_given
-from fifo_diffusion.streaming.state import QueueState
+from fifo_diffusion.streaming.state import RunState
 from fifo_diffusion.testing import frames
 from fifo_diffusion.video import VideoFileError, count_frames, iter_frames, read_frames
 from fifo_diffusion.video.readers import fit, read_timeline
@@ -100,7 +100,7 @@ def test_a_stream_shows_and_continues_what_a_player_shows(fifo, tmp_path):
     stream = fifo.stream("a cat", **call)
     first = list(islice(stream, 7))
     stream.state().save(tmp_path / "run")
-    rest = fifo.stream(start=QueueState.load(tmp_path / "run"), num_frames=16)
+    rest = fifo.stream(start=RunState.load(tmp_path / "run"), num_frames=16)
     assert np.array_equal(np.stack(first + list(rest)), whole)
     every = fifo.stream("a cat", num_frames=36, start_every_frame=True, **call)
     assert np.array_equal(frames(every), [fit(frame, (16, 16), "pad") for frame in iter_frames(path)])

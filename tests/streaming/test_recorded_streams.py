@@ -63,7 +63,7 @@ def test_a_recorded_run_stopped_and_continued(name, monkeypatch, tmp_path):
         first = stream.collect("latent").frames
         stream.state().save(tmp_path / "state")
         stream = fifo.stream(start=tmp_path / "state", num_frames=frames(meta["new_frames"]), noise=noise)
-        rest, queue = stream.collect("latent").frames, stream.state().tensors["queue"]
+        rest, queue = stream.collect("latent").frames, stream.state().queue
         if name.startswith("fifo"):  # the signal is rescaled in the clip, but not in the queue
             alphas = [levels.alpha[-1] for levels in (*sampled, fifo.model.levels(8, published=True))]
             assert float(alphas[0] / alphas[1]) == pytest.approx(0.7)

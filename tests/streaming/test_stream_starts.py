@@ -42,11 +42,11 @@ def test_fewer_frames_than_a_window_begin_a_clip(fifo, count):
     given = pictures(count)
     stream = fifo.stream("a cat", seed=0, start=given, **SMALL)
     clip = np.concatenate([given, list(islice(stream, 4 - count))])
-    assert stream.state().tensors["known"].shape[2] == 4
+    assert stream.state().known.shape[2] == 4
     known = fifo.model.encode(given)
-    assert torch.equal(stream.state().tensors["known"][:, :, :count], known)
+    assert torch.equal(stream.state().known[:, :, :count], known)
     going_on = frames(islice(stream, 3))
-    latents = stream.state().tensors["known"]
+    latents = stream.state().known
     expected = frames(fifo.stream("a cat", seed=0, num_frames=3, start=latents, **SMALL, noise=shifted(4 - count)))
     assert np.array_equal(going_on, expected)
     other = frames(fifo.stream("a cat", seed=0, num_frames=4 - count, start=255 - given, **SMALL))
@@ -88,7 +88,7 @@ def test_a_long_video_as_start_is_read_as_it_is_shown(fifo, tmp_path):
     stream = fifo.stream("a cat", **call)
     first = list(islice(stream, 12))
     state = stream.state()
-    assert state.counters["shown"] == start
+    assert state.shown.source == start
     assert sum(t.numel() for t in state.tensors.values()) < given.size
     rest = fifo.stream(start=state, num_frames=36)
     assert np.array_equal(np.stack(first + list(rest)), whole)

@@ -5,7 +5,7 @@ import statistics
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -124,7 +124,7 @@ def running(load: Load, setting: Setting, device: str, arguments: dict[str, Any]
         fifo = FIFO(fifo.pipe, model=OnePassAfterTheOther(fifo.model))  # type: ignore[arg-type]
     first = fifo.stream(prompt, seed=0, start="noise", **arguments)
     state = first.state()
-    state.counters["iteration"] = first.settings.layout.levels
+    state.position = replace(state.position, iteration=first.settings.layout.levels)
     return fifo.stream(start=state, windows_per_batch=setting.windows)
 
 

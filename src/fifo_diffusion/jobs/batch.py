@@ -47,13 +47,13 @@ def plan_of(plan: Plan, video: Video) -> Plan:
 
 def _stopped(plan: Plan) -> tuple[int | None, int | None]:
     """Which video the state file is of, and the seed of the batch that it tells."""
-    from fifo_diffusion.streaming.state import QueueState
+    from fifo_diffusion.streaming.state import RunState
 
     state = plan.request.state_file
     if state is None or not state.exists():
         return None, None
     with usage_errors():
-        saved = QueueState.load(state)
+        saved = RunState.load(state)
     output = os.path.normpath(state.absolute().parent / str(saved.notes.get("output")))
     for index, video in enumerate(plan.videos):
         if os.path.abspath(video.output) == output:

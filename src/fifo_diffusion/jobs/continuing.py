@@ -11,12 +11,12 @@ from fifo_diffusion.jobs.prompt_files import in_frames
 from fifo_diffusion.jobs.request import Prompt, Request, Video, model_id
 from fifo_diffusion.settings import DTYPES, Settings, Spec, specs
 from fifo_diffusion.settings.kinds import Switch
-from fifo_diffusion.settings.spec import IN_NOTES, REQUIRED
-from fifo_diffusion.streaming.state_checks import Check, Optional, check_values, declared, maybe, text, whole
+from fifo_diffusion.settings.spec import IN_NOTES
+from fifo_diffusion.streaming.state_checks import Check, check_values, declared, maybe, text, whole
 from fifo_diffusion.text import shell_word
 from fifo_diffusion.video import iter_frames
 
-NOTES: dict[str, Check | Optional] = declared(Settings, IN_NOTES) | {
+NOTES: dict[str, Check] = declared(Settings, IN_NOTES) | {
     "output": lambda value: text(value) and value not in ("", "-"),
     "prompt": lambda value: text(value) or _is_schedule(value),
     "given": whole(),
@@ -32,18 +32,18 @@ def _is_schedule(value: Any) -> bool:
 
 def load_state(request: Request) -> Any:
     """The state of the run that is continued; what was given again must be as it was."""
-    from fifo_diffusion.streaming.state import QueueState
+    from fifo_diffusion.streaming.state import RunState
 
     assert request.continues is not None
     with usage_errors():
-        state = QueueState.load(request.continues)
+        state = RunState.load(request.continues)
     if not state.notes:
         raise usage(
             f"{request.continues} was not saved by this command and names no output: continue it in Python with "
             f"fifo.stream(start={str(request.continues)!r})"
         )
     try:
-        check_values("notes", state.notes, NOTES)
+        check_values("notes", state.notes, NOTES, others=True)
     except ValueError as error:
         raise usage(
             f"{request.continues} is damaged, or of another version of this program (",
@@ -52,9 +52,6 @@ def load_state(request: Request) -> Any:
     every = {
         name: spec for name, spec in specs(Settings).items() if spec.saved or name in ("seed", "num_inference_steps")
     }
-    state.notes = {
-        n: s.older for n, s in every.items() if s.saved == IN_NOTES and s.older is not REQUIRED
-    } | state.notes
     saved = state.settings | state.notes
     saved["seed"] = saved["seeds"][0]
     saved["num_inference_steps"] = saved["num_partitions"] * saved["window"] // saved["frames_per_level"]

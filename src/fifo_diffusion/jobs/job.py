@@ -15,7 +15,7 @@ from fifo_diffusion.jobs.start_file import Sound, sound_of
 
 if TYPE_CHECKING:
     from fifo_diffusion.pipeline import FIFO
-    from fifo_diffusion.streaming.state import QueueState
+    from fifo_diffusion.streaming.state import RunState
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ class Job:
     method: str = "fifo"
     arguments: dict[str, Any] = field(default_factory=dict)
     windows_per_batch: int | None = None
-    state: "QueueState | None" = None
+    state: "RunState | None" = None
     fps: float | None = None
     scale: int = 1
     metadata: dict[str, str] | None = None

@@ -129,7 +129,7 @@ class Plan:
             if spec.saved != IN_NOTES or name in ("model", "dtype"):
                 continue
             # What older files do not say is said only where it counts, so that they are found to be the same.
-            without = notes.get(name) is None if spec.older is None else spec.of_file and notes["start"] in STARTS
+            without = notes[name] is None if spec.older is None else spec.of_file and notes["start"] in STARTS
             if spec.older is REQUIRED or not without:
                 facts[name] = notes[name]
         return {k: v if isinstance(v, str) else json.dumps(v, ensure_ascii=False) for k, v in facts.items()}

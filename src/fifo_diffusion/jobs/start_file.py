@@ -62,8 +62,8 @@ def sound_of(notes: dict[str, Any], output: str, fps: float, rate: float) -> tup
         fps: at which it plays.
         rate: the model's frames per second.
     """
-    start = notes.get("start", "clip")
-    if not notes.get("include_start") or start in STARTS or Path(start).is_dir():
+    start = notes["start"]
+    if not notes["include_start"] or start in STARTS or Path(start).is_dir():
         return None, []
     if not Path(start).exists():  # its frames are shown already
         return None, [f"{start} is gone: if it had sound, that is lost"]
@@ -73,7 +73,7 @@ def sound_of(notes: dict[str, Any], output: str, fps: float, rate: float) -> tup
         times = read_timeline(start)
     except VideoFileError:
         return None, []
-    taken = times.rate if notes.get("start_every_frame") else rate
+    taken = times.rate if notes["start_every_frame"] else rate
     why = ""
     if Path(output).suffix.lower() not in CODECS:
         why = f"{Path(output).suffix or 'the output'} holds none (.mp4 and .webm do)"
@@ -81,5 +81,5 @@ def sound_of(notes: dict[str, Any], output: str, fps: float, rate: float) -> tup
         why = "the given frames do not play at their own speed"
     if why:
         return None, [f"the sound of {start} is left out: {why}"]
-    seconds = len(times.taken(None if notes.get("start_every_frame") else rate)) / fps
+    seconds = len(times.taken(None if notes["start_every_frame"] else rate)) / fps
     return Sound(start, times.first, seconds), [f"the sound of {start} is added when the video is closed"]

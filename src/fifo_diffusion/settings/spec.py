@@ -40,7 +40,7 @@ class Spec:
         methods: that know it; None: all.
         saved: part of a state file that holds it.
         nullable: None is a value of its own there, and not only a default to be filled in.
-        older: value that counts for state files that lack it. Without one all must have it.
+        older: value that counts for state files that came before it (`state_migration`). Without one all must have it.
         of_file: it says how the file that the video starts from is taken, and means nothing without one.
         positional: an argument on the command line, not an option.
         remade: part of the command that makes a video again.

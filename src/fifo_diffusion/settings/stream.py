@@ -32,7 +32,7 @@ class VideoSettings:
         metavar="[PROMPT]",
         wider=True,
         doc="a text; a list of texts for a batch of videos; or {frame: text} with key 0, a schedule in frames that the "
-        "viewer sees. With a `QueueState` as start it may be left out, or is the prompt from here on. In place of a "
+        "viewer sees. With a `RunState` as start it may be left out, or is the prompt from here on. In place of a "
         "text, wherever one stands, a text that is encoded already: a dictionary with `prompt_embeds` (videos, tokens, "
         "D) and whatever else of that kind the pipeline's own call takes (`negative_prompt_embeds`, "
         "`pooled_prompt_embeds`, `negative_pooled_prompt_embeds`). For one prompt throughout, these may be arguments "
@@ -258,7 +258,7 @@ class StreamSettings(FifoSettings, VideoSettings):
         methods=FIFO,
         saved=IN_NOTES,
         doc='"clip" (a clip sampled by the base model opens the video), "noise" (Algorithm 2), an image, a path to an '
-        "image, video or folder, frames, clean latents, a `QueueState` or a path to one.",
+        "image, video or folder, frames, clean latents, a `RunState` or a path to one.",
     )
     include_start: bool = setting(
         False,

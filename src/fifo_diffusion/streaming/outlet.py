@@ -14,6 +14,7 @@ from fifo_diffusion.errors import Message, Setting
 from fifo_diffusion.method import Noise, SeededNoise, with_uses
 from fifo_diffusion.models.shared.base import VideoModel
 from fifo_diffusion.streaming.start import Shown
+from fifo_diffusion.streaming.state import OutletState
 
 _UNSEEN = torch.empty(0)
 """In place of a frame on ranks that do not show it."""
@@ -84,23 +85,23 @@ class Outlet:
 
     # ------------------------------------------------------------------ saving
 
-    def state(self) -> dict[str, Tensor]:
-        """All but `unwanted`, as tensors."""
-        tensors = {f"decoder.{name}": value for name, value in self.decoder.state().items()}
-        if self.latents:
-            tensors["latents"] = torch.cat(list(self.latents), 2)
-        if self.ready:
-            tensors["ready"] = torch.stack(list(self.ready), 1)
-        return tensors
+    def state(self) -> OutletState:
+        """All but the given frames."""
+        return OutletState(
+            self.unwanted,
+            torch.cat(list(self.latents), 2) if self.latents else None,
+            torch.stack(list(self.ready), 1) if self.ready else None,
+            self.decoder.state(),
+        )
 
-    def load_state(self, tensors: dict[str, Tensor], unwanted: int) -> None:
-        """What `state` gave; other tensors may lie between."""
-        if "latents" in tensors:
-            self.latents.extend(tensors["latents"].split(1, 2))
-        if "ready" in tensors:
-            self.ready.extend(tensors["ready"].unbind(1))
-        self.unwanted, prefix = unwanted, "decoder."
-        self.decoder.load_state({k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)})
+    def load_state(self, saved: OutletState, device: torch.device) -> None:
+        """What `state` gave, on the device of the stream."""
+        self.unwanted = saved.unwanted
+        if saved.latents is not None:
+            self.latents.extend(saved.latents.to(device).split(1, 2))
+        if saved.ready is not None:
+            self.ready.extend(saved.ready.to(device).unbind(1))
+        self.decoder.load_state({name: value.to(device) for name, value in saved.decoder.items()})
 
     @contextmanager
     def _past_kept(self) -> Iterator[None]:

@@ -19,8 +19,7 @@ from fifo_diffusion.models.shared.fingerprint import content_hash
 from fifo_diffusion.models.shared.texts import Embeds, Prompt, negative_embeds_of, prompt_from_json, prompt_to_json
 from fifo_diffusion.settings import FifoSettings, QueueSettings, StreamSettings, checked, specs
 from fifo_diffusion.settings.kinds import plain
-from fifo_diffusion.settings.spec import REQUIRED
-from fifo_diffusion.streaming.state import QueueState
+from fifo_diffusion.streaming.state import RunState
 
 _NOT_PLAIN = re.compile(r"<\w+( [0-9a-f]{16})?>")
 
@@ -66,6 +65,7 @@ class RunSettings(Completed, FifoSettings):
         values = {each.name: getattr(self, each.name) for each in fields(self)}
         if self.negative_prompt is not None:
             values["negative_prompt"] = [prompt_to_json(text) for text in self.negative_prompt]
+        values["seeds"] = list(self.seeds)
         return values | {"pipeline_arguments": {k: _as_saved(v) for k, v in self.pipeline_arguments.items()}}
 
     @classmethod
@@ -76,7 +76,7 @@ class RunSettings(Completed, FifoSettings):
         *,
         videos: int,
         batch: bool,
-        state: QueueState | None = None,
+        state: RunState | None = None,
         pipeline_arguments: dict[str, Any] | None = None,
     ) -> "RunSettings":
         """Check arguments and fill in the model's defaults, or those of the state that is continued.
@@ -118,10 +118,9 @@ class RunSettings(Completed, FifoSettings):
         return settings
 
     @classmethod
-    def _from_state(cls, state: QueueState, given: dict[str, Any], pipeline_arguments: dict[str, Any]) -> "RunSettings":
+    def _from_state(cls, state: RunState, given: dict[str, Any], pipeline_arguments: dict[str, Any]) -> "RunSettings":
         every = specs(cls)
-        saved = {name: spec.older for name, spec in every.items() if spec.older is not REQUIRED} | state.settings
-        saved.pop("prompts")
+        saved = dict(state.settings)
         if saved["negative_prompt"] is not None:
             saved["negative_prompt"] = [prompt_from_json(text, state.embeds) for text in saved["negative_prompt"]]
         for name, value in given.items():
@@ -137,7 +136,7 @@ class RunSettings(Completed, FifoSettings):
         for name, value in pipeline_arguments.items():
             if name not in kept:
                 raise ValueError(f"the state was saved without {name}: leave it out, or start a new run")
-            # States of earlier versions have the type only.
+            # States of the first versions have no more than the type, and so it fits whatever it held.
             if kept[name] not in (_as_saved(value), f"<{type(value).__name__}>"):
                 before = f"{name}={kept[name]!r}" if not _NOT_PLAIN.fullmatch(str(kept[name])) else f"another {name}"
                 raise ValueError(f"the state was saved with {before}: give the same, or start a new run")

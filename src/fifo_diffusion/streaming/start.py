@@ -15,7 +15,7 @@ from fifo_diffusion.errors import ArgumentError, Setting
 from fifo_diffusion.models.shared.base import VideoModel
 from fifo_diffusion.streaming.given import Given
 from fifo_diffusion.streaming.settings import RunSettings
-from fifo_diffusion.streaming.state import QueueState
+from fifo_diffusion.streaming.state import RunState, ShownFrames
 
 KINDS = ("clip", "noise")
 
@@ -40,22 +40,17 @@ class Shown:
         """uint8 (H, W, 3), from frame `index` on."""
         return self.given.frames_from(index, self.size)
 
-    def save(self, tensors: dict[str, Tensor], counters: dict[str, Any]) -> None:
-        """Into those of a state."""
-        counters["shown_count"] = self.count
+    def state(self) -> ShownFrames:
+        """For a state. A file is only named; it must be there when the run goes on."""
         if isinstance(self.given.source, str):
-            counters |= {"shown": self.given.source, "shown_fps": self.given.fps, "shown_fit": self.given.how}
-        else:
-            tensors["shown"] = torch.from_numpy(np.stack([*self.frames_from(0)]))
+            return ShownFrames(self.given.source, self.count, self.given.fps, self.given.how)
+        return ShownFrames(torch.from_numpy(np.stack([*self.frames_from(0)])), self.count)
 
     @classmethod
-    def saved(cls, tensors: dict[str, Tensor], counters: dict[str, Any], size: tuple[int, int]) -> "Shown | None":
-        """What `save` put into a state, if it was called."""
-        source = [*tensors["shown"].numpy()] if "shown" in tensors else counters["shown"]
-        if source is None:
-            return None
-        how, fps = counters.get("shown_fit", "crop"), counters.get("shown_fps")
-        return cls(Given(source, counters["shown_count"], size, fps, how), size)
+    def of_state(cls, saved: ShownFrames, size: tuple[int, int]) -> "Shown":
+        """What `state` gave."""
+        source = saved.source if isinstance(saved.source, str) else [*saved.source.numpy()]
+        return cls(Given(source, saved.count, size, saved.fps, saved.fit), size)
 
 
 @dataclass(frozen=True)
@@ -73,7 +68,7 @@ class StartPlan:
     kind: str
     known_BCFHW: Tensor | None = None
     shown: Shown | None = None
-    state: QueueState | None = None
+    state: RunState | None = None
     timing: LatentTiming = ONE_TO_ONE
 
     @property
@@ -101,7 +96,7 @@ class StartPlan:
             self.kind,
             None if self.known_BCFHW is None else list(self.known_BCFHW.shape),
             None if self.shown is None else self.shown.count,
-            None if self.state is None else self.state.counters,
+            None if self.state is None else self.state.header | {"notes": None},
         ]
 
 
@@ -120,19 +115,19 @@ def prepare_start(
         ValueError: frames or latents that do not fit; a state of another model.
         VideoFileError: a file that cannot be read.
     """
-    if isinstance(start, QueueState):
+    if isinstance(start, RunState):
         if start.fingerprint != model.fingerprint():
             raise ValueError(
                 "the state was saved with another model, other weights, another precision, or adapters (LoRA, "
                 "IP-adapter) of another kind or scale: load and set what it was made with, or start anew"
             )
-        # States of earlier versions have nothing of the kind.
-        saved, now = start.counters.get("around", {}), model.around(texts_of(start.settings["prompts"]))
+        saved, now = start.around, model.around(texts_of(start.prompts))
         for name in sorted(saved.keys() & now.keys()):
             if saved[name] != now[name]:
                 told = f"another {name}" if isinstance(now[name], str) else f"{name}={saved[name]}, not {now[name]}"
                 raise ValueError(f"the state was saved with {told}: put back what it was made with, or start anew")
-        return StartPlan("state", state=start, timing=model.timing)
+        shown = None if start.shown is None else Shown.of_state(start.shown, (settings.height, settings.width))
+        return StartPlan("state", shown=shown, state=start, timing=model.timing)
     kind = start if isinstance(start, str) and start in KINDS else None
     if settings.compat == "published" and kind != "clip":
         raise ArgumentError(
@@ -164,15 +159,15 @@ def prepare_start(
 
 
 def texts_of(prompts: list[Any]) -> list[str]:
-    """All texts among the prompts of a state's settings, but those that are encoded already."""
+    """All texts among the prompts of a state, but those that are encoded already."""
     every = {text for _, mixture in prompts for several, _ in mixture for text in several if isinstance(text, str)}
     return sorted(every)
 
 
 def files_of(start: Any) -> list[str]:
     """The files and folders that a start is made from."""
-    if isinstance(start, QueueState):
-        start = start.counters.get("shown")
+    if isinstance(start, RunState):
+        start = None if start.shown is None else start.shown.source
     items = start if isinstance(start, list | tuple) else [start]
     items = [getattr(item, "filename", None) or item for item in items]  # Pillow's images know theirs
     return [str(item) for item in items if isinstance(item, str | PathLike) and item not in KINDS]

@@ -1,11 +1,10 @@
 """What a saved state may hold: a file is believed only where every value is of its kind and in its range."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from fifo_diffusion.settings import FifoSettings, specs
-from fifo_diffusion.settings.spec import IN_SETTINGS, REQUIRED
+from fifo_diffusion.settings.spec import IN_SETTINGS
 
 if TYPE_CHECKING:  # the command checks what was typed without PyTorch
     from torch import Tensor
@@ -53,7 +52,11 @@ def prompt(value: Any) -> bool:
     return text(value) or (isinstance(value, dict) and set(value) == {"embeds"} and text(value["embeds"]))
 
 
-def _plain_arguments(value: Any) -> bool:
+def _dictionary(value: Any) -> bool:
+    return isinstance(value, dict)
+
+
+def _plain_values(value: Any) -> bool:
     plain = str | int | float | bool | None
     return isinstance(value, dict) and all(isinstance(v, plain) for v in value.values())
 
@@ -66,99 +69,103 @@ def _pair(value: Any, first: Check, second: Check) -> bool:
     return isinstance(value, list) and len(value) == 2 and first(value[0]) and second(value[1])
 
 
-@dataclass(frozen=True)
-class Optional:
-    """A value that older files do not have."""
-
-    check: Check
-
-
-def declared(settings: type, part: str) -> dict[str, Check | Optional]:
+def declared(settings: type, part: str) -> dict[str, Check]:
     """Checks of the declared settings that a part of the file holds."""
-    checks: dict[str, Check | Optional] = {}
-    for name, spec in specs(settings).items():
-        if spec.saved == part:
-            checks[name] = spec.fits_in_file if spec.older is REQUIRED else Optional(spec.fits_in_file)
-    return checks
+    return {name: spec.fits_in_file for name, spec in specs(settings).items() if spec.saved == part}
 
 
-SETTINGS: dict[str, Check | Optional] = declared(FifoSettings, IN_SETTINGS) | {
+SETTINGS: dict[str, Check] = declared(FifoSettings, IN_SETTINGS) | {
     "seeds": list_of(whole(0, 2**64 - 1)),
     "batch": flag,
     "negative_prompt": maybe(list_of(prompt)),
-    "pipeline_arguments": _plain_arguments,
-    "prompts": list_of(lambda key: _pair(key, whole(-MOST), _mixture)),
+    "pipeline_arguments": _plain_values,
 }
-COUNTERS: dict[str, Check | Optional] = {
+POSITION: dict[str, Check] = {
     "frame_index": whole(),
     "iteration": whole(),
     "origin": whole(-MOST),
     "first_new": whole(),
     "from_noise": flag,
-    "lags": Optional(flag),
-    "opening": Optional(whole()),
-    "unwanted": Optional(whole()),
-    "continues": Optional(flag),
+    "opening": whole(),
+    "continues": flag,
     "custom_noise": flag,
-    "shown": maybe(text),
-    "shown_count": whole(),
-    "shown_fps": Optional(maybe(number(1e-3, 1e4))),
-    "shown_fit": Optional(one_of("crop", "pad")),
-    "around": Optional(_plain_arguments),
 }
+OUTLET: dict[str, Check] = {"unwanted": whole()}
+SHOWN: dict[str, Check] = {
+    "path": maybe(text),
+    "count": whole(1),
+    "fps": maybe(number(1e-3, 1e4)),
+    "fit": one_of("crop", "pad"),
+}
+HEADER: dict[str, Check] = {
+    "settings": _dictionary,
+    "prompts": list_of(lambda key: _pair(key, whole(-MOST), _mixture)),
+    "position": _dictionary,
+    "outlet": _dictionary,
+    "shown": maybe(_dictionary),
+    "around": _plain_values,
+    "fingerprint": text,
+    "notes": _dictionary,
+}
+TENSORS = ("queue", "known", "latents", "ready", "shown")
+DECODER, EMBEDS = "decoder.", "embeds."
+"""What the names of further tensors begin with: of the decoder's memory, and of encoded texts."""
 
 
-def check_values(what: str, values: Any, wanted: Mapping[str, Check | Optional]) -> None:
+def check_values(what: str, values: Any, wanted: Mapping[str, Check], *, others: bool = False) -> None:
     """Every value that is wanted must be there, and be of its kind.
 
     Args:
         what: what the values are, for the message.
+        others: there may be more than those.
 
     Raises:
-        ValueError: one is missing or wrong.
+        ValueError: one is missing, wrong or unknown.
     """
     if not isinstance(values, dict):
         raise ValueError(f"its {what} are {type(values).__name__}")
-    for name, check in wanted.items():
+    for name, good in wanted.items():
         if name not in values:
-            if not isinstance(check, Optional):
-                raise ValueError(f"its {what} lack {name}")
-            continue
-        good = check.check if isinstance(check, Optional) else check
+            raise ValueError(f"its {what} lack {name}")
         if not good(values[name]):
             shown = repr(values[name])
             raise ValueError(f"{name} in its {what} is {shown if len(shown) <= 40 else shown[:37] + '...'}")
+    unknown = sorted(map(str, set(values) - set(wanted)))
+    if unknown and not others:
+        raise ValueError(f"its {what} have an unknown {unknown[0][:40]}")
 
 
-def check_state(tensors: "dict[str, Tensor]", settings: Any, counters: Any, fingerprint: Any, notes: Any) -> None:
-    """Check what was read from a file, as far as it can be without the model.
+def check_state(tensors: "dict[str, Tensor]", header: Any) -> None:
+    """Check what was read from a file of the current format, as far as it can be without the model.
 
     Raises:
         ValueError: what is wrong with it.
     """
     from fifo_diffusion.method import QueueLayout
 
+    check_values("values", header, HEADER)
+    settings, position, shown = header["settings"], header["position"], header["shown"]
     check_values("settings", settings, SETTINGS)
-    check_values("counters", counters, COUNTERS)
-    unknown = sorted(map(str, set(settings) - set(SETTINGS)))
-    if unknown:
-        raise ValueError(f"its settings have an unknown {unknown[0]}")
-    if not text(fingerprint) or not isinstance(notes, dict):
-        raise ValueError("its fingerprint or its notes are wrong")
+    check_values("position", position, POSITION)
+    check_values("outlet", header["outlet"], OUTLET)
+    if shown is not None:
+        check_values("shown frames", shown, SHOWN)
     videos = len(settings["seeds"])
-    mixtures = [mixture for _, mixture in settings["prompts"]]
+    mixtures = [mixture for _, mixture in header["prompts"]]
     if not videos or not mixtures or any(len(p) != videos for mixture in mixtures for p, _ in mixture):
         raise ValueError("it has not one prompt for each seed")
     if settings["negative_prompt"] is not None and len(settings["negative_prompt"]) != videos:
         raise ValueError("it has not one negative prompt for each seed")
     layout = QueueLayout(*(settings[n] for n in ("window", "num_partitions", "lookahead", "frames_per_level")))
     _check_tensors(tensors, videos, layout.size)
-    held = tensors["known"].shape[2] + layout.size
-    if counters.get("unwanted", 0) > MOST_FRAMES_HELD * held:
-        raise ValueError(f"unwanted in its counters is {counters['unwanted']}")
+    _check_shown(tensors.get("shown"), shown)
+    held, unwanted = tensors["known"].shape[2] + layout.size, header["outlet"]["unwanted"]
+    if unwanted > MOST_FRAMES_HELD * held:
+        raise ValueError(f"unwanted in its outlet is {unwanted}")
     # The first new frame enters at the tail, at the latest when the queue was made.
-    if not 0 <= counters["first_new"] - counters["origin"] <= layout.slots:
-        raise ValueError(f"first_new in its counters is {counters['first_new']}, with the origin {counters['origin']}")
+    first_new, origin = position["first_new"], position["origin"]
+    if not 0 <= first_new - origin <= layout.slots:
+        raise ValueError(f"first_new in its position is {first_new}, with the origin {origin}")
 
 
 def _check_tensors(tensors: "dict[str, Tensor]", videos: int, size: int) -> None:
@@ -167,6 +174,8 @@ def _check_tensors(tensors: "dict[str, Tensor]", videos: int, size: int) -> None
             raise ValueError(f"it has no {name}")
     queue = tensors["queue"]
     for name, tensor in tensors.items():
+        if name not in TENSORS and not name.startswith((DECODER, EMBEDS)):
+            raise ValueError(f"it has an unknown tensor {name[:40]}")
         if name in ("queue", "known", "latents", "ready"):
             if tensor.ndim != 5 or tensor.shape[0] != videos or not tensor.is_floating_point():
                 raise ValueError(f"its {name} is {tensor.dtype} {tuple(tensor.shape)}")
@@ -178,6 +187,13 @@ def _check_tensors(tensors: "dict[str, Tensor]", videos: int, size: int) -> None
         raise ValueError(f"its queue is {tuple(queue.shape)}, not of {size} slots")
     if not queue.isfinite().all():
         raise ValueError("its queue is not of numbers (NaN)")
-    shown = tensors.get("shown")
-    if shown is not None and (shown.ndim != 4 or shown.shape[3] != 3 or str(shown.dtype) != "torch.uint8"):
-        raise ValueError(f"its shown frames are {shown.dtype} {tuple(shown.shape)}")
+
+
+def _check_shown(frames: "Tensor | None", shown: dict[str, Any] | None) -> None:
+    """Frames that come from no file are in the state."""
+    if (frames is not None) != (shown is not None and shown["path"] is None):
+        raise ValueError("its shown frames are in no file and not in it, or both")
+    if frames is None or shown is None:
+        return
+    if frames.ndim != 4 or frames.shape[3] != 3 or str(frames.dtype) != "torch.uint8" or len(frames) != shown["count"]:
+        raise ValueError(f"its {shown['count']} shown frames are {frames.dtype} {tuple(frames.shape)}")

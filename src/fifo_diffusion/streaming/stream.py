@@ -3,7 +3,6 @@
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,16 +20,13 @@ from fifo_diffusion.streaming.outlet import Outlet, at_work, draws_of, not_finit
 from fifo_diffusion.streaming.prompt_notes import assigned
 from fifo_diffusion.streaming.prompts import PromptTrack
 from fifo_diffusion.streaming.settings import RunSettings
-from fifo_diffusion.streaming.start import Shown, StartPlan, texts_of
-from fifo_diffusion.streaming.state import EMBEDS_PREFIX, QueueState
+from fifo_diffusion.streaming.start import StartPlan, texts_of
+from fifo_diffusion.streaming.state import Position, RunState
 from fifo_diffusion.video.in_use import end_reading
 
 if TYPE_CHECKING:
     from fifo_diffusion.execution.ranks import Ranks
     from fifo_diffusion.execution.window_share import WindowShare
-
-
-_QUEUE_COUNTERS = ("first_new", "origin", "iteration", "from_noise")  # as a `Queue` is made from them
 
 
 class FrameStream(Iterator[np.ndarray]):
@@ -220,54 +216,53 @@ class FrameStream(Iterator[np.ndarray]):
 
     # ------------------------------------------------------------------ saving
 
-    def state(self) -> QueueState:
+    def state(self) -> RunState:
         """Everything needed to go on from here, bit for bit; save it with `.save(path)`."""
         self._check_not_closed()
         if self._ranks is not None and self._ranks.rank:
             raise RuntimeError("only rank 0 has the whole queue: take the state there")
         with self._computing():
             self._begin()
-            queue = self._queue
+            queue, outlet = self._queue, self._outlet.state()
             assert queue is not None
-            tensors = {"queue": queue.latents_BCFHW, "known": queue.known_BCFHW} | self._outlet.state()
-            for text in (*self._prompts.embeds, *self.settings.negative_embeds):
-                tensors |= {f"{EMBEDS_PREFIX}{name}": value for name, value in text.saved().items()}
-        settings = self.settings.to_json() | {"prompts": self._prompts.to_json()}
-        counters = {
-            **{name: getattr(queue, name) for name in _QUEUE_COUNTERS},
-            "frame_index": self.frame_index,
-            "opening": self._opening,
-            "unwanted": self._outlet.unwanted,
-            "continues": self._timing != self._model.timing,
-            "custom_noise": self._custom_noise,
-            "shown": None,
-            "shown_count": 0,
-            "around": self._model.around(texts_of(settings["prompts"])),
-        }
-        if self._plan.shown is not None and self.frame_index < self._plan.shown.count:
-            self._plan.shown.save(tensors, counters)
-        tensors = {k: v.detach().clone().cpu() for k, v in tensors.items()}
-        if not all(value.isfinite().all() for value in tensors.values()):
+        shown, prompts = self._plan.shown, self._prompts.to_json()
+        texts = (*self._prompts.embeds, *self.settings.negative_embeds)
+        state = RunState(
+            queue=queue.latents_BCFHW,
+            known=queue.known_BCFHW,
+            outlet=outlet,
+            embeds={name: value for text in texts for name, value in text.saved().items()},
+            position=Position.of(
+                queue,
+                frame_index=self.frame_index,
+                opening=self._opening,
+                continues=self._timing != self._model.timing,
+                custom_noise=self._custom_noise,
+            ),
+            shown=shown.state() if shown is not None and self.frame_index < shown.count else None,
+            settings=self.settings.to_json(),
+            prompts=prompts,
+            around=self._model.around(texts_of(prompts)),
+            fingerprint=self._model.fingerprint(),
+        ).copied()
+        if not state.is_finite():
             raise not_finite(f"the queue at frame {self.frame_index} is not finite: no state is taken", self._model)
-        return QueueState(tensors, settings, counters, self._model.fingerprint())
+        return state
 
-    def _restore(self, state: QueueState) -> None:
-        counters, tensors = state.counters, {k: v.to(self._like.device) for k, v in state.tensors.items()}
-        if counters["custom_noise"] and not self._custom_noise:
+    def _restore(self, state: RunState) -> None:
+        at, device = state.position, self._like.device
+        if at.custom_noise and not self._custom_noise:
             raise ValueError("the state was saved with noise of your own: give the same noise= again")
-        if self._num_frames is not None and self._num_frames < counters["frame_index"]:
-            done = f"it counts the whole video, and {counters['frame_index']} frames are done: give a larger number"
+        if self._num_frames is not None and self._num_frames < at.frame_index:
+            done = f"it counts the whole video, and {at.frame_index} frames are done: give a larger number"
             raise ArgumentError("num_frames", self._num_frames, done)
         state.check_fits(self._model.latent_shape(self.settings.height, self.settings.width), self._levels.planes)
-        self.frame_index = counters["frame_index"]
         kind = self._model.published_queue if self.settings.compat == "published" else Queue
-        self._queue = kind(tensors["queue"], tensors["known"], *(counters[name] for name in _QUEUE_COUNTERS))
-        self._opening = counters.get("opening", self._queue.first_new)
-        if counters.get("continues"):
+        self._queue = state.queue_of(kind, device)
+        self.frame_index, self._opening = at.frame_index, at.opening
+        if at.continues:
             self._timing = self._timing.continued()
-        shown = Shown.saved(state.tensors, counters, (self.settings.height, self.settings.width))
-        self._plan = replace(self._plan, shown=shown)
-        self._outlet.load_state(tensors, counters.get("unwanted", 0))
+        self._outlet.load_state(state.outlet, device)
 
     # ------------------------------------------------------------------ inside
 

@@ -187,12 +187,12 @@ def _videos(task: dict[str, Any]) -> dict[str, Any]:
 def _video(fifo: Any, row: dict[str, Any], video: dict[str, Any], folder: Path) -> int:
     """One folder of PNGs, there only when it is whole; how many frames were made for it. A FIFO video that was stopped
     goes on where its last state is."""
-    from fifo_diffusion.streaming.state import QueueState
+    from fifo_diffusion.streaming.state import RunState
 
     partial, saved = (folder.with_name(folder.name + ending) for ending in (".partial", ".state"))
     state, with_states = None, row["method"] == "fifo"
     if with_states and saved.exists():
-        state = QueueState.load(saved)
+        state = RunState.load(saved)
         if state.frame_index and not partial.exists():
             state = None
     if state is None:

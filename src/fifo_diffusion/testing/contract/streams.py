@@ -72,8 +72,8 @@ class Streams(Subject):
         expected = self.stream(changed, start=dataclasses.replace(state, fingerprint=None))
         assert (frames(stream, self.further) == frames(expected, self.further)).all()
         found, right = stream.state(), expected.state()
-        assert found.counters["iteration"] > state.counters["iteration"]
-        assert torch.equal(found.tensors["queue"], right.tensors["queue"])
+        assert found.position.iteration > state.position.iteration
+        assert torch.equal(found.queue, right.queue)
 
     @pytest.fixture
     def any_fingerprint(self, monkeypatch: pytest.MonkeyPatch) -> None:
