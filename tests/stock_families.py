@@ -4,6 +4,7 @@ import sys
 
 import torch
 
+from fifo_diffusion import FIFO
 from fifo_diffusion.method import sample_clip
 from fifo_diffusion.models import registry
 from fifo_diffusion.models.shared.step_rules import known_class
@@ -55,15 +56,32 @@ class Family:
         together = [d if len(d) == 1 else d.transpose(0, 1)[None] for d in draws]
         return latents, together
 
-    def by_fifo(self, levels, draws):
-        def noise(frame, level, use):
-            return (self.start if level == STEPS else draws[STEPS - 1 - level])[:, :, frame]
+    def noise(self, draws):
+        """What the clip is made of; frames after it have some of it again."""
 
+        def noise(frame, level, use):
+            return (self.start if level == STEPS else draws[STEPS - 1 - level])[:, :, frame % FRAMES]
+
+        return noise
+
+    def by_fifo(self, levels, draws):
         def predict(x, t, _frames):
             return self.model.predict(x, t, self.condition)
 
-        *_, latents = sample_clip(levels, predict, noise, range(FRAMES), self.start)
+        *_, latents = sample_clip(levels, predict, self.noise(draws), range(FRAMES), self.start)
         return latents
+
+    def by_stream(self, scheduler, draws, **arguments):
+        """The clip that opens a stream with as many levels, (1, C, F, H, W)."""
+        arguments |= {"window": FRAMES, "num_partitions": STEPS, "frames_per_level": FRAMES}
+        arguments["noise"] = self.noise(draws)
+        before, self.pipe.scheduler = self.pipe.scheduler, scheduler
+        try:
+            fifo = FIFO(self.pipe, model=self.model)
+            call = {"num_frames": self.model.timing.frames(FRAMES), "guidance_scale": 3.0} | self.size | arguments
+            return fifo(CALL["prompt"], output_type="latent", **call).frames
+        finally:
+            self.pipe.scheduler = before
 
     def levels(self, scheduler, **options):
         before, self.pipe.scheduler = self.pipe.scheduler, scheduler

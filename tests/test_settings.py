@@ -25,7 +25,7 @@ from fifo_diffusion.settings import (
     specs,
     taking,
 )
-from fifo_diffusion.settings.kinds import Choice, Listed, Number, Switch, Texts, Whole
+from fifo_diffusion.settings.kinds import Choice, Listed, Number, Numbers, Switch, Texts, Whole
 from fifo_diffusion.settings.spec import FIFO as FIFO_ALONE
 from fifo_diffusion.settings.spec import IN_SETTINGS, LOOK, STREAM, setting
 from fifo_diffusion.streaming.settings import RunSettings
@@ -169,6 +169,8 @@ def _edges(kind: object) -> list[object]:
         odd += [*kind.more]
     if isinstance(kind, Texts):
         odd += [[], ["a"], ["a", "b"], ["a", 1], ["a\0"]]
+    if isinstance(kind, Numbers):
+        odd += [[kind.least, kind.most], [0.5], [kind.least - 1], [1, kind.most * 2], [1, "a"], [True], [[1]]]
     return odd
 
 
@@ -222,7 +224,14 @@ def test_every_option_can_be_given_again():
         name: {Whole: 3, Number: 0.5}.get(type(spec.kind), "toybox" if name == "model" else "x")
         for name, spec in specs(Settings).items()
         if spec.panel and spec.remade and isinstance(spec.kind, Whole | Number)
-    } | {"lookahead": "banded", "prompt": "-1 degrees", "dtype": "fp16", "forever": True, "output": "my film.mp4"}
+    } | {
+        "timesteps": [999, 759.5, 1],
+        "lookahead": "banded",
+        "prompt": "-1 degrees",
+        "dtype": "fp16",
+        "forever": True,
+        "output": "my film.mp4",
+    }
     words = repeated(Settings.of(given)).removeprefix("fifo-diffusion generate ")
     assert _command(words)[1] == given
     assert as_option("num_frames") == "--num-frames"

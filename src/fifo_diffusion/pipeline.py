@@ -27,6 +27,7 @@ from fifo_diffusion.streaming.prompts import PromptTrack, is_schedule, parse_ass
 from fifo_diffusion.streaming.settings import RunSettings, described, layout_of
 from fifo_diffusion.streaming.start import StartPlan, files_of, prepare_start
 from fifo_diffusion.streaming.state import RunState
+from fifo_diffusion.streaming.steps import levels_of
 from fifo_diffusion.streaming.stream import FrameStream
 from fifo_diffusion.version import __version__
 from fifo_diffusion.video.in_use import begin_reading
@@ -178,12 +179,7 @@ class FIFO:
                 pipeline_arguments=arguments,
             )
             fit_shift(self.pipe, settings.height, settings.width)
-            levels = self.model.levels(
-                settings.layout.levels,
-                eta=settings.eta,
-                scheduler_exact=settings.scheduler_exact,
-                published=settings.compat == "published",
-            )
+            levels = levels_of(self.model, settings)
             plan = prepare_start(self.model, settings, start if state is None else state, frames, asked.include_start)
             if state is None:  # from frames of the video to latents
                 check_all(self.model, keys, settings, asked.num_frames, aloud=self.ranks is None or not self.ranks.rank)

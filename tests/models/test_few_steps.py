@@ -148,7 +148,7 @@ STEPS_GIVEN = {
 
 @pytest.mark.parametrize("name", STEPS_GIVEN)
 def test_steps_of_ones_own_are_those_of_the_pipeline(family, name, monkeypatch):
-    """`timesteps=` and `sigmas=` as diffusers' own `set_timesteps` takes them."""
+    """`timesteps=` and `sigmas=` as diffusers' own `set_timesteps` takes them, in a table and in a stream."""
     kind, scheduler, steps = STEPS_GIVEN[name]
     one, theirs = family(kind), laid(scheduler, **steps)
     levels, usual = read_levels(scheduler, STEPS, flow=one.flow, **steps), read_levels(scheduler, STEPS, flow=one.flow)
@@ -156,6 +156,8 @@ def test_steps_of_ones_own_are_those_of_the_pipeline(family, name, monkeypatch):
     assert torch.equal(levels.timestep.flip(0).double(), theirs.timesteps.double())
     assert distance(one.by_fifo(levels, draws), expected) < 1e-5
     assert distance(one.by_fifo(usual, draws), expected) > 1e-3
+    monkeypatch.undo()  # a scheduler that draws noise is looked at anew
+    assert distance(one.by_stream(scheduler, draws, **steps), expected) < 1e-5
 
 
 def test_ddim_takes_any_timesteps():
@@ -171,13 +173,21 @@ def test_ddim_takes_any_timesteps():
 @pytest.mark.parametrize(
     ("scheduler", "steps", "told"),
     [
-        (diffusers.DDIMScheduler(), {"timesteps": [900, 400]}, "makes 2 steps, and the queue has 4 levels"),
-        (diffusers.DDIMScheduler(), {"timesteps": [1000, 750, 500, 250]}, "whole numbers from 999 down to 0"),
+        (diffusers.DDIMScheduler(), {"timesteps": [900, 400]}, "they make 2 steps, and the queue has 4 levels"),
+        (
+            diffusers.DDIMScheduler(),
+            {"timesteps": [1000, 750, 500, 250]},
+            r"^timesteps=\(1000, .*: give whole numbers from 999 down to 0",
+        ),
         (diffusers.DDIMScheduler(), {"timesteps": [250, 500, 750, 999]}, "descending order"),
-        (diffusers.DDIMScheduler(), {"sigmas": [4, 3, 2, 1]}, "takes no sigmas"),
+        (diffusers.DDIMScheduler(), {"sigmas": [4, 3, 2, 1]}, "takes no sigmas: give timesteps"),
         (diffusers.DDIMScheduler(), {"timesteps": "999"}, "list of numbers"),
         (UNIPC(**UNSHIFTED), {"timesteps": [999, 750, 500, 250]}, "give sigmas"),
-        (EULER(), {"timesteps": [999, 750, 500, 250], "sigmas": [4, 3, 2, 1]}, "not both"),
+        (
+            EULER(),
+            {"timesteps": [999, 750, 500, 250], "sigmas": [4, 3, 2, 1]},
+            "give either timesteps or sigmas, not both",
+        ),
         (
             EULER(use_karras_sigmas=True),
             {"timesteps": [999, 750, 500, 250]},

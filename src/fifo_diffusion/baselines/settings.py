@@ -7,6 +7,7 @@ from fifo_diffusion.baselines import BASELINES, sampler_of
 from fifo_diffusion.errors import ArgumentError, Setting
 from fifo_diffusion.models.shared.arguments import passed_on, refuse_unknown
 from fifo_diffusion.models.shared.base import VideoModel
+from fifo_diffusion.models.shared.spacing import STEPS
 from fifo_diffusion.settings import BaselineArguments, checked, names_of, specs
 from fifo_diffusion.streaming.settings import Completed, negative_prompts, seeds_of
 
@@ -16,6 +17,11 @@ class BaselineSettings(Completed, BaselineArguments):
     """Every argument of `baseline_stream` that shapes the video: checked, with no default left open."""
 
     method: str
+
+    @property
+    def steps(self) -> int:
+        """Denoising steps of every frame."""
+        return self.num_inference_steps or 0
 
     def to_json(self) -> dict[str, Any]:
         """Plain values; options that the method does not take are left out."""
@@ -64,7 +70,8 @@ class BaselineSettings(Completed, BaselineArguments):
             given["eta"] = baseline.eta
         given |= {name: defaults[name] for name, value in given.items() if value is None and name in defaults}
         f = given["window"] = model.frames if asked.window is None else asked.window
-        usual = {"num_inference_steps": baseline.steps, "stride": 1, "overlap": 1} | baseline.options
+        steps = next((len(given[name]) for name in STEPS if given[name] is not None), baseline.steps)
+        usual = {"num_inference_steps": steps, "stride": 1, "overlap": 1} | baseline.options
         usual["stride"], usual["overlap"] = min(usual["stride"], f), min(usual["overlap"], f - 1)
         given |= {name: value for name, value in usual.items() if given[name] is None}
         _check_windows(model, method, asked, f)

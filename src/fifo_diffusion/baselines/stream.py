@@ -16,6 +16,7 @@ from fifo_diffusion.models.shared.base import VideoModel
 from fifo_diffusion.models.shared.following_decoder import FollowingDecoder
 from fifo_diffusion.streaming.outlet import Outlet, at_work, picture
 from fifo_diffusion.streaming.prompts import PromptTrack, parse_prompt
+from fifo_diffusion.streaming.steps import levels_of
 
 
 class BaselineStream(Iterator[np.ndarray]):
@@ -111,17 +112,17 @@ def baseline_stream(
         model: `fifo.model`.
         method: a name in `BASELINES`: "freenoise", "genl", "chunked" or "plain".
         prompt: a text; a list of texts for a batch of videos; or {frame: text} with key 0.
-        **arguments: num_frames (needed but for "chunked"), num_inference_steps (default 50), stride ("freenoise",
-            "genl"; default 4), overlap ("chunked"; default 1), and as in `FIFO.stream`: seed, window, eta (default 0
-            for "freenoise" and "genl"), guidance_scale, negative_prompt, height, width, scheduler_exact,
-            pipeline_arguments (a dictionary).
+        **arguments: num_frames (needed but for "chunked"), num_inference_steps (default 50, or as many as timesteps or
+            sigmas are given), stride ("freenoise", "genl"; default 4), overlap ("chunked"; default 1), and as in
+            `FIFO.stream`: seed, window, timesteps, sigmas, eta (default 0 for "freenoise" and "genl"), guidance_scale,
+            negative_prompt, height, width, scheduler_exact, pipeline_arguments (a dictionary).
 
     Raises:
         ValueError, TypeError: arguments that do not fit; nothing has been computed then.
     """
     keys, batch = parse_prompt(prompt)
     settings = BaselineSettings.collect(model, method, videos=len(keys[min(keys)]), batch=batch, **arguments)
-    levels = model.levels(settings.num_inference_steps, eta=settings.eta, scheduler_exact=settings.scheduler_exact)
+    levels = levels_of(model, settings)
     shape = model.latent_shape(settings.height, settings.width)
     sampler = sampler_of(method)(
         model,

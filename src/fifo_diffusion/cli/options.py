@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from fifo_diffusion.settings import Settings, Spec, as_option, specs
-from fifo_diffusion.settings.kinds import Choice, Flag, Kind, Listed, Switch, Texts
+from fifo_diffusion.settings.kinds import Choice, Flag, Kind, Listed, Numbers, Switch, Texts
 from fifo_diffusion.settings.spec import METHOD, PANELS
 from fifo_diffusion.text import shortened
 
@@ -19,9 +19,10 @@ def option(*names: str, help: str, panel: str, metavar: str = "", kind: Kind | N
     """An option in its panel, whose value is checked by its kind."""
 
     def checked(value: Any) -> Any:
-        if kind is not None and value is not None and (wanted := kind.wanted(value)):
+        read = value if kind is None or value is None else kind.read(value)
+        if kind is not None and read is not None and (wanted := kind.wanted(read)):
             raise typer.BadParameter(f"must be {wanted}, not {shortened(value, 30)}")
-        return value
+        return read
 
     return typer.Option(
         *names,
@@ -57,7 +58,7 @@ def parameters(settings: type = Settings, names: tuple[str, ...] | None = None) 
 
 def _to_check(kind: Kind) -> Kind | None:
     """The parser checks words and switches itself, and text is anything."""
-    return kind if kind.parsed in (int, float) or isinstance(kind, Listed) else None
+    return kind if kind.parsed in (int, float) or isinstance(kind, Listed | Numbers) else None
 
 
 def _argument(spec: Spec) -> inspect.Parameter:

@@ -11,6 +11,7 @@ from fifo_diffusion.jobs.memory import parameters, queue_bytes, weights_bytes
 from fifo_diffusion.jobs.plan import Plan
 from fifo_diffusion.jobs.speed import speed_of
 from fifo_diffusion.method.layout import Layout
+from fifo_diffusion.settings.kinds import number_text
 from fifo_diffusion.streaming.prompt_notes import prompt_notes
 from fifo_diffusion.streaming.prompts import parse_prompt
 from fifo_diffusion.text import duration
@@ -48,7 +49,7 @@ def _method(plan: Plan) -> list[tuple[str, str]]:
         *_cost(plan),
         ("queue", _queue(plan)),
         *_windows(layout),
-        ("settings", f"eta {settings.eta:g}, guidance {settings.guidance_scale:g}, start {_start(plan)}"),
+        ("settings", f"eta {settings.eta:g}, guidance {settings.guidance_scale:g}, start {_start(plan)}{_steps(plan)}"),
     ]
 
 
@@ -65,8 +66,14 @@ def _baseline(plan: Plan) -> list[tuple[str, str]]:
     rows.append(("cost", f"{cost.until(1)} frame-forwards until the first frame{twice}"))
     if plan.num_frames is not None:
         rows.append(("", f"{cost.until(plan.num_frames) * len(plan.videos)} in all"))
-    rows.append(("settings", f"eta {settings.eta:g}, guidance {settings.guidance_scale:g}"))
+    rows.append(("settings", f"eta {settings.eta:g}, guidance {settings.guidance_scale:g}{_steps(plan)}"))
     return rows
+
+
+def _steps(plan: Plan) -> str:
+    """Steps that are given one by one."""
+    said = ((name, getattr(plan.settings, name)) for name in ("timesteps", "sigmas"))
+    return "".join(f", {name} {' '.join(map(number_text, values))}" for name, values in said if values is not None)
 
 
 def _video(plan: Plan) -> str:

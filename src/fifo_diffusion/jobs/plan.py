@@ -119,16 +119,16 @@ class Plan:
 
     def facts(self, video: Video) -> dict[str, str]:
         """How to make a video again, as its file tells it."""
-        settings = self.settings.to_json()
-        for name in ("seeds", "batch", "pipeline_arguments"):
+        settings, notes, every = self.settings.to_json(), self.notes(video), specs(Settings)
+        # What older files do not say is said only where it counts, so that they are found to be the same.
+        unsaid = [name for name in settings if name in every and settings[name] == every[name].older]
+        for name in ("seeds", "batch", "pipeline_arguments", *unsaid):
             settings.pop(name)
-        notes = self.notes(video)
         facts = {"software": f"fifo-diffusion {__version__}", "command": notes["command"], "prompt": notes["prompt"]}
         facts |= {"model": self.model_name, "seed": video.seed, "dtype": self.dtype} | settings
-        for name, spec in specs(Settings).items():
+        for name, spec in every.items():
             if spec.saved != IN_NOTES or name in ("model", "dtype"):
                 continue
-            # What older files do not say is said only where it counts, so that they are found to be the same.
             without = notes[name] is None if spec.older is None else spec.of_file and notes["start"] in STARTS
             if spec.older is REQUIRED or not without:
                 facts[name] = notes[name]
@@ -198,6 +198,7 @@ def make_plan(request: Request) -> Plan:
     device, dtype = usable_device(asked.device), notes.get("dtype") or asked.dtype
     from fifo_diffusion.models.loading.source import find_model
     from fifo_diffusion.models.registry import wrap
+    from fifo_diffusion.streaming.steps import levels_of
 
     with usage_errors():
         source = find_model(model_name)
@@ -210,11 +211,9 @@ def make_plan(request: Request) -> Plan:
         given = None if state is not None else frames_given(model, request)
         if request.method == "fifo":
             settings = _settings(model, request, state, given)
-            steps, published = settings.layout.levels, settings.compat == "published"
         else:
             settings = baseline_settings(model, asked, request.videos[0].seed, num_frames)
-            steps, published = settings.num_inference_steps, False
-        levels = model.levels(steps, eta=settings.eta, scheduler_exact=settings.scheduler_exact, published=published)
+        levels = levels_of(model, settings)
         if state is not None:
             state.check_fits(model.latent_shape(settings.height, settings.width), levels.planes)
     videos = request.videos if state is None else [continued_video(request, state, num_frames)]

@@ -39,6 +39,10 @@ class Kind:
     def fits(self, value: Any) -> bool:
         return not self.wanted(value)
 
+    def read(self, text: Any) -> Any:
+        """A value as it is typed, which the parser of the command made a `parsed` of."""
+        return text
+
     def take(self, name: str, value: Any) -> Any:
         """A value from Python, NumPy or a tensor, checked.
 
@@ -192,6 +196,33 @@ class Texts(Kind):
     @property
     def schema(self) -> dict[str, Any]:
         return {"type": "array", "minItems": 1, "items": Text().schema}
+
+
+@dataclass(frozen=True)
+class Numbers(Kind):
+    """A list of finite numbers from `least` to `most`. They are typed with commas between them."""
+
+    least: float
+    most: float
+
+    def wanted(self, value: Any) -> str:
+        listed = isinstance(value, list | tuple) and len(value) > 0
+        fits = listed and all(map(Number(self.least, self.most).fits, value))
+        return "" if fits else f"a list of numbers from {self.least:g} to {self.most:g}"
+
+    def read(self, text: str) -> Any:
+        try:
+            return [float(part) for part in text.split(",")]
+        except ValueError:
+            return text  # which is not wanted
+
+    def take(self, name: str, value: Any) -> tuple[float, ...]:
+        listed = value.tolist() if hasattr(value, "tolist") else value
+        return tuple(super().take(name, [*map(plain, listed)] if isinstance(listed, list | tuple) else value))
+
+    @property
+    def schema(self) -> dict[str, Any]:
+        return {"type": "array", "minItems": 1, "items": Number(self.least, self.most).schema}
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from dataclasses import MISSING, dataclass, field, fields, replace
 from types import FunctionType, MappingProxyType
 from typing import Any, TypeVar
 
-from fifo_diffusion.settings.kinds import Flag, Function, Kind, Switch, Texts, number_text
+from fifo_diffusion.settings.kinds import Flag, Function, Kind, Numbers, Switch, Texts, number_text
 
 SAMPLING, LOAD, STREAM, OUTPUT, RUN = "sampling", "load", "stream", "output", "run"
 """Stages that use a setting: what the model is sampled by (an argument of `FIFO.from_pretrained` that a model without
@@ -170,6 +170,8 @@ def option_of(spec: Spec, value: Any = True) -> list[str]:
         return [name if value else as_option(f"no_{spec.name}")]
     if isinstance(spec.kind, Texts):
         return [word for each in ([value] if isinstance(value, str) else value) for word in (name, each)]
+    if isinstance(spec.kind, Numbers) and not isinstance(value, str):
+        return [name, ",".join(map(number_text, value))]
     return [name, number_text(value) if isinstance(value, float) else str(value)]
 
 

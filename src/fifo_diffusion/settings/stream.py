@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from fifo_diffusion.method_list import defaults_of, takers
-from fifo_diffusion.settings.kinds import Anything, Choice, Flag, Function, Number, Switch, Text, Whole
+from fifo_diffusion.settings.kinds import Anything, Choice, Flag, Function, Number, Numbers, Switch, Text, Whole
 from fifo_diffusion.settings.spec import (
     BASELINES,
     FIFO,
@@ -197,6 +197,34 @@ class SamplingSettings(WindowSettings):
         METHOD,
         saved=IN_SETTINGS,
         doc="step to where the scheduler's own `step` goes.",
+    )
+    timesteps: Sequence[float] | None = setting(
+        None,
+        Numbers(0, 1e6),
+        STREAM,
+        "The timesteps of the denoising steps, falling: 999,759,499,259 for a model distilled to these.",
+        METHOD,
+        metavar="T,T,...",
+        usual="as the scheduler spaces them",
+        saved=IN_SETTINGS,
+        nullable=True,
+        older=None,
+        doc="as in the calls of diffusers: the timesteps themselves, in descending order, in place of the scheduler's "
+        "own spacing; as many as the queue has levels, n f / b. For models that were distilled to certain steps.",
+    )
+    sigmas: Sequence[float] | None = setting(
+        None,
+        Numbers(0, 1e6),
+        STREAM,
+        "The same in sigmas: 1,0.75,0.5,0.25 for a flow-matching model, before its shift.",
+        METHOD,
+        metavar="S,S,...",
+        usual="as the scheduler spaces them",
+        saved=IN_SETTINGS,
+        nullable=True,
+        older=None,
+        doc="the same in the scheduler's sigmas (with flow matching before its shift), instead of `timesteps`; whether "
+        "a last 0 belongs to them is up to its class, as in diffusers.",
     )
 
 

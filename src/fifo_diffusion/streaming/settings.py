@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fifo_diffusion.errors import ArgumentError, ArgumentTypeError, Message, Setting, joined
+from fifo_diffusion.errors import ArgumentError, ArgumentTypeError, Message, Setting
 from fifo_diffusion.execution.interfaces import as_banded
 from fifo_diffusion.method import QueueLayout
 from fifo_diffusion.models.shared.arguments import MOST_SLOTS, check_text
@@ -20,6 +20,7 @@ from fifo_diffusion.models.shared.texts import Embeds, Prompt, negative_embeds_o
 from fifo_diffusion.settings import FifoSettings, QueueSettings, StreamSettings, checked, specs
 from fifo_diffusion.settings.kinds import plain
 from fifo_diffusion.streaming.state import RunState
+from fifo_diffusion.streaming.steps import check_steps
 
 _NOT_PLAIN = re.compile(r"<\w+( [0-9a-f]{16})?>")
 
@@ -56,6 +57,11 @@ class RunSettings(Completed, FifoSettings):
         return QueueLayout(self.window, self.num_partitions, self.lookahead, self.frames_per_level)
 
     @property
+    def steps(self) -> int:
+        """Denoising steps of every frame."""
+        return self.layout.levels
+
+    @property
     def negative_embeds(self) -> list[Embeds]:
         """The encoded ones among the negative prompts, whose tensors a saved state needs beside `to_json`."""
         return [text for text in dict.fromkeys(self.negative_prompt or ()) if isinstance(text, Embeds)]
@@ -65,7 +71,7 @@ class RunSettings(Completed, FifoSettings):
         values = {each.name: getattr(self, each.name) for each in fields(self)}
         if self.negative_prompt is not None:
             values["negative_prompt"] = [prompt_to_json(text) for text in self.negative_prompt]
-        values["seeds"] = list(self.seeds)
+        values = {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
         return values | {"pipeline_arguments": {k: _as_saved(v) for k, v in self.pipeline_arguments.items()}}
 
     @classmethod
@@ -95,7 +101,7 @@ class RunSettings(Completed, FifoSettings):
                 raise ValueError("a continued run keeps its seed: leave generator out")
             given["seeds"] = None if asked.seed is None else seeds_of(asked.seed, None, videos)
             settings = cls._from_state(state, given, pipeline_arguments or {})
-            _check_steps(settings.layout, asked.num_inference_steps)
+            check_steps(settings.layout, asked.num_inference_steps)
             return settings
         given |= {
             name: model.defaults[name] for name, value in given.items() if value is None and name in model.defaults
@@ -104,7 +110,7 @@ class RunSettings(Completed, FifoSettings):
         check_slots(given["window"], asked.num_partitions)
         seeds = seeds_of(asked.seed, asked.generator, videos)
         settings = cls(seeds=seeds, pipeline_arguments=pipeline_arguments or {}, **given)
-        _check_steps(settings.layout, asked.num_inference_steps)
+        check_steps(settings.layout, asked.num_inference_steps)
         if settings.layout.banded:
             as_banded(model)
             if settings.compat == "published":
@@ -144,10 +150,7 @@ class RunSettings(Completed, FifoSettings):
             if isinstance(value, str) and _NOT_PLAIN.fullmatch(value) and name not in pipeline_arguments:
                 raise ValueError(f"the state was saved with an argument {name} that no file can hold: give it again")
         saved["pipeline_arguments"] = kept | pipeline_arguments
-        saved["seeds"] = tuple(saved["seeds"])
-        if saved["negative_prompt"] is not None:
-            saved["negative_prompt"] = tuple(saved["negative_prompt"])
-        return cls(**saved)
+        return cls(**{name: tuple(value) if isinstance(value, list) else value for name, value in saved.items()})
 
 
 def _as_saved(value: Any) -> Any:
@@ -236,17 +239,3 @@ def _drawn_seed(generator: torch.Generator | None) -> int:
         raise ArgumentTypeError("generator", generator, advice, Setting("seed"))
     device = generator.device if generator is not None else "cpu"
     return int(torch.randint(0, 2**31, (1,), generator=generator, device=device))
-
-
-def _check_steps(layout: QueueLayout, steps: int | None) -> None:
-    if steps is None or steps == layout.levels:
-        return
-    f, b = layout.frames, layout.frames_per_level
-    fitting = sorted({max(1, steps * b // f), max(1, -(-steps * b // f))})
-    fitting = [n for n in fitting if n * f % b == 0]
-    advice = joined(
-        (Message(Setting("num_partitions", n), f" ({n * f // b} steps)") for n in fitting),
-        " or ",
-    )
-    what = f"it does not fit: the queue of {layout.partitions} x {f} frames, {b} per level, takes {layout.levels} steps"
-    raise ArgumentError("num_inference_steps", steps, what, "; leave it out, or use ", *advice)

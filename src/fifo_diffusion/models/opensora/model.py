@@ -82,12 +82,12 @@ class OpenSoraPlanModel(LatteModel):
         return self.pipe.vae.spatial_factor
 
     def levels(
-        self, count: int, *, eta: float = 0.0, scheduler_exact: bool = False, published: bool = False
+        self, count: int, *, eta: float = 0.0, scheduler_exact: bool = False, published: bool = False, **steps: Any
     ) -> NoiseLevels:
         """`published`: diffusers' `DDPMScheduler` as it comes, which clips clean latents to -1 ... 1 and begins below
         timestep 1000."""
         if not published:
-            return super().levels(count, eta=eta, scheduler_exact=scheduler_exact)
+            return super().levels(count, eta=eta, scheduler_exact=scheduler_exact, **steps)
         from diffusers import DDPMScheduler
 
         return read_levels(DDPMScheduler(), count)

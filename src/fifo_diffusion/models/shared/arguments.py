@@ -17,7 +17,7 @@ NEGATIVE_EMBEDS = tuple(f"negative_{name}" for name in EMBEDS)
 """How pipelines call a text that is encoded already, and the one that is guided away from."""
 
 _LONG_VIDEOS = "it belongs to the pipeline's own way to long videos, whose place FIFO takes"
-_OWN_LEVELS = "the queue's noise levels come from pipe.scheduler: set its spacing or shift there"
+_OWN_STEPS = "it is an argument of its own: give it beside them"
 _MANY = "give a list with one prompt for each video"
 _CALLBACK = "use callback_on_frame"
 REFUSED = {
@@ -31,8 +31,8 @@ REFUSED = {
     "num_videos_per_prompt": _MANY,
     "num_images_per_prompt": _MANY,
     "video_length": "give num_frames= for the length of the video, window= for that of the model's clips",
-    "timesteps": _OWN_LEVELS,
-    "sigmas": _OWN_LEVELS,
+    "timesteps": _OWN_STEPS,
+    "sigmas": _OWN_STEPS,
     "denoising_end": "every frame is denoised to its end",
     "guidance_rescale": "FIFO applies guidance itself, and without rescaling",
     "decode_chunk_size": "frames are decoded as they come",

@@ -109,11 +109,19 @@ class VideoModel(ABC):
 
     @abstractmethod
     def levels(
-        self, count: int, *, eta: float = 0.0, scheduler_exact: bool = False, published: bool = False
+        self, count: int, *, eta: float = 0.0, scheduler_exact: bool = False, published: bool = False, **steps: Any
     ) -> NoiseLevels:
-        """The noise levels of `count` steps. `published`: those of the family's published FIFO code.
+        """The noise levels of `count` steps.
+
+        Args:
+            count: how many.
+            eta: share of fresh noise, in [0, 1].
+            scheduler_exact: aim where the scheduler's own step aims.
+            published: those of the family's published FIFO code.
+            **steps: `timesteps` or `sigmas`, where they are chosen one by one (see `read_levels`).
 
         Raises:
+            StepCountError: these steps are another number of them.
             ValueError: the scheduler cannot give them, or `published` where the family has no published code.
         """
 

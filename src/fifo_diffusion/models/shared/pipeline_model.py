@@ -240,12 +240,13 @@ class PipelineModel(WrappedPipeline):
         return call_arguments(self.pipe)
 
     def levels(
-        self, count: int, *, eta: float = 0.0, scheduler_exact: bool = False, published: bool = False
+        self, count: int, *, eta: float = 0.0, scheduler_exact: bool = False, published: bool = False, **steps: Any
     ) -> NoiseLevels:
         if published:
             known = "(only for VideoCrafter and Open-Sora Plan): leave it out"
             raise ArgumentError("compat", "published", f"there is no published FIFO code for {self.family} {known}")
-        return read_levels(self.pipe.scheduler, count, eta=eta, scheduler_exact=scheduler_exact, flow=self.flow)
+        given = {"eta": eta, "scheduler_exact": scheduler_exact, "flow": self.flow}
+        return read_levels(self.pipe.scheduler, count, **given, **steps)
 
     # ------------------------------------------------------------------ frames
 

@@ -15,7 +15,7 @@ from diffusers import (
 )
 from torch import Tensor
 
-from fifo_diffusion.errors import ArgumentError
+from fifo_diffusion.errors import ArgumentError, Message, Setting
 from fifo_diffusion.method import NoiseLevels
 from fifo_diffusion.models.shared.scheduler_checks import check_scheduler
 from fifo_diffusion.models.shared.solver_probe import probe
@@ -60,6 +60,7 @@ def read_levels(
         timesteps, sigmas: the steps themselves, as in the call of a diffusers pipeline (see `Spacing`); not both.
 
     Raises:
+        StepCountError: timesteps or sigmas that are not `count` steps.
         ValueError: a scheduler or an option that cannot be stepped frame by frame, or that does not go with the model;
             or more levels than its timesteps.
     """
@@ -95,10 +96,10 @@ def read_levels(
 def _spacing(count: int, timesteps: Any, sigmas: Any, scheduler_exact: bool) -> Spacing:
     steps = Spacing(count, numbers_of("timesteps", timesteps), numbers_of("sigmas", sigmas))
     if steps.timesteps is not None and steps.sigmas is not None:
-        raise ValueError("give either timesteps or sigmas, not both")
+        raise ValueError(Message("give either ", Setting("timesteps"), " or ", Setting("sigmas"), ", not both"))
     if steps.given and scheduler_exact:
-        what = "it is about the scheduler's own spacing: leave it out, or timesteps and sigmas"
-        raise ArgumentError("scheduler_exact", True, what)
+        what = "it is about the scheduler's own spacing: leave it out, or "
+        raise ArgumentError("scheduler_exact", True, what, Setting("timesteps"), " and ", Setting("sigmas"))
     return steps
 
 

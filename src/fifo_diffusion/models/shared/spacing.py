@@ -2,16 +2,34 @@
 
 import inspect
 import itertools
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 
-from fifo_diffusion.errors import Message, Setting
-from fifo_diffusion.settings.kinds import plain
-from fifo_diffusion.text import quoted
+from fifo_diffusion.errors import ArgumentError, Message, Setting
+from fifo_diffusion.settings import StreamSettings, specs
+
+STEPS = ("timesteps", "sigmas")
+"""Settings that say the steps one by one."""
+
+
+class StepCountError(ArgumentError):
+    """Timesteps or sigmas that are not as many steps as there are noise levels.
+
+    Args:
+        name, value: which, and what was given.
+        found: steps that they make.
+        levels: that there are.
+    """
+
+    def __init__(self, name: str, value: Any, found: int, levels: int) -> None:
+        super().__init__(name, value, f"they make {found} steps, and the queue has {levels} levels")
+        self.found, self.levels = found, levels
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.name, self.value, self.found, self.levels)
 
 
 @dataclass(frozen=True)
@@ -46,49 +64,55 @@ class Spacing:
         them needs their noise levels only.
 
         Raises:
-            ValueError: this class does not take them, they are out of range or not in descending order, or they are not
-                `count` steps.
+            StepCountError: they are not `count` steps.
+            ArgumentError: this class does not take them, or they are out of range.
         """
-        name, taken = type(scheduler).__name__, inspect.signature(scheduler.set_timesteps).parameters
+        name = type(scheduler).__name__
         if not self.given:
             scheduler.set_timesteps(self.count)
             return
         argument = "timesteps" if self.timesteps is not None else "sigmas"
-        values = list(self.timesteps or self.sigmas or ())
-        if argument in taken:
+        given = self.timesteps or self.sigmas or ()
+        whole = [int(value) if value == int(value) else value for value in given]
+        if _has_argument(scheduler, argument):
             try:
-                scheduler.set_timesteps(**{argument: values if argument == "timesteps" else np.array(values)})
+                scheduler.set_timesteps(**{argument: whole if argument == "timesteps" else np.array(given)})
             except (ValueError, TypeError, IndexError) as error:
-                raise ValueError(f"{name} does not take {argument}={quoted(values)}: {error}") from error
-        elif argument == "timesteps" and not hasattr(scheduler, "sigmas") and hasattr(scheduler, "alphas_cumprod"):
+                raise ArgumentError(argument, given, f"{name} does not take them: {error}") from error
+        elif argument == "timesteps" and _of_ddim(scheduler):
             last = scheduler.config.num_train_timesteps - 1
-            if any(t != int(t) or not 0 <= t <= last for t in values):
-                raise ValueError(f"timesteps={quoted(values)} must be whole numbers from {last} down to 0")
-            scheduler.set_timesteps(len(values))
-            scheduler.timesteps = torch.tensor([int(t) for t in values])
+            if any(not isinstance(t, int) or t > last for t in whole):
+                raise ArgumentError(argument, given, f"give whole numbers from {last} down to 0")
+            scheduler.set_timesteps(len(whole))
+            scheduler.timesteps = torch.tensor(whole)
         else:
-            others = "sigmas" if argument == "timesteps" and "sigmas" in taken else ""
-            advice = f"give {others}" if others else "choose another scheduler, euler or dpmsolver say"
-            raise ValueError(f"{name} takes no {argument}: {advice}, or leave {argument} out")
+            other = STEPS[argument == "timesteps"]
+            takes_other = _has_argument(scheduler, other) or (other == "timesteps" and _of_ddim(scheduler))
+            advice = ("give ", Setting(other)) if takes_other else ("choose another ", Setting("scheduler"))
+            raise ArgumentError(argument, given, f"{name} takes no {argument}: ", *advice, ", or leave them out")
         found = len(scheduler.timesteps)
         if found != self.count:
-            raise ValueError(f"{argument}={quoted(values)} makes {found} steps, and the queue has {self.count} levels")
+            raise StepCountError(argument, given, found, self.count)
+
+
+def _has_argument(scheduler: Any, name: str) -> bool:
+    return name in inspect.signature(scheduler.set_timesteps).parameters
+
+
+def _of_ddim(scheduler: Any) -> bool:
+    """Whether it looks its noise levels up by whole timesteps."""
+    return hasattr(scheduler, "alphas_cumprod") and not hasattr(scheduler, "sigmas")
 
 
 def numbers_of(name: str, values: Any) -> tuple[float, ...] | None:
     """Timesteps or sigmas as a user gives them: a list, tuple, array or tensor of numbers in descending order.
 
     Raises:
-        ValueError: they are none.
+        ArgumentError: they are none.
     """
     if values is None:
         return None
-    found = values.tolist() if hasattr(values, "tolist") else values
-    if not isinstance(found, Sequence) or isinstance(found, str | bytes) or not found:
-        raise ValueError(f"{name} must be a list of numbers in descending order, not {quoted(values)}")
-    found = [plain(value) for value in found]
-    if not all(isinstance(value, int | float) and not isinstance(value, bool) for value in found):
-        raise ValueError(f"{name} must be a list of numbers in descending order, not {quoted(values)}")
-    if not all(a > b >= 0 for a, b in itertools.pairwise(found)) or not 0 <= found[0] < float("inf"):
-        raise ValueError(f"{name} must be in descending order and not below 0, not {quoted(found)}")
-    return tuple(found)
+    found = specs(StreamSettings)[name].kind.take(name, values)
+    if not all(a > b for a, b in itertools.pairwise(found)):
+        raise ArgumentError(name, found, "give them in descending order, from the noisiest on")
+    return found

@@ -273,11 +273,11 @@ class VideoCrafterModel(UNet3DModel):
         return super().condition(prompts, **call)
 
     def levels(
-        self, count: int, *, eta: float = 0.0, scheduler_exact: bool = False, published: bool = False
+        self, count: int, *, eta: float = 0.0, scheduler_exact: bool = False, published: bool = False, **steps: Any
     ) -> NoiseLevels:
         if published:
             return published_levels(count, eta=eta)
-        return super().levels(count, eta=eta, scheduler_exact=scheduler_exact)
+        return super().levels(count, eta=eta, scheduler_exact=scheduler_exact, **steps)
 
     def published_clip_levels(self, levels: NoiseLevels) -> NoiseLevels:
         scale = getattr(self.pipe.scheduler, "signal_scale", None)

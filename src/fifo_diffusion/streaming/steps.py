@@ -1,0 +1,72 @@
+"""The denoising steps of a video: noise levels of completed settings, and settings that give a number of steps."""
+
+from typing import Any
+
+from fifo_diffusion.errors import ArgumentError, Message, Setting, joined
+from fifo_diffusion.method import NoiseLevels, QueueLayout
+from fifo_diffusion.models.shared.base import VideoModel
+from fifo_diffusion.models.shared.spacing import STEPS, StepCountError
+
+NEARLY = 1 / 3
+"""How far off, as a share, a number of steps may be that is named beside one that was asked for."""
+SMALLEST_WINDOW = 0.75
+"""Of the window that the model was trained on."""
+
+
+def levels_of(model: VideoModel, settings: Any) -> NoiseLevels:
+    """The noise levels of completed settings, FIFO's or a baseline's.
+
+    Raises:
+        ArgumentError: timesteps or sigmas of another number, or that the scheduler does not take.
+        ValueError: the scheduler cannot give them.
+    """
+    published = getattr(settings, "compat", None) == "published"
+    given = {name: getattr(settings, name) for name in STEPS if getattr(settings, name) is not None}
+    for name, value in given.items() if published else ():
+        what = "the published code has steps of its own: leave it out, or "
+        raise ArgumentError(name, value, what, Setting("compat"))
+    steps, layout = settings.steps, getattr(settings, "layout", None)
+    options = {"eta": settings.eta, "scheduler_exact": settings.scheduler_exact, "published": published}
+    try:
+        return model.levels(steps, **options, **given)
+    except StepCountError as error:
+        other = [Setting("num_inference_steps", error.found)] if layout is None else giving(layout, error.found)
+        what = f"they make {error.found} steps, and {'there are' if layout is None else 'the queue has'} {steps}; use "
+        raise ArgumentError(error.name, error.value, what, *joined(other, ", or ")) from error
+
+
+def check_steps(layout: QueueLayout, steps: int | None) -> None:
+    """Raises ArgumentError where the queue takes another number of steps than was asked for."""
+    if steps is None or steps == layout.levels:
+        return
+    f, b = layout.frames, layout.frames_per_level
+    what = f"it does not fit: the queue of {layout.partitions} x {f} frames, {b} per level, takes {layout.levels} steps"
+    advice = joined(giving(layout, steps), ", or ")
+    raise ArgumentError("num_inference_steps", steps, what, "; leave it out, or use ", *advice)
+
+
+def giving(layout: QueueLayout, steps: int) -> list[Message]:
+    """Settings of a queue that give so many steps: for the same window, else for one that is little smaller; where
+    there are none, or the window must change, also the nearest numbers of partitions that give nearly as many."""
+    f, b = layout.frames, layout.frames_per_level
+    window = next((w for w in range(f, int(f * SMALLEST_WINDOW), -1) if _shape(w, steps)), None)
+    found = [] if window is None else [_named(window, *shape, f) for shape in _shape(window, steps)]
+    if window != f:
+        near = sorted({max(1, steps * b // f), max(1, -(-steps * b // f))})
+        near = [n for n in near if n * f % b == 0]
+        close = [n for n in near if abs(n * f // b - steps) <= NEARLY * steps]
+        found += [Message(Setting("num_partitions", n), f" ({n * f // b} steps)") for n in close or near * (not found)]
+    return found
+
+
+def _shape(window: int, steps: int) -> list[tuple[int, int]]:
+    """The fewest partitions, and frames per level, that give exactly so many steps; none where that would take a longer
+    queue than so many steps need."""
+    enough = range(1, -(-steps // window) + 1)
+    return [(n, n * window // steps) for n in enough if n * window % steps == 0 and n * window >= steps][:1]
+
+
+def _named(window: int, partitions: int, frames_per_level: int, usual: int) -> Message:
+    parts = [Setting("window", window)] if window != usual else []
+    parts += [Setting("frames_per_level", frames_per_level)]
+    return Message(*joined(parts, ", "), " and ", Setting("num_partitions", partitions))
