@@ -167,7 +167,7 @@ def texts_of(prompts: list[Any]) -> list[str]:
 def files_of(start: Any) -> list[str]:
     """The files and folders that a start is made from."""
     if isinstance(start, RunState):
-        start = None if start.shown is None else start.shown.source
+        start = None if start.shown is None else start.shown.path
     items = start if isinstance(start, list | tuple) else [start]
     items = [getattr(item, "filename", None) or item for item in items]  # Pillow's images know theirs
     return [str(item) for item in items if isinstance(item, str | PathLike) and item not in KINDS]

@@ -1,7 +1,6 @@
 """A run as a file: enough to go on from exactly here."""
 
 import json
-from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from fifo_diffusion.streaming.state_checks import DECODER, EMBEDS, check_state
 from fifo_diffusion.streaming.state_migration import FORMAT, format_name, format_of, migrated
 
 _OF_QUEUE = ("first_new", "origin", "iteration", "from_noise")
+_OF_SHOWN = ("path", "count", "fps", "fit")
 
 
 @dataclass(frozen=True)
@@ -80,6 +80,11 @@ class ShownFrames:
     fps: float | None = None
     fit: str = "crop"
 
+    @property
+    def path(self) -> str | None:
+        """The file; None where the frames themselves are held."""
+        return self.source if isinstance(self.source, str) else None
+
 
 @dataclass(eq=False, kw_only=True)
 class RunState:
@@ -119,7 +124,8 @@ class RunState:
     @property
     def tensors(self) -> dict[str, Tensor]:
         """All tensors, by their names in the file."""
-        found = {"queue": self.queue, "known": self.known, "latents": self.outlet.latents, "ready": self.outlet.ready}
+        found: dict[str, Tensor | None] = {"queue": self.queue, "known": self.known}
+        found |= {"latents": self.outlet.latents, "ready": self.outlet.ready}
         if self.shown is not None and not isinstance(self.shown.source, str):
             found["shown"] = self.shown.source
         found |= {DECODER + name: value for name, value in self.outlet.decoder.items()}
@@ -129,15 +135,15 @@ class RunState:
     @property
     def header(self) -> dict[str, Any]:
         """All but the tensors, as plain values."""
-        shown = self.shown
-        if shown is not None:
-            path = shown.source if isinstance(shown.source, str) else None
-            shown = {"path": path, "count": shown.count, "fps": shown.fps, "fit": shown.fit}
-        plain = {name: getattr(self, name) for name in ("settings", "prompts", "around", "fingerprint", "notes")}
-        return plain | {
+        return {
+            "settings": self.settings,
+            "prompts": self.prompts,
             "position": asdict(self.position),
             "outlet": {"unwanted": self.outlet.unwanted},
-            "shown": shown,
+            "shown": self.shown and {name: getattr(self.shown, name) for name in _OF_SHOWN},
+            "around": self.around,
+            "fingerprint": self.fingerprint,
+            "notes": self.notes,
         }
 
     @classmethod
@@ -147,30 +153,30 @@ class RunState:
         def below(prefix: str) -> dict[str, Tensor]:
             return {n.removeprefix(prefix): value for n, value in tensors.items() if n.startswith(prefix)}
 
-        shown = dict(header["shown"]) if header["shown"] else None
-        if shown is not None:
-            path = shown.pop("path")
-            shown = ShownFrames(tensors["shown"] if path is None else path, **shown)
-        waiting = {name: tensors.get(name) for name in ("latents", "ready")}
+        shown = None
+        if header["shown"] is not None:
+            path, *others = (header["shown"][name] for name in _OF_SHOWN)
+            shown = ShownFrames(tensors["shown"] if path is None else path, *others)
         return cls(
-            **header
-            | {
-                "queue": tensors["queue"],
-                "known": tensors["known"],
-                "outlet": OutletState(**header["outlet"], **waiting, decoder=below(DECODER)),
-                "embeds": below(EMBEDS),
-                "position": Position(**header["position"]),
-                "shown": shown,
-            }
+            queue=tensors["queue"],
+            known=tensors["known"],
+            outlet=OutletState(
+                header["outlet"]["unwanted"], tensors.get("latents"), tensors.get("ready"), below(DECODER)
+            ),
+            embeds=below(EMBEDS),
+            position=Position(**header["position"]),
+            shown=shown,
+            settings=header["settings"],
+            prompts=header["prompts"],
+            around=header["around"],
+            fingerprint=header["fingerprint"],
+            notes=header["notes"],
         )
 
-    def with_tensors(self, change: Callable[[Tensor], Tensor]) -> "RunState":
-        """The same with each tensor changed."""
-        return self.of({name: change(value) for name, value in self.tensors.items()}, self.header)
-
     def copied(self) -> "RunState":
-        """With tensors of its own, in host memory."""
-        return self.with_tensors(lambda value: value.detach().to("cpu", copy=True))
+        """The same with tensors of its own, in host memory."""
+        tensors = {name: value.detach().to("cpu", copy=True) for name, value in self.tensors.items()}
+        return self.of(tensors, self.header)
 
     def is_finite(self) -> bool:
         """Whether no tensor holds NaN or inf."""
