@@ -13,7 +13,7 @@ import torch
 from common import write
 
 from fifo_diffusion import FIFO
-from fifo_diffusion.method import Bands, QueueLayout
+from fifo_diffusion.method import BandedLayout, Bands, QueueLayout
 
 PROMPT = "a red ball moving right on a navy background"
 
@@ -33,7 +33,7 @@ def main() -> None:
     torch.manual_seed(0)
     fifo = FIFO.from_pretrained("toybox")
     model = fifo.model
-    layout = QueueLayout(model.frames, args.partitions, "banded")
+    layout = BandedLayout(model.frames, args.partitions)
     levels = model.levels(layout.levels)
     level = torch.tensor([layout.slot_levels])
     clip = fifo(PROMPT, seed=0, num_frames=model.frames, num_partitions=1, output_type="latent").frames

@@ -21,7 +21,7 @@ import torch
 from common import forget_peak, peak_mb, resident_mb, write
 from diffusers import UNet3DConditionModel
 
-from fifo_diffusion.method import QueueLayout
+from fifo_diffusion.method import BandedLayout, QueueLayout
 from fifo_diffusion.models.banded.passes import BandedPass
 from fifo_diffusion.models.banded.table import BandTable
 from fifo_diffusion.models.unet3d.hooks import PerFrameHooks
@@ -104,14 +104,14 @@ def main() -> None:
         unet = UNet3DConditionModel(cross_attention_dim=CROSS_ATTENTION_DIM[args.model], **WIDTHS[args.model])
     unet = unet.to(getattr(torch, args.dtype)).eval()
     hooks, size, n = PerFrameHooks(unet), (args.height // 8, args.width // 8), args.partitions
-    banded = QueueLayout(FRAMES, n, "banded")
+    banded = BandedLayout(FRAMES, n)
     settings = {
         "partitions only": (QueueLayout(FRAMES, n, False), 1),
         "lookahead": (QueueLayout(FRAMES, n, True), 1),
         "banded, at once": (banded, 1),
         "banded, in 2 pieces": (banded, 2),
         f"banded, in {n + 1} pieces": (banded, n + 1),
-        "banded, bands of windows": (QueueLayout(FRAMES, n, "banded", band="windows"), 1),
+        "banded, bands of windows": (BandedLayout(FRAMES, n, band="windows"), 1),
     }
     runs = {name: iteration(unet, hooks, layout, size, pieces) for name, (layout, pieces) in settings.items()}
     if args.memory_of:

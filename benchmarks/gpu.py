@@ -112,7 +112,7 @@ def speed(fifo: FIFO, device: str, iterations: int, **call: Any) -> dict[str, An
     decoder.push(latents[:, :, :1])
     decoding = timed(lambda: decoder.push(latents[:, :, 1:2]), device)
     peak = torch.cuda.max_memory_allocated() / 1e9 if device == "cuda" else None
-    settings, levels = stream.settings, stream.settings.layout.levels
+    settings, levels = stream.settings, stream.settings.queue_layout.levels
     own = {"height": settings.height, "width": settings.width, "guidance_scale": settings.guidance_scale}
     own |= {"num_frames": fifo.model.timing.frames(settings.window), "output_type": "latent"}
     few, more = (timed(lambda n=n: fifo.pipe(PROMPT, num_inference_steps=n, **own), device) for n in (1, 3))

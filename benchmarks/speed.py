@@ -49,7 +49,7 @@ class Counted:
         self.fifo, self.forwards = fifo, 0
         began = time.perf_counter()
         self.stream = fifo.stream(PROMPT, seed=0, **self.setting)
-        self.layout = self.stream.settings.layout
+        self.layout = self.stream.settings.queue_layout
         self.next()
         self.first_frame = time.perf_counter() - began
         while self.stream.frame_index < 16:

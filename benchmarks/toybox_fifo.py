@@ -14,9 +14,9 @@ docs/images/NAME.png.
 """
 
 import argparse
-import functools
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,11 +25,11 @@ import torch
 from common import RESULTS, write
 from pictures import sheet
 
-import fifo_diffusion.streaming.settings
 from fifo_diffusion import FIFO, RunState
 from fifo_diffusion.evaluation.metrics.jerk import jerk
 from fifo_diffusion.evaluation.metrics.toybox import drift
-from fifo_diffusion.method import QueueLayout
+from fifo_diffusion.layout_list import LAYOUTS
+from fifo_diffusion.method.layouts import partitions
 from fifo_diffusion.toybox.world import caption, draw_labels
 
 FAMILIES = ("shape", "landscape", "robot", "shape", "robot", "shape", "landscape", "robot")
@@ -58,7 +58,8 @@ def setting(lookahead: str) -> dict[str, Any]:
 def choose_band(band: str) -> None:
     """Another band for every stream. Streams have no such argument: which band is best is for studies like this one."""
     number = int(band) if band.isdigit() else band
-    fifo_diffusion.streaming.settings.QueueLayout = functools.partial(QueueLayout, band=number)
+    banded = replace(LAYOUTS["partitions"], make=lambda settings: replace(partitions(settings), band=number))
+    LAYOUTS["partitions"] = banded
 
 
 def run(

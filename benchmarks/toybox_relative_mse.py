@@ -32,13 +32,13 @@ from torch import Tensor
 
 from fifo_diffusion import FIFO
 from fifo_diffusion.evaluation.relative_mse import RelativeError, diagonal_errors, reference_errors
-from fifo_diffusion.method import Bands, QueueLayout
+from fifo_diffusion.method import BandedLayout, Bands, QueueLayout
 
 TRAINING = Path(__file__).resolve().parents[1] / "training"
 CLIPS_AT_ONCE = 8
 
 
-class Unbanded(QueueLayout):
+class Unbanded(BandedLayout):
     """The control: one pass in which every frame sees the whole queue."""
 
     @property
@@ -105,7 +105,7 @@ def errors_of(
 def row_name(layout: QueueLayout) -> dict[str, Any]:
     """What tells a layout from others of the same partitions."""
     band = "none" if isinstance(layout, Unbanded) else layout.band
-    named = {"partitions": layout.partitions, "lookahead": layout.lookahead}
+    named = {"partitions": layout.partitions, "lookahead": "banded" if layout.banded else layout.lookahead}
     return named | ({"band": band} if layout.banded else {})
 
 
@@ -172,9 +172,7 @@ def main() -> None:
     layouts = {n: [QueueLayout(model.frames, n, lookahead) for lookahead in (False, True)] for n in args.partitions}
     for n, chosen in layouts.items():
         for b in args.bands:
-            chosen.append(
-                Unbanded(model.frames, n, "banded") if b == "none" else QueueLayout(model.frames, n, "banded", band=b)
-            )
+            chosen.append(Unbanded(model.frames, n) if b == "none" else BandedLayout(model.frames, n, band=b))
     found: dict[int, list[list[RelativeError]]] = {n: [] for n in args.partitions}
     folder = args.parts / args.name
     folder.mkdir(parents=True, exist_ok=True)

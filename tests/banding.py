@@ -2,7 +2,7 @@
 
 import torch
 
-from fifo_diffusion.method import QueueLayout
+from fifo_diffusion.method import BandedLayout, QueueLayout
 from fifo_diffusion.models import registry
 from fifo_diffusion.models.banded.passes import TEMPORAL
 from fifo_diffusion.testing import tiny_animatediff, tiny_videocrafter
@@ -10,11 +10,11 @@ from fifo_diffusion.testing import tiny_animatediff, tiny_videocrafter
 LAYOUTS = [
     QueueLayout(4, 3, False),
     QueueLayout(5, 2, False),
-    QueueLayout(4, 3, "banded"),
-    QueueLayout(4, 3, "banded", band="windows"),
-    QueueLayout(5, 3, "banded", band="windows"),
-    QueueLayout(5, 2, "banded", band=0),
-    QueueLayout(6, 2, "banded", band=5),
+    BandedLayout(4, 3),
+    BandedLayout(4, 3, band="windows"),
+    BandedLayout(5, 3, band="windows"),
+    BandedLayout(5, 2, band=0),
+    BandedLayout(6, 2, band=5),
 ]
 PROMPTS = ("a red ball", "a dog on the sea by night")
 

@@ -11,7 +11,7 @@ SOURCE = Path(__file__).resolve().parents[1] / "src"
 PACKAGE = "fifo_diffusion"
 
 FLOORS = (
-    {"text", "version", "method_list"},
+    {"text", "version", "method_list", "layout_list"},
     {"errors", "files"},
     {"settings"},
     {"method", "video", "toybox"},

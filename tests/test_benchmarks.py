@@ -12,8 +12,8 @@ import pytest
 import torch
 from diffusers import UNet3DConditionModel
 
-from fifo_diffusion.method import QueueLayout
 from fifo_diffusion.models.unet3d.hooks import PerFrameHooks
+from layouts import queue_layout
 
 ROOT = Path(__file__).resolve().parents[1]
 SCRIPTS = sorted(p for folder in ("benchmarks", "training") for p in (ROOT / folder).glob("*.py"))
@@ -40,7 +40,7 @@ def test_banded_speed_makes_its_passes(monkeypatch):
     passes = []
     unet.register_forward_pre_hook(lambda _unet, given: passes.append(given[0].shape[2]))
     for lookahead, pieces in ((False, 1), ("banded", 1), ("banded", 2)):
-        layout = QueueLayout(4, 1, lookahead)
+        layout = queue_layout(4, 1, lookahead)
         names["iteration"](unet, PerFrameHooks(unet), layout, (8, 8), pieces)()
         assert passes.pop() == layout.size
     assert not passes

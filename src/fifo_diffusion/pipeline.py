@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from fifo_diffusion.execution.batches import Fits
-from fifo_diffusion.method import QueueLayout
+from fifo_diffusion.method import Layout
 from fifo_diffusion.models import registry
 from fifo_diffusion.models.loading.folders import one_device
 from fifo_diffusion.models.loading.hub import HUB, hub_arguments
@@ -24,7 +24,7 @@ from fifo_diffusion.settings import QueueSettings, StreamSettings, checked, spec
 from fifo_diffusion.streaming.given import size_for, take_given
 from fifo_diffusion.streaming.prompt_notes import check_all
 from fifo_diffusion.streaming.prompts import PromptTrack, is_schedule, parse_assigned, parse_prompt, take_embeds
-from fifo_diffusion.streaming.settings import RunSettings, described, layout_of
+from fifo_diffusion.streaming.settings import RunSettings, described, layout_for
 from fifo_diffusion.streaming.start import StartPlan, files_of, prepare_start
 from fifo_diffusion.streaming.state import RunState
 from fifo_diffusion.streaming.steps import levels_of
@@ -258,14 +258,14 @@ class FIFO:
             return stream.collect(output_type)
 
     @taking(QueueSettings)
-    def layout(self, **settings: Any) -> QueueLayout:
+    def layout(self, **settings: Any) -> Layout:
         """The queue that `stream` would use with these arguments: its size, windows and cost.
 
         Args:
             {arguments}
         """
         refuse_unknown("layout()", settings, specs(QueueSettings))
-        return layout_of(self.model, QueueSettings(**settings))
+        return layout_for(self.model, QueueSettings(**settings))
 
     def close(self) -> None:
         """Take the hooks off the pipeline; running streams end with an error at their next frame."""

@@ -39,7 +39,7 @@ def test_the_plain_path_takes_two_passes(monkeypatch):
         with running(lambda *_, fifo=fifo: fifo, Setting("", passes=passes), "cpu", ARGUMENTS) as stream:
             fifo.pipe.unet.register_forward_pre_hook(lambda _module, given: rows.append(len(given[0])))
             next(stream)
-    windows = len(stream.settings.layout.windows)
+    windows = len(stream.settings.queue_layout.windows)
     assert rows == [1] * 2 * windows + [2] * windows
 
 

@@ -8,8 +8,8 @@ import torch
 from command_runs import BALL
 from fifo_diffusion.cli.main import main
 from fifo_diffusion.jobs.cost import Cost
-from fifo_diffusion.method import QueueLayout
 from fifo_diffusion.toybox import PIPELINE_FOLDER
+from layouts import queue_layout
 
 pytestmark = pytest.mark.usefixtures("in_a_folder_of_its_own")
 
@@ -70,7 +70,7 @@ def test_cost_is_what_is_computed(start, n, lookahead, pipe):
         stream = fifo.stream(
             "a cat", seed=0, start=given, window=4, num_partitions=n, lookahead=lookahead, guidance_scale=1
         )
-        cost = Cost(QueueLayout(4, n, lookahead), 1, start if isinstance(start, str) else "known", given=count)
+        cost = Cost(queue_layout(4, n, lookahead), 1, start if isinstance(start, str) else "known", given=count)
         for frame in range(1, 8):
             next(stream)
             assert sum(forwards) == pytest.approx(cost.until(frame), abs=cost.fill / 4 if frame <= 4 else 0)

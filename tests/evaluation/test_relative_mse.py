@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from fifo_diffusion.evaluation.relative_mse import RelativeError, relative_error
-from fifo_diffusion.method import NoiseLevels, QueueLayout
+from fifo_diffusion.method import NoiseLevels
+from layouts import queue_layout
 
 
 class FrameByFrame:
@@ -25,7 +26,7 @@ class Neighbourly(FrameByFrame):
 @pytest.fixture
 def setting():
     def make(partitions, lookahead, frames_per_level=1):
-        layout = QueueLayout(4, partitions, lookahead, frames_per_level)
+        layout = queue_layout(4, partitions, lookahead, frames_per_level)
         timestep = torch.linspace(20, 980, layout.levels).round().long()
         alphas = torch.cumprod(1 - torch.linspace(1e-4, 0.02, 1000, dtype=torch.float64), 0)[timestep]
         target = torch.cat([torch.ones(1, dtype=torch.float64), alphas[:-1]])

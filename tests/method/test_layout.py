@@ -2,7 +2,7 @@
 
 import pytest
 
-from fifo_diffusion.method import QueueLayout
+from fifo_diffusion.method import BandedLayout, QueueLayout
 
 SHAPES = [(f, n, b) for f in (2, 3, 4, 5, 8, 16, 17, 24, 56) for n in (1, 2, 3, 4) for b in (1, 2, 4) if n * f % b == 0]
 
@@ -44,7 +44,7 @@ def test_filling_from_known_frames_costs_half_a_queue():
 
 @pytest.mark.parametrize(("f", "n", "b"), SHAPES)
 def test_banded_lookahead_is_one_pass_that_costs_the_queue_and_its_context(f, n, b):
-    layout = QueueLayout(f, n, "banded", b)
+    layout = BandedLayout(f, n, frames_per_level=b)
     (window,) = layout.windows
     assert (list(window.reads), list(window.writes)) == (list(range(layout.size)), list(range(f // 2, layout.size)))
     assert layout.frame_forwards_per_frame == (n * f + f // 2) / b
@@ -61,35 +61,35 @@ def test_banded_lookahead_is_one_pass_that_costs_the_queue_and_its_context(f, n,
 @pytest.mark.parametrize("lookahead", [False, True, "banded"])
 @pytest.mark.parametrize("band", [None, "windows", 0, 1])
 def test_every_slot_sees_f_slots_among_them_itself(f, lookahead, band):
-    layout = QueueLayout(f, 3, lookahead, band=band)
+    layout = BandedLayout(f, 3, band=band) if lookahead == "banded" else QueueLayout(f, 3, lookahead)
     assert len(layout.bands) == layout.size
     for p, seen in enumerate(layout.bands):
         assert p in seen
         assert (len(seen), seen.start >= 0, seen.stop <= layout.size) == (f, True, True)
     assert list(layout.bands) == sorted(layout.bands, key=lambda seen: seen.start)
-    for window in QueueLayout(f, 3, lookahead).windows if band == "windows" else ():
-        assert lookahead == "banded" or all(layout.bands[p] == window.reads for p in window.writes)
+    if lookahead != "banded":
+        assert all(layout.bands[p] == window.reads for window in layout.windows for p in window.writes)
 
 
 def test_bands_of_windows_are_those_of_the_windows():
     for f in (4, 5):
-        windows, layout = QueueLayout(f, 3, True).windows, QueueLayout(f, 3, "banded", band="windows")
+        windows, layout = QueueLayout(f, 3, True).windows, BandedLayout(f, 3, band="windows")
         assert all(layout.bands[p] == w.reads for w in windows for p in w.writes)
         assert layout.bands == QueueLayout(f, 3, True).bands
         assert set(layout.bands[: f // 2]) == {range(f)}
 
 
 def test_a_sliding_band_stops_at_the_ends_of_the_queue():
-    bands = QueueLayout(16, 2, "banded", band=11).bands
+    bands = BandedLayout(16, 2, band=11).bands
     assert [band.start for band in bands] == [0] * 12 + list(range(1, 24)) + [24] * 5
-    assert QueueLayout(4, 2, "banded", band=3).bands[-1] == range(6, 10)
+    assert BandedLayout(4, 2, band=3).bands[-1] == range(6, 10)
     for f, cleaner in ((2, 0), (4, 2), (7, 5), (16, 13), (24, 20)):
-        assert QueueLayout(f, 2, "banded").bands == QueueLayout(f, 2, "banded", band=cleaner).bands
+        assert BandedLayout(f, 2).bands == BandedLayout(f, 2, band=cleaner).bands
 
 
 @pytest.mark.parametrize("band", ["windows", 11])
 def test_bands_of_the_last_slots_are_those_of_all_but_at_the_cut(band):
-    layout = QueueLayout(16, 4, "banded", band=band)
+    layout = BandedLayout(16, 4, band=band)
     for count in (16, 17, 40, 72):
         cut, first = layout.last_bands(count), layout.size - count
         assert len(cut) == count
@@ -100,11 +100,19 @@ def test_bands_of_the_last_slots_are_those_of_all_but_at_the_cut(band):
     assert layout.last_bands(72) == layout.bands
 
 
-@pytest.mark.parametrize("change", [{"lookahead": "window"}, {"band": 4}, {"band": -1}, {"band": "none"}])
-def test_other_kinds_of_lookahead_and_bands_are_named(change):
+@pytest.mark.parametrize(
+    ("kind", "change"),
+    [
+        (QueueLayout, {"lookahead": "window"}),
+        (QueueLayout, {"lookahead": "banded"}),
+        (BandedLayout, {"lookahead": False}),
+    ]
+    + [(BandedLayout, {"band": band}) for band in (4, -1, "none")],
+)
+def test_other_kinds_of_lookahead_and_bands_are_named(kind, change):
     name, value = next(iter(change.items()))
-    with pytest.raises(ValueError, match=f"^{name}={value!r}: give |^{name} must be .*, not {value!r}"):
-        QueueLayout(**{"frames": 4} | change)
+    with pytest.raises(ValueError, match=f"^{name}={value!r}: .*give "):
+        kind(**{"frames": 4} | change)
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ from fifo_diffusion.execution.batches import in_batches
 from fifo_diffusion.method import Queue, QueueLayout, SeededNoise, complete_clip, diagonal_denoising, sample_clip
 from fifo_diffusion.models.shared.schedulers import read_levels
 from fifo_diffusion.testing import tiny
+from layouts import queue_layout
 
 SHAPE = (4, 3, 3)
 LIKE = torch.zeros(1, 4, 1, 3, 3)
@@ -71,7 +72,7 @@ def test_without_frame_mixing_all_settings_of_equal_length_agree(f, n, lookahead
     """Invariant 3; the first layout is Algorithm 1."""
     levels = read_levels(tiny.scheduler(), 16, eta=eta)
     expected = run(per_frame, QueueLayout(16, 1, False), levels, 12, start=start)
-    found = run(per_frame, QueueLayout(f, n, lookahead), levels, 12, start=start)
+    found = run(per_frame, queue_layout(f, n, lookahead), levels, 12, start=start)
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
 
 
@@ -80,7 +81,7 @@ def test_without_frame_mixing_all_settings_of_equal_length_agree(f, n, lookahead
 @pytest.mark.parametrize(("f", "n", "b", "lookahead"), [(12, 1, 1, False), (4, 3, 1, True), (5, 4, 2, "banded")])
 def test_what_a_solver_remembers_travels_with_its_frame(f, n, b, lookahead, start, kind):
     """Without frame mixing, every frame of the queue is what ordinary sampling makes of it."""
-    layout = QueueLayout(f, n, lookahead, b)
+    layout = queue_layout(f, n, lookahead, b)
     flow = {"use_flow_sigmas": True, "prediction_type": "flow_prediction"}
     levels = read_levels(getattr(diffusers, kind)(**flow, flow_shift=3.0), layout.levels)
     *_, expected = sample_clip(levels, per_frame, NOISE, range(8), torch.zeros(1, 4, 8, 3, 3), use="queue")
@@ -95,7 +96,7 @@ def test_frames_per_level_without_frame_mixing_is_a_shorter_queue(lookahead, sta
     levels = read_levels(tiny.scheduler(), 8, eta=0.5)
     expected = run(per_frame, QueueLayout(8, 1, False), levels, 12, start=start)
     for b in (2, 4):
-        found = run(per_frame, QueueLayout(8, b, lookahead, b), levels, 12, start=start)
+        found = run(per_frame, queue_layout(8, b, lookahead, b), levels, 12, start=start)
         torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
 
 
@@ -103,7 +104,7 @@ def test_frames_per_level_without_frame_mixing_is_a_shorter_queue(lookahead, sta
 @pytest.mark.parametrize(("f", "n", "lookahead"), LAYOUTS + ODD)
 def test_a_perfect_denoiser_gives_the_frames_that_it_knows(f, n, lookahead, start):
     """Invariant 4, where the last alpha is 1."""
-    layout = QueueLayout(f, n, lookahead)
+    layout = queue_layout(f, n, lookahead)
     levels = read_levels(tiny.scheduler(prediction_type="sample"), layout.levels)
     found = run(lambda x, t, frames: worlds(frames[0]), layout, levels, 9, start=start)
     torch.testing.assert_close(found, worlds(range(9)), rtol=1e-4, atol=1e-4)
@@ -126,7 +127,7 @@ def test_a_perfect_denoiser_leaves_the_lowest_level_where_the_schedule_does():
 @pytest.mark.parametrize("f", [4, 6, 5])
 def test_every_frame_goes_through_every_level_once_and_in_order(f, lookahead, start, b):
     """Invariant 1, the half about levels; and every label is the level that the content has."""
-    layout = QueueLayout(f, 2, lookahead, b)
+    layout = queue_layout(f, 2, lookahead, b)
     levels = read_levels(tiny.scheduler(prediction_type="sample"), layout.levels)
     level_of = {int(t): k for k, t in enumerate(levels.timestep)}
     steps: dict[int, list[int]] = {}
@@ -190,7 +191,7 @@ def test_a_batch_of_videos_is_the_videos_one_by_one():
 @pytest.mark.parametrize("lookahead", [True, "banded"])
 def test_known_frames_are_computed_around_but_never_changed(lookahead):
     """The fill skips windows without new frames, and costs what the layout says."""
-    layout = QueueLayout(4, 3, lookahead)
+    layout = queue_layout(4, 3, lookahead)
     levels = read_levels(tiny.scheduler(prediction_type="sample"), layout.levels)
     calls = []
 

@@ -65,7 +65,7 @@ def test_own_noise_of_two_or_three_arguments_makes_the_same_video(start):
     if start == "picture":
         settings["start"] = frames(fifo.stream("a cat", **SMALL | {"seed": 1}), 1)
     stream = fifo.stream("a cat", **settings)
-    named, plain, uses = SeededNoise([3], SHAPE, stream.settings.layout.levels), SeededNoise([3], SHAPE), set()
+    named, plain, uses = SeededNoise([3], SHAPE, stream.settings.queue_layout.levels), SeededNoise([3], SHAPE), set()
 
     def three(frame, level, use):
         uses.add(use)

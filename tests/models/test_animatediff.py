@@ -262,7 +262,7 @@ def test_few_step_models(monkeypatch, caplog):
     with FIFO(pipe) as fifo:
         few = {"frames_per_level": 2, "guidance_scale": 1.5}
         stream = fifo.stream("a cat", seed=0, num_frames=9, **SMALL | few)
-        assert stream.settings.layout.levels == 4
+        assert stream.settings.queue_layout.levels == 4
         assert len({frame.tobytes() for frame in stream}) == 9
         with pytest.raises(ValueError, match="52 levels but LCMScheduler at most 50: use frames_per_level"):
             fifo.stream("a cat", **SMALL | {"num_partitions": 13})

@@ -8,7 +8,7 @@ from diffusers.models.resnet import ResnetBlock2D, TemporalConvLayer
 from diffusers.models.transformers.transformer_temporal import TransformerTemporalModel
 
 from banding import PROMPTS, animatediff_xl, condition, queue, shifted, videocrafter1, wrap
-from fifo_diffusion.method import QueueLayout
+from fifo_diffusion.method import BandedLayout, QueueLayout
 from fifo_diffusion.models.banded import passes as banded
 from fifo_diffusion.models.banded.table import BandTable
 from fifo_diffusion.models.unet3d import model as unet3d
@@ -76,7 +76,7 @@ def test_bands_that_are_disjoint_windows_are_partitions(make, size, monkeypatch)
         assert distance(found, expected) > 100 * TOLERANCE, name
 
 
-@pytest.mark.parametrize("layout", [QueueLayout(4, 3, "banded"), QueueLayout(5, 2, "banded", band="windows")], ids=str)
+@pytest.mark.parametrize("layout", [BandedLayout(4, 3), BandedLayout(5, 2, band="windows")], ids=str)
 def test_chunks_and_batches_change_nothing(layout, model, monkeypatch):
     """Nor do the videos of a batch see each other."""
     x, t = queue(model, layout, 2)
@@ -97,12 +97,12 @@ def test_chunks_and_batches_change_nothing(layout, model, monkeypatch):
 
 
 def test_mutations_of_a_sliding_band_miss_the_tolerance_by_far(model):
-    layout = QueueLayout(4, 3, "banded")
+    layout = BandedLayout(4, 3)
     x, t = queue(model, layout)
     given = condition(model)
     right = model.predict_banded(x, t, given, bands=layout.bands)
     wrong = {
-        "another band": model.predict_banded(x, t, given, bands=QueueLayout(4, 3, "banded", band=1).bands),
+        "another band": model.predict_banded(x, t, given, bands=BandedLayout(4, 3, band=1).bands),
         "no band": model.predict(x, t, given),
         "timesteps shifted by one slot": model.predict_banded(x, t.roll(1, 1), given, bands=layout.bands),
         "queue shifted by one frame": model.predict_banded(x.roll(1, 2), t, given, bands=layout.bands),
@@ -113,7 +113,7 @@ def test_mutations_of_a_sliding_band_miss_the_tolerance_by_far(model):
 
 
 def test_one_text_per_frame(model, monkeypatch):
-    layout = QueueLayout(4, 2, "banded")
+    layout = BandedLayout(4, 2)
     x, t = queue(model, layout)
     conditions = [condition(model, (prompt,)) for prompt in PROMPTS]
     same = model.mix(conditions, torch.tensor([0.0, 1.0]).expand(1, layout.size, 2))
@@ -132,7 +132,7 @@ def test_one_text_per_frame(model, monkeypatch):
 
 @pytest.mark.parametrize("make", [animatediff_xl, videocrafter1])
 def test_other_families_in_chunks_with_texts_per_frame(make):
-    model, layout = wrap(make()), QueueLayout(4, 3, "banded")
+    model, layout = wrap(make()), BandedLayout(4, 3)
     x, t = queue(model, layout)
     conditions = [condition(model, (prompt,)) for prompt in PROMPTS]
     expected = model.predict_banded(x, t, conditions[1], bands=layout.bands)
@@ -141,7 +141,7 @@ def test_other_families_in_chunks_with_texts_per_frame(make):
     for name, found in {
         "another text": model.predict_banded(x, t, conditions[0], bands=layout.bands),
         "timesteps shifted by one slot": model.predict_banded(x, t.roll(1, 1), conditions[1], bands=layout.bands),
-        "another band": model.predict_banded(x, t, conditions[1], bands=QueueLayout(4, 3, "banded", band=1).bands),
+        "another band": model.predict_banded(x, t, conditions[1], bands=BandedLayout(4, 3, band=1).bands),
     }.items():
         assert distance(found, expected) > 100 * TOLERANCE, name
 
@@ -151,7 +151,7 @@ def test_nothing_stays_behind(make, monkeypatch):
     pipe = make()
     own = AttnProcessor2_0()
     pipe.unet.set_attn_processor(own)
-    model, layout = wrap(pipe), QueueLayout(4, 2, "banded")
+    model, layout = wrap(pipe), BandedLayout(4, 2)
     given = condition(model)
     x, t = queue(model, layout)
     before = {name: dict(vars(module)) for name, module in pipe.unet.named_modules()}
@@ -186,7 +186,7 @@ def changed_pipe(how):
 
 @pytest.mark.parametrize("how", ["attention backend", "offloaded by leaves", "half precision"])
 def test_pipelines_as_users_have_them(how, model):
-    layout = QueueLayout(4, 2, "banded")
+    layout = BandedLayout(4, 2)
     x, t = queue(model, layout)
     expected = model.predict_banded(x, t, condition(model), bands=layout.bands)
     other = wrap(changed_pipe(how))
@@ -220,7 +220,7 @@ def test_compiled():
         pipe = tiny.pipeline(**small)
         if compiled:
             pipe.unet = torch.compile(pipe.unet, backend="eager")
-        model, layout = wrap(pipe), QueueLayout(4, 2, "banded")
+        model, layout = wrap(pipe), BandedLayout(4, 2)
         given = condition(model)
         x, t = queue(model, layout)
         for _ in range(2):

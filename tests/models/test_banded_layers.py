@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 
 from banding import LAYOUTS, random, shifted, temporal_block
-from fifo_diffusion.method import QueueLayout
+from fifo_diffusion.method import BandedLayout
 from fifo_diffusion.models.banded import layers as banded_layers
 from fifo_diffusion.models.banded.table import BandTable
 from fifo_diffusion.testing import TOLERANCE, distance, tiny_animatediff, tiny_videocrafter
@@ -102,7 +102,7 @@ def test_convolutions_run_along_the_queue_and_stop_where_nobody_sees_across():
 def test_blocks_of_attention_do_not_grow_with_the_queue():
     """Only the band is computed, up to a small factor, for all lengths that a queue takes while it is filled."""
     for band in ("windows", 11):
-        layout = QueueLayout(16, 8, "banded", band=band)
+        layout = BandedLayout(16, 8, band=band)
         for count in range(16, layout.size + 1):
             table = BandTable(layout.last_bands(count), CPU)
             assert count <= table.queries.numel() < count + len(table.queries)

@@ -20,7 +20,7 @@ from banding import (
 )
 from fifo_diffusion import FIFO
 from fifo_diffusion.execution.own_frames import OwnFrames
-from fifo_diffusion.method import QueueLayout
+from fifo_diffusion.method import BandedLayout, QueueLayout
 from fifo_diffusion.models.banded.passes import BandedPass
 from fifo_diffusion.models.unet3d.model import UNet3DModel
 from fifo_diffusion.testing import TOLERANCE, distance, tiny
@@ -78,10 +78,10 @@ def test_parts_cover_the_queue_once(size, frames):
 @pytest.mark.parametrize(
     ("make", "layout"),
     [
-        (tiny.pipeline, QueueLayout(4, 3, "banded")),
+        (tiny.pipeline, BandedLayout(4, 3)),
         (tiny.pipeline, QueueLayout(5, 2, False)),
-        (videocrafter1, QueueLayout(4, 3, "banded")),
-        (animatediff_xl, QueueLayout(4, 2, "banded")),
+        (videocrafter1, BandedLayout(4, 3)),
+        (animatediff_xl, BandedLayout(4, 2)),
     ],
 )
 def test_several_processes_share_the_queue(make, layout, monkeypatch):
@@ -162,7 +162,7 @@ def test_a_stream_sends_the_whole_queue_through_the_model_once_per_frame(fifo, m
     for name in ("predict", "predict_banded"):
         monkeypatch.setattr(fifo.model, name, counted(getattr(fifo.model, name)))
     stream = fifo.stream("a cat", seed=0, **SMALL)
-    video, layout = frames(stream, 7), stream.settings.layout
+    video, layout = frames(stream, 7), stream.settings.queue_layout
     assert [count for count, _ in calls[8:]] == [4, 5, 6, 7, 8, 9, 10, 10, 10, 10]  # fill, then all
     assert calls[8][1] == {}  # four frames are a window
     assert [k["bands"] for _, k in calls[9:]] == [layout.last_bands(count) for count, _ in calls[9:]]

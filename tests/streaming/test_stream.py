@@ -196,7 +196,7 @@ def test_the_queue_fills_while_the_clip_is_shown(fifo, monkeypatch):
         before = len(calls)
         next(stream)
         counts.append(len(calls) - before)
-    layout = stream.settings.layout
+    layout = stream.settings.queue_layout
     assert counts[0] == layout.levels
     assert sum(counts[1:5]) * layout.frames == layout.fill_forwards
     assert max(counts[1:5]) <= 2 * len(layout.windows)
@@ -205,7 +205,7 @@ def test_the_queue_fills_while_the_clip_is_shown(fifo, monkeypatch):
 
 def test_frames_per_level(fifo):
     stream = fifo.stream("a cat", seed=0, num_frames=12, frames_per_level=2, **SMALL)
-    assert stream.settings.layout.levels == 4
+    assert stream.settings.queue_layout.levels == 4
     assert len({frame.tobytes() for frame in stream}) == 12
 
 
@@ -333,7 +333,7 @@ def test_the_published_profile_runs_where_there_is_published_code():
     pipe.set_progress_bar_config(disable=True)
     fifo = FIFO(pipe)
     stream = fifo.stream("a cat", seed=0, num_frames=6, compat="published", **SMALL)
-    layout, noise = stream.settings.layout, SeededNoise([0], (4, 8, 8), stream.settings.layout.levels)
+    layout, noise = stream.settings.queue_layout, SeededNoise([0], (4, 8, 8), stream.settings.queue_layout.levels)
     assert stream.settings.eta == 1.0
     found = fifo("a cat", seed=0, num_frames=6, compat="published", output_type="latent", **SMALL).frames
 

@@ -116,7 +116,7 @@ def test_prompts_that_are_over_are_forgotten(fifo):
     for k in range(30):
         next(stream)
         stream.prompt = f"a {'red ' * (k % 7)}dog"
-    assert len(stream._prompts._keys) <= stream.settings.layout.size + 2
+    assert len(stream._prompts._keys) <= stream.settings.queue_layout.size + 2
     assert len(stream._prompts._conditions) <= 8
 
 

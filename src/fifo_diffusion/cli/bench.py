@@ -124,7 +124,7 @@ def running(load: Load, setting: Setting, device: str, arguments: dict[str, Any]
         fifo = FIFO(fifo.pipe, model=OnePassAfterTheOther(fifo.model))  # type: ignore[arg-type]
     first = fifo.stream(prompt, seed=0, start="noise", **arguments)
     state = first.state()
-    state.position = replace(state.position, iteration=first.settings.layout.levels)
+    state.position = replace(state.position, iteration=first.settings.queue_layout.levels)
     return fifo.stream(start=state, windows_per_batch=setting.windows)
 
 

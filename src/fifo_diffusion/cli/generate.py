@@ -182,8 +182,7 @@ class _Shown:
         if plan.state is not None:
             length += f", going on from frame {event.done}"
         if plan.request.method == "fifo":
-            steps = f"{settings.num_partitions} x {settings.window} frames, {settings.layout.levels} steps"
-            steps += {True: ", lookahead", False: "", "banded": ", banded lookahead"}[settings.lookahead]
+            steps = settings.queue_layout.title
         else:
             steps = f"{plan.request.method}, {settings.num_inference_steps} steps"
         size = f"{settings.width}x{settings.height}"

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fifo_diffusion.method import NoiseLevels, QueueLayout
+from fifo_diffusion.method import Layout, NoiseLevels, QueueLayout
 
 
 class Predicts(Protocol):
@@ -94,7 +94,7 @@ def _noise_error(
 
 @torch.no_grad()
 def reference_errors(
-    model: Predicts, levels: NoiseLevels, layout: QueueLayout, clips: Tensor, noise: Tensor, condition: Any
+    model: Predicts, levels: NoiseLevels, layout: Layout, clips: Tensor, noise: Tensor, condition: Any
 ) -> Tensor:
     """Errors (B, S) of every slot when its whole partition is at its level.
 
@@ -115,7 +115,7 @@ def reference_errors(
 
 @torch.no_grad()
 def diagonal_errors(
-    model: Predicts, levels: NoiseLevels, layout: QueueLayout, clips: Tensor, noise: Tensor, condition: Any
+    model: Predicts, levels: NoiseLevels, layout: Layout, clips: Tensor, noise: Tensor, condition: Any
 ) -> Tensor:
     """Errors (B, S) of every slot in the layout's own windows, the mean over the iterations of a period that write it;
     arguments as for `reference_errors`."""
@@ -138,15 +138,15 @@ def diagonal_errors(
 def relative_error(
     model: Predicts,
     levels: NoiseLevels,
-    layouts: Sequence[QueueLayout],
+    layouts: Sequence[Layout],
     clips: Tensor,
     noise: Tensor,
     condition: Any,
 ) -> list[RelativeError]:
-    """One result per layout. All layouts share frames and partitions (they may differ in lookahead and its band), hence
-    one reference."""
-    if len({(layout.frames, layout.partitions, layout.frames_per_level) for layout in layouts}) != 1:
-        raise ValueError("the layouts must agree in frames, partitions and frames_per_level")
+    """One result per layout. All layouts share the window and the levels of the queue's slots (they may differ in the
+    windows that read and write them), hence one reference."""
+    if len({(layout.frames, layout.step(0).levels[layout.context :]) for layout in layouts}) != 1:
+        raise ValueError("the layouts must agree in the window and in the levels of their slots")
     reference = reference_errors(model, levels, layouts[0], clips, noise, condition)
     return [
         RelativeError(diagonal_errors(model, levels, layout, clips, noise, condition), reference) for layout in layouts

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
+from itertools import groupby
 from typing import Any
 
 import torch
@@ -19,12 +20,15 @@ whether passes of guidance had to go one by one."""
 
 
 def in_batches(size: Callable[[], int]) -> Run:
-    """Windows of an iteration several at a time; `size` is asked once per iteration, so that it may change."""
+    """Windows of an iteration several at a time, those of one length together; `size` is asked once per iteration, so
+    that it may change."""
 
     def run(windows: Sequence[Window], denoise: Callable[[Sequence[Window]], None], _y: Tensor) -> None:
         at_once = size()
-        for start in range(0, len(windows), at_once):
-            denoise(windows[start : start + at_once])
+        for _, alike in groupby(windows, lambda window: len(window.reads)):
+            some = list(alike)
+            for start in range(0, len(some), at_once):
+                denoise(some[start : start + at_once])
 
     return run
 
@@ -68,7 +72,7 @@ class ModelCalls:
     @property
     def at_once(self) -> int:
         """How many windows are asked for together: all, where the model works in stages."""
-        return len(self._layout.windows) if self._model.stages() else self.windows
+        return self._layout.most_windows if self._model.stages() else self.windows
 
     def predict(
         self,

@@ -3,6 +3,7 @@
 import os
 import re
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 from fifo_diffusion.errors import Message, Setting, UsageError, UserError, message_of, usage, usage_errors
@@ -54,7 +55,9 @@ def load_state(request: Request) -> Any:
     }
     saved = state.settings | state.notes
     saved["seed"] = saved["seeds"][0]
-    saved["num_inference_steps"] = saved["num_partitions"] * saved["window"] // saved["frames_per_level"]
+    from fifo_diffusion.method import layout_of
+
+    saved["num_inference_steps"] = layout_of(SimpleNamespace(**saved)).levels
     if saved["negative_prompt"] is not None:
         saved["negative_prompt"] = saved["negative_prompt"][0]
     for name, spec in every.items():

@@ -102,5 +102,5 @@ def cost_of(plan: "Plan") -> "Cost | BaselineCost":
         return BaselineCost(plan.settings)
     passes = 2 if plan.settings.guidance_scale > 1 else 1
     shown = plan.given if plan.kept["include_start"] else 0
-    model, layout = plan.model, plan.settings.layout
+    model, layout = plan.model, plan.settings.queue_layout
     return Cost(layout, passes, plan.start, plan.num_frames, plan.given, shown, model.timing, model.late)

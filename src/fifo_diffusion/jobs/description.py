@@ -43,7 +43,7 @@ def _notes_on_prompts(plan: Plan) -> list[Message | str]:
 
 
 def _method(plan: Plan) -> list[tuple[str, str]]:
-    layout, settings = plan.settings.layout, plan.settings
+    layout, settings = plan.settings.queue_layout, plan.settings
     return [
         ("memory", _memory(plan)),
         *_cost(plan),
@@ -90,12 +90,12 @@ def _prompt(prompt: Any) -> str:
 
 
 def _queue(plan: Plan) -> str:
-    layout = plan.settings.layout
+    layout = plan.settings.queue_layout
     timing = plan.model.timing
     latents = f" (a latent frame is {timing.further} frames, the first {timing.first})" if timing.further > 1 else ""
+    summary = f", {layout.summary}" if layout.summary else ""
     return (
-        f"f = {layout.frames} frames per window{latents}, n = {layout.partitions} partitions, "
-        f"b = {layout.frames_per_level} frames per level: {layout.slots} slots, {layout.levels} levels "
+        f"f = {layout.frames} frames per window{latents}{summary}: {layout.slots} slots, {layout.levels} levels "
         f"(denoising steps of a frame), {layout.context} context slots"
     )
 

@@ -69,7 +69,7 @@ class Plan:
     @property
     def slots(self) -> int:
         """Latents that are held at once: those of the queue; with a method that computes all at once, those."""
-        return self.settings.layout.size * self.planes if self.request.method == "fifo" else self.settings.window
+        return self.settings.queue_layout.size * self.planes if self.request.method == "fifo" else self.settings.window
 
     @property
     def kept(self) -> dict[str, Any]:

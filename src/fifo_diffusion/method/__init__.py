@@ -4,18 +4,20 @@ Legend of tensor names: B videos (or rows of a batch), C latent channels, F fram
 L levels.
 """
 
+from fifo_diffusion.method.banded import BandedLayout
 from fifo_diffusion.method.clip import complete_clip, sample_clip
 from fifo_diffusion.method.fifo import Predict, Run, diagonal_denoising, one_by_one
 from fifo_diffusion.method.layout import Bands, Layout, Step, Window
+from fifo_diffusion.method.layouts import layout_of
 from fifo_diffusion.method.levels import NoiseLevels
 from fifo_diffusion.method.noise import Noise, SeededNoise, level_number, to_device, with_uses
-from fifo_diffusion.method.partitions import Lookahead, QueueLayout
+from fifo_diffusion.method.partitions import QueueLayout
 from fifo_diffusion.method.queue import Queue
 
 __all__ = [
+    "BandedLayout",
     "Bands",
     "Layout",
-    "Lookahead",
     "Noise",
     "NoiseLevels",
     "Predict",
@@ -27,6 +29,7 @@ __all__ = [
     "Window",
     "complete_clip",
     "diagonal_denoising",
+    "layout_of",
     "level_number",
     "one_by_one",
     "sample_clip",

@@ -94,6 +94,22 @@ class Layout(ABC):
         return self.context + self.slots
 
     @property
+    def title(self) -> str:
+        """In a few words, for the line that opens a run."""
+        return f"{self.slots} slots, {self.levels} steps"
+
+    @property
+    def summary(self) -> str:
+        """Its parameters beside f, for the dry run."""
+        return ""
+
+    @property
+    def level_by_level(self) -> bool:
+        """Whether every slot goes down by one level in each iteration: then a queue may start as pure noise."""
+        now = self.step(0)
+        return self.period == 1 and all(now.levels[p] - now.targets[p] == 1 for w in now.windows for p in w.writes)
+
+    @property
     def descents(self) -> tuple[int, ...]:
         """Steps of each descent of a clip that given frames begin (`complete_clip`)."""
         return descents_of(self.levels)

@@ -68,8 +68,7 @@ class Queue:
         Raises:
             ValueError: a layout whose slots do not all go down by one level per iteration.
         """
-        now = layout.step(0)
-        if layout.period > 1 or any(now.levels[p] - now.targets[p] != 1 for w in now.windows for p in w.writes):
+        if not layout.level_by_level:
             raise ArgumentError(
                 "start", "noise", "it needs a queue that goes down level by level; use ", Setting("start", "clip")
             )

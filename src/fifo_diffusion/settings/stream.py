@@ -4,8 +4,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from fifo_diffusion.layout_list import LAYOUTS, about_layouts
 from fifo_diffusion.method_list import defaults_of, takers
-from fifo_diffusion.settings.kinds import Anything, Choice, Flag, Function, Number, Numbers, Switch, Text, Whole
+from fifo_diffusion.settings.kinds import Anything, Choice, Flag, Function, Listed, Number, Numbers, Switch, Text, Whole
 from fifo_diffusion.settings.spec import (
     BASELINES,
     FIFO,
@@ -92,6 +93,19 @@ class WindowSettings:
 @dataclass(frozen=True, kw_only=True)
 class QueueSettings(WindowSettings):
     """The layout of the queue."""
+
+    layout: str = setting(
+        "partitions",
+        Listed(lambda: LAYOUTS),
+        STREAM,
+        lambda: f"Layout of the queue. {about_layouts().capitalize()}.",
+        METHOD,
+        metavar="NAME",
+        methods=FIFO,
+        saved=IN_SETTINGS,
+        older="partitions",
+        doc="of the queue, by its name in `fifo_diffusion.layout_list.LAYOUTS`.",
+    )
 
     num_partitions: int = setting(
         4,

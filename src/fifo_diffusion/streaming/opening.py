@@ -44,7 +44,7 @@ def open_video(
     Args:
         like_BCFHW: a tensor of one window's shape and device.
     """
-    layout, window = settings.layout, settings.window
+    layout, window = settings.queue_layout, settings.window
     known, first_new, clean = plan.known_BCFHW, plan.first_latent, None
 
     if plan.kind == "noise":

@@ -3,7 +3,7 @@
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,8 @@ from torch import Tensor
 
 from fifo_diffusion.errors import ArgumentError, ArgumentTypeError, Message, Setting
 from fifo_diffusion.execution.interfaces import as_banded
-from fifo_diffusion.method import QueueLayout
+from fifo_diffusion.layout_list import LAYOUTS
+from fifo_diffusion.method import Layout, QueueLayout, layout_of
 from fifo_diffusion.models.shared.arguments import MOST_SLOTS, check_text
 from fifo_diffusion.models.shared.base import VideoModel
 from fifo_diffusion.models.shared.fingerprint import content_hash
@@ -53,13 +54,14 @@ class RunSettings(Completed, FifoSettings):
     """Every argument of `FIFO.stream` that shapes the video, but prompts and start: checked, none left open."""
 
     @property
-    def layout(self) -> QueueLayout:
-        return QueueLayout(self.window, self.num_partitions, self.lookahead, self.frames_per_level)
+    def queue_layout(self) -> Layout:
+        """Of these settings."""
+        return layout_of(self)
 
     @property
     def steps(self) -> int:
         """Denoising steps of every frame."""
-        return self.layout.levels
+        return self.queue_layout.levels
 
     @property
     def negative_embeds(self) -> list[Embeds]:
@@ -101,21 +103,25 @@ class RunSettings(Completed, FifoSettings):
                 raise ValueError("a continued run keeps its seed: leave generator out")
             given["seeds"] = None if asked.seed is None else seeds_of(asked.seed, None, videos)
             settings = cls._from_state(state, given, pipeline_arguments or {})
-            check_steps(settings.layout, asked.num_inference_steps)
+            check_steps(settings.queue_layout, asked.num_inference_steps)
             return settings
         given |= {
             name: model.defaults[name] for name, value in given.items() if value is None and name in model.defaults
         }
         given["window"] = model.frames if asked.window is None else asked.window
         check_slots(given["window"], asked.num_partitions)
+        check_taken(asked)
         seeds = seeds_of(asked.seed, asked.generator, videos)
         settings = cls(seeds=seeds, pipeline_arguments=pipeline_arguments or {}, **given)
-        check_steps(settings.layout, asked.num_inference_steps)
-        if settings.layout.banded:
+        check_steps(settings.queue_layout, asked.num_inference_steps)
+        if settings.queue_layout.banded:
             as_banded(model)
             if settings.compat == "published":
                 instead = (Setting("lookahead", True), ", or leave ", Setting("compat"), " out")
                 raise ArgumentError("lookahead", "banded", Setting("compat", "published"), " has none; use ", *instead)
+        elif settings.compat == "published" and not isinstance(settings.queue_layout, QueueLayout):
+            published = Setting("compat", "published"), " has the paper's only; leave one of them out"
+            raise ArgumentError("layout", settings.layout, *published)
         most = model.most_frames
         if most is not None and settings.window > most:
             what = "more frames than this model can take at once; use "
@@ -167,12 +173,26 @@ def described(settings: Any, **facts: Any) -> dict[str, str]:
     return {k: v if isinstance(v, str) else json.dumps(v, ensure_ascii=False) for k, v in facts.items()}
 
 
-def layout_of(model: VideoModel, asked: QueueSettings) -> QueueLayout:
+def layout_for(model: VideoModel, asked: QueueSettings) -> Layout:
     """The queue layout of these settings, with the model's own clip length where no window is given."""
     asked = checked(asked)
     window = model.frames if asked.window is None else asked.window
     check_slots(window, asked.num_partitions)
-    return QueueLayout(window, asked.num_partitions, asked.lookahead, asked.frames_per_level)
+    check_taken(asked)
+    return layout_of(replace(asked, window=window))
+
+
+def check_taken(asked: QueueSettings) -> None:
+    """Refuse what the layout would not read.
+
+    Raises:
+        ArgumentError: a setting of the queue is given that is not of this layout.
+    """
+    entry = LAYOUTS[asked.layout]
+    for name, spec in specs(QueueSettings).items():
+        value = getattr(asked, name)
+        if name not in ("layout", "window", *entry.takes) and value != spec.default:
+            raise ArgumentError(name, value, Setting("layout", asked.layout), " does not take it; leave it out")
 
 
 def check_slots(window: int, num_partitions: int) -> None:

@@ -133,6 +133,9 @@ def prepare_start(
         raise ArgumentError(
             "compat", "published", "it always starts from a sampled clip: leave ", Setting("start"), " out"
         )
+    if kind == "noise" and not settings.queue_layout.level_by_level:
+        use = "needs a queue that goes down level by level; use ", Setting("start", "clip")
+        raise ArgumentError("layout", settings.layout, Setting("start", "noise"), " ", *use)
     if kind is not None:
         if include_start:
             raise ArgumentError("include_start", True, "it goes with given frames, not with ", Setting("start", start))

@@ -1,6 +1,7 @@
 """What a saved state may hold: a file is believed only where every value is of its kind and in its range."""
 
 from collections.abc import Callable, Mapping
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from fifo_diffusion.settings import FifoSettings, specs
@@ -141,7 +142,7 @@ def check_state(tensors: "dict[str, Tensor]", header: Any) -> None:
     Raises:
         ValueError: what is wrong with it.
     """
-    from fifo_diffusion.method import QueueLayout
+    from fifo_diffusion.method import layout_of
 
     check_values("values", header, HEADER)
     settings, position, shown = header["settings"], header["position"], header["shown"]
@@ -156,7 +157,7 @@ def check_state(tensors: "dict[str, Tensor]", header: Any) -> None:
         raise ValueError("it has not one prompt for each seed")
     if settings["negative_prompt"] is not None and len(settings["negative_prompt"]) != videos:
         raise ValueError("it has not one negative prompt for each seed")
-    layout = QueueLayout(*(settings[n] for n in ("window", "num_partitions", "lookahead", "frames_per_level")))
+    layout = layout_of(SimpleNamespace(**settings))
     _check_tensors(tensors, videos, layout.size)
     _check_shown(tensors.get("shown"), shown)
     held, unwanted = tensors["known"].shape[2] + layout.size, header["outlet"]["unwanted"]

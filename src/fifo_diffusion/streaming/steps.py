@@ -3,7 +3,7 @@
 from typing import Any
 
 from fifo_diffusion.errors import ArgumentError, Message, Setting, joined
-from fifo_diffusion.method import NoiseLevels, QueueLayout
+from fifo_diffusion.method import Layout, NoiseLevels, QueueLayout
 from fifo_diffusion.models.shared.base import VideoModel
 from fifo_diffusion.models.shared.spacing import STEPS, StepCountError
 
@@ -25,29 +25,32 @@ def levels_of(model: VideoModel, settings: Any) -> NoiseLevels:
     for name, value in given.items() if published else ():
         what = "the published code has steps of its own: leave it out, or "
         raise ArgumentError(name, value, what, Setting("compat"))
-    steps, layout = settings.steps, getattr(settings, "layout", None)
+    steps, layout = settings.steps, getattr(settings, "queue_layout", None)
     options = {"eta": settings.eta, "scheduler_exact": settings.scheduler_exact, "published": published}
     try:
         return model.levels(steps, **options, **given)
     except StepCountError as error:
         other = [Setting("num_inference_steps", error.found)] if layout is None else giving(layout, error.found)
-        what = f"they make {error.found} steps, and {'there are' if layout is None else 'the queue has'} {steps}; use "
-        raise ArgumentError(error.name, error.value, what, *joined(other, ", or ")) from error
+        what = f"they make {error.found} steps, and {'there are' if layout is None else 'the queue has'} {steps}"
+        advice = joined(other, ", or ")
+        raise ArgumentError(error.name, error.value, what, *(("; use ", *advice) if advice else ())) from error
 
 
-def check_steps(layout: QueueLayout, steps: int | None) -> None:
+def check_steps(layout: Layout, steps: int | None) -> None:
     """Raises ArgumentError where the queue takes another number of steps than was asked for."""
     if steps is None or steps == layout.levels:
         return
-    f, b = layout.frames, layout.frames_per_level
-    what = f"it does not fit: the queue of {layout.partitions} x {f} frames, {b} per level, takes {layout.levels} steps"
+    what = f"it does not fit: the queue ({layout.title}) takes {layout.levels} steps; leave it out"
     advice = joined(giving(layout, steps), ", or ")
-    raise ArgumentError("num_inference_steps", steps, what, "; leave it out, or use ", *advice)
+    raise ArgumentError("num_inference_steps", steps, what, *((", or use ", *advice) if advice else ()))
 
 
-def giving(layout: QueueLayout, steps: int) -> list[Message]:
-    """Settings of a queue that give so many steps: for the same window, else for one that is little smaller; where
-    there are none, or the window must change, also the nearest numbers of partitions that give nearly as many."""
+def giving(layout: Layout, steps: int) -> list[Message]:
+    """Settings of the paper's queue that give so many steps: for the same window, else for one that is little smaller;
+    where there are none, or the window must change, also the nearest numbers of partitions that give nearly as many.
+    Of another layout there are none to name."""
+    if not isinstance(layout, QueueLayout):
+        return []
     f, b = layout.frames, layout.frames_per_level
     window = next((w for w in range(f, int(f * SMALLEST_WINDOW), -1) if _shape(w, steps)), None)
     found = [] if window is None else [_named(window, *shape, f) for shape in _shape(window, steps)]

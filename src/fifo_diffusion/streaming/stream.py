@@ -63,7 +63,7 @@ class FrameStream(Iterator[np.ndarray]):
     ) -> None:
         self._model, self._ranks, self._check_open = model, ranks, check_open
         self._prompts, self.settings, self._levels, self._plan = prompts, settings, levels, plan
-        self._layout = settings.layout
+        self._layout = settings.queue_layout
         shape = self._model.latent_shape(settings.height, settings.width)
         self._like = torch.empty(
             (len(settings.seeds), shape[0], settings.window, *shape[1:]), device=self._model.device

@@ -1,0 +1,39 @@
+"""The layout that settings describe."""
+
+from typing import Any, Protocol
+
+from fifo_diffusion.errors import ArgumentError
+from fifo_diffusion.layout_list import LAYOUTS
+from fifo_diffusion.method.banded import BandedLayout
+from fifo_diffusion.method.layout import Layout
+from fifo_diffusion.method.partitions import QueueLayout
+
+
+class QueueSettings(Protocol):
+    """What every layout is made from; `LayoutEntry.takes` says which of it one reads."""
+
+    layout: str
+    window: int
+    num_partitions: int
+    lookahead: Any
+    frames_per_level: int
+
+
+def layout_of(settings: QueueSettings) -> Layout:
+    """The layout that these settings name and describe.
+
+    Raises:
+        ArgumentError: there is none of that name, or the other settings do not fit it.
+    """
+    entry = LAYOUTS.get(settings.layout)
+    if entry is None:
+        raise ArgumentError("layout", settings.layout, f"there is none of this name; use one of {', '.join(LAYOUTS)}")
+    return entry(settings)
+
+
+def partitions(settings: QueueSettings) -> QueueLayout:
+    """The paper's layout, or with banded lookahead ours."""
+    frames, n, b = settings.window, settings.num_partitions, settings.frames_per_level
+    if settings.lookahead == "banded":
+        return BandedLayout(frames, n, frames_per_level=b)
+    return QueueLayout(frames, n, settings.lookahead, b)
