@@ -11,7 +11,8 @@ from fifo_diffusion.decoding.frames import to_uint8
 from fifo_diffusion.models import registry
 from fifo_diffusion.models.shared.schedulers import read_levels
 from fifo_diffusion.testing import TOLERANCE, distance, frames, same
-from fifo_diffusion.testing.contract.families import CogVideoXContract
+from fifo_diffusion.testing.contract import VARIANT
+from fifo_diffusion.testing.contract.families import CogVideoX15Contract, CogVideoXContract, single
 from fifo_diffusion.testing.tiny_cogvideox import FEW, SCHEDULER, SIZE, pipeline
 from fifo_diffusion.video import read_frames
 
@@ -43,6 +44,40 @@ class TestCogVideoXByPlaces(TestCogVideoX):
 
     def make_pipe(self):
         return pipeline(rotary=False)
+
+
+class TestCogVideoX15(CogVideoX15Contract):
+    """Two latents have one timestep: they are one latent of twice as many channels."""
+
+    def test_a_wrong_shape_is_caught(self, pipe, model, monkeypatch):
+        condition, forward = self.condition(model, self.prompts[:1]), pipe.transformer.forward
+        monkeypatch.setattr(pipe.transformer, "forward", lambda *a, **k: (forward(*a, **k)[0][:, :-2],))
+        with pytest.raises(RuntimeError, match="one timestep per frame"):
+            model.predict(self.latents(model, 1), self.rising(model), condition)
+
+    test_one_text_per_frame = TestCogVideoX.test_one_text_per_frame
+
+
+class TestCogVideoX15OfOneLayer(TestCogVideoX15):
+    without = VARIANT
+
+    def make_pipe(self):
+        return pipeline(patch_size_t=2, sample_frames=33, num_layers=1, attention_head_dim=24)
+
+
+def test_pairs_of_latents_are_decoded_as_their_own_pipeline_does():
+    """81 frames are 11 pairs, of which the first latent is dropped; also a stream that grows out of pictures."""
+    with FIFO(pipeline(patch_size_t=2, sample_frames=33)) as fifo:
+        assert (fifo.model.frames, fifo.model.timing.frames(11)) == (5, 81)
+        latents = fifo("a cat", seed=1, num_frames=33, output_type="latent", **FEW).frames
+        assert latents.shape == (1, 10, 4, 4, 4)
+        expected = to_uint8(fifo.pipe.video_processor.postprocess_video(fifo.pipe.decode_latents(latents[:, 1:]), "pt"))
+        assert same(frames(fifo.stream("a cat", seed=1, num_frames=33, **FEW)), expected[0])
+        given = np.random.default_rng(0).integers(0, 255, (9, 32, 32, 3), dtype=np.uint8)
+        known = fifo.model.encode(given)
+        assert known.shape == (1, 8, 2, 4, 4)
+        assert torch.equal(single(known)[:, 0], single(known)[:, 1])
+        assert len(frames(fifo.stream("a cat", start=given, include_start=True, seed=1, num_frames=20, **FEW))) == 20
 
 
 @pytest.mark.parametrize("text_level", ["cleanest", "noisiest"])
@@ -155,8 +190,10 @@ def test_the_autoencoders_tiling_is_not_used(fifo, caplog):
 
 
 def test_limits():
-    with pytest.raises(ValueError, match=r"use version 1\.0$"):
-        FIFO(pipeline(patch_size_t=2))
+    with pytest.raises(ValueError, match="load the text-to-video version$"):
+        FIFO(pipeline(ofs_embed_dim=16))
+    with pytest.raises(ValueError, match="joins 4 latents to one token"):
+        FIFO(pipeline(patch_size_t=4))
     with FIFO(pipeline()) as fifo:
         assert (fifo.model.frames, fifo.model.defaults["fps"], fifo.model.defaults["height"]) == (5, 8, 32)
         with pytest.raises(ValueError, match="use window=5 or less"):

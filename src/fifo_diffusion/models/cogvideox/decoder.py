@@ -31,6 +31,45 @@ class CogVideoXDecoder(CausalDecoder):
         return self.vae.decoder(z, conv_cache=caches)
 
 
+class PairDecoder:
+    """For CogVideoX 1.5, whose latents come in pairs, stacked as channels (B, 2 C, F, H, W): a `CogVideoXDecoder` gets
+    them one by one, without the very first, which the pipeline drops too.
+
+    Args:
+        decoder: of single latents.
+    """
+
+    exact = True
+    latency = 1
+
+    def __init__(self, decoder: CogVideoXDecoder) -> None:
+        self._decoder, self._begun = decoder, False
+
+    def _singles(self, pairs_BCFHW: Tensor) -> Tensor:
+        singles = pairs_BCFHW.transpose(1, 2).unflatten(2, (2, -1)).flatten(1, 2).transpose(1, 2)
+        return singles if self._begun else singles[:, :, 1:]
+
+    def push(self, latents_BCFHW: Tensor) -> Tensor:
+        frames = self._decoder.push(self._singles(latents_BCFHW))
+        self._begun = True
+        return frames
+
+    def skip(self, latents_BCFHW: Tensor) -> int:
+        count = self._decoder.skip(self._singles(latents_BCFHW))
+        self._begun = True
+        return count
+
+    def flush(self) -> Tensor:
+        return self._decoder.flush()
+
+    def state(self) -> dict[str, Tensor]:
+        return self._decoder.state()
+
+    def load_state(self, state: dict[str, Tensor]) -> None:
+        self._decoder.load_state(state)
+        self._begun = bool(state)
+
+
 @torch.no_grad()
 def encode(vae: Any, frames_FHWC: np.ndarray, device: torch.device) -> Tensor:
     """uint8 frames, one and then four for each further latent, to the mean latents, (1, C, F, H, W) float32."""

@@ -95,7 +95,7 @@ class LatteModel(PipelineModel):
         longest = max(lengths)
         text = torch.cat([_padded(text, longest) for text in texts], 1)
         share = (torch.arange(longest) < torch.tensor(lengths)[:, None]).float()
-        return LatteCondition(text, scale, arguments[0], None if min(lengths) == longest else share)
+        return LatteCondition(text, scale, arguments[0], share=None if min(lengths) == longest else share)
 
     def mix(self, conditions: Sequence[LatteCondition], weight_WFP: Tensor) -> LatteCondition:
         """Tokens are averaged place by place, over the prompts that are long enough, and count in attention as much as

@@ -1,23 +1,19 @@
 """Diffusion transformers whose norms are modulated by one embedding of time, with text and video in one sequence."""
 
-from collections.abc import Sequence
 from contextlib import AbstractContextManager
-from dataclasses import replace
 
 from torch import Tensor, nn
 
-from fifo_diffusion.models.shared.conditions import TextCondition
 from fifo_diffusion.models.shared.per_frame_modulation import PerFrameModulation, TextLevel, TextOrder, TokenLayout
-from fifo_diffusion.models.shared.pipeline_model import PipelineModel
+from fifo_diffusion.models.shared.shared_text import SharedTextModel
 
 
-class AdaLNModel(PipelineModel):
+class AdaLNModel(SharedTextModel):
     """A family says which layers make the modulations, and calls its transformer within `per_frame`, with one timestep
     for each frame: `timestep_RF.flatten()`.
 
-    A window has one text, the mean of its frames' texts: so a prompt changes gradually, while its first frame moves
-    through a window. Its tokens are modulated too, by the noise level of all frames together (`text_level`): with equal
-    timesteps every choice is exact; which one is best nobody has measured.
+    Where text and video are one sequence the text's tokens are modulated too, by the noise level of all frames together
+    (`text_level`): with equal timesteps every choice is exact; which one is best nobody has measured.
 
     Attributes:
         modulations, text_times: names of layers, as in `PerFrameModulation`.
@@ -33,10 +29,6 @@ class AdaLNModel(PipelineModel):
 
     def install_hooks(self, denoiser: nn.Module) -> PerFrameModulation:
         return PerFrameModulation(denoiser, self.modulations, self.text_times)
-
-    def mix(self, conditions: Sequence[TextCondition], weight_WFP: Tensor) -> TextCondition:
-        mixed = super().mix(conditions, weight_WFP)  # (G, windows x videos, F, tokens, D)
-        return replace(mixed, text=mixed.text.mean(2))
 
     def tokens_per_frame(self, latents_RCFHW: Tensor) -> int:
         """N: one for each patch."""

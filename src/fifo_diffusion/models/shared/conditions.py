@@ -5,7 +5,7 @@ prompts, W windows.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -21,11 +21,13 @@ class TextCondition:
             the prompt, then with it), else 1. B is the number of videos; with texts per frame, windows x videos.
         guidance_scale: weight of classifier-free guidance.
         arguments: further keyword arguments of the denoiser, the same for every row.
+        of_rows: those of which every row has its own (masks, pooled texts), (G, B, ...) each.
     """
 
     text: Tensor
     guidance_scale: float
     arguments: dict[str, Any]
+    of_rows: dict[str, Tensor] = field(default_factory=dict)
 
     @property
     def per_frame(self) -> bool:
@@ -34,6 +36,10 @@ class TextCondition:
     def rows(self, count: int) -> Tensor:
         """A text for each of R rows (passes x windows x videos): (R, tokens, D), or (R, F, tokens, D)."""
         return rows_of(self.text, count)
+
+    def row_arguments(self, count: int) -> dict[str, Tensor]:
+        """`of_rows` for each of R rows."""
+        return {name: rows_of(value, count) for name, value in self.of_rows.items()}
 
     def of_frames(self, part: slice) -> "TextCondition":
         """The condition of a part of the frames."""
@@ -46,7 +52,10 @@ class TextCondition:
 
     def halves(self) -> list["TextCondition"]:
         """One condition for each pass: with guidance one without the prompt and one with it."""
-        return [replace(self, text=self.text[g : g + 1]) for g in range(len(self.text))]
+        return [
+            replace(self, text=self.text[g : g + 1], of_rows={k: v[g : g + 1] for k, v in self.of_rows.items()})
+            for g in range(len(self.text))
+        ]
 
 
 def rows_of(value_GB: Tensor, rows: int) -> Tensor:

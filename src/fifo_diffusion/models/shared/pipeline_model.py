@@ -49,6 +49,8 @@ class PipelineModel(WrappedPipeline):
     latent_argument = "hidden_states"
     time_argument = "timestep"
     text_argument = "encoder_hidden_states"
+    row_arguments: tuple[str, ...] = ()
+    """Further arguments of which every row of latents has its own: masks of texts, pooled texts."""
     unguided_first = True
     """Order of the passes in the pipeline: without the prompt first, or with it first."""
     no_effect: tuple[str, ...] = ()
@@ -87,18 +89,22 @@ class PipelineModel(WrappedPipeline):
 
     def latent_shape(self, height: int, width: int) -> tuple[int, int, int]:
         """(C, H, W); height and width must be multiples of `size_multiple`."""
-        return self.denoiser.config.in_channels, *latent_size(height, width, self.size_multiple, self.factor)
+        return self.stacked * self.denoiser.config.in_channels, *latent_size(
+            height, width, self.size_multiple, self.factor
+        )
 
     # ------------------------------------------------------------------ conditions
 
     def condition(self, prompts: Sequence[str], **call: Any) -> TextCondition:
         scale = call.get("guidance_scale", self.defaults["guidance_scale"])
         text, arguments = self.recorded(prompts, **{"guidance_scale": scale, **call})
-        return TextCondition(text, scale, arguments)
+        of_rows = {name: arguments.pop(name) for name in self.row_arguments if arguments.get(name) is not None}
+        return TextCondition(text, scale, arguments, of_rows)
 
     def recorded(self, prompts: Sequence[Any], **call: Any) -> tuple[Tensor, dict[str, Any]]:
         """What the pipeline gives its denoiser in its first step: text (G, B, tokens, D), without the prompt first, and
-        all other arguments but latents and timesteps. Guidance may be one batched call or two.
+        all other arguments but latents and timesteps; `row_arguments` as the text, (G, B, ...). Guidance may be one
+        batched call or two.
 
         Raises:
             ValueError: an argument that would have no effect.
@@ -109,17 +115,22 @@ class PipelineModel(WrappedPipeline):
                 raise ValueError(f"{name} would have no effect here: leave it out")
         call |= {"prompt": list(prompts), "output_type": "latent"} | self.clip_length()
         calls = self.captured(**call)
-        count, passes = len(prompts), [record.pop(self.text_argument) for record in calls]
+        count = len(prompts)
         rows = sum(len(record[self.latent_argument]) for record in calls)
         if rows not in (count, 2 * count):
             raise RuntimeError(
                 f"{type(self.pipe).__name__} gave its {type(self.denoiser).__name__} {rows} rows for {count} prompts"
             )
-        # One row of text per video, or as many alike as it has frames.
-        text = torch.cat(passes if self.unguided_first else passes[::-1])
-        text = text.unflatten(0, (rows // count, count, -1))[:, :, 0].contiguous()
+
+        def of_rows(name: str) -> Tensor:
+            """One row per video, or as many alike as it has frames."""
+            values = torch.cat([record[name] for record in (calls if self.unguided_first else calls[::-1])])
+            return values.unflatten(0, (rows // count, count, -1))[:, :, 0].contiguous()
+
         arguments = {k: v for k, v in calls[0].items() if k not in (self.latent_argument, self.time_argument)}
-        return text, arguments | {"return_dict": False}
+        each = {k: of_rows(k) for k in self.row_arguments if arguments.get(k) is not None}
+        del arguments[self.text_argument]
+        return of_rows(self.text_argument), arguments | each | {"return_dict": False}
 
     def clip_length(self) -> dict[str, int]:
         """The length of the clip that is captured, as the pipeline's call names it."""

@@ -96,7 +96,7 @@ class WanModel(PipelineModel):
         second = call.get("guidance_scale_2")
         if second is None and plain.guidance_scale == self.defaults["guidance_scale"]:
             second = self.defaults.get("guidance_scale_2")
-        return WanCondition(plain.text, plain.guidance_scale, plain.arguments, second)
+        return WanCondition(plain.text, plain.guidance_scale, plain.arguments, guidance_scale_2=second)
 
     def guidance(self, condition: "WanCondition", timestep_RF: Tensor) -> float | Tensor:
         if self._boundary is None or condition.guidance_scale_2 is None:

@@ -9,7 +9,7 @@ from diffusers.models.transformers.transformer_temporal import TransformerTempor
 from diffusers.models.unets.unet_motion_model import AnimateDiffTransformer3D
 
 from fifo_diffusion.testing import tiny, tiny_animatediff, tiny_cogvideox, tiny_latte, tiny_videocrafter, tiny_wan
-from fifo_diffusion.testing.contract import VideoModelContract
+from fifo_diffusion.testing.contract import VARIANT, VideoModelContract
 
 
 class UNet3DContract(VideoModelContract):
@@ -140,6 +140,18 @@ class WanContract(VideoModelContract):
         WanAttention.forward = saved
 
 
+@contextmanager
+def without_joint_attention():
+    """Within, attention over text and video gives nothing."""
+    saved = Attention.forward
+    Attention.forward = lambda self, hidden_states, encoder_hidden_states, **_: (
+        0 * hidden_states,
+        0 * encoder_hidden_states,
+    )
+    yield
+    Attention.forward = saved
+
+
 class CogVideoXContract(VideoModelContract):
     """With rotary positions, as the model of 5B."""
 
@@ -175,12 +187,42 @@ class CogVideoXContract(VideoModelContract):
             video = pipe.decode_latents(latents.transpose(1, 2))
         return pipe.video_processor.postprocess_video(video, output_type="pt")
 
-    @contextmanager
     def without_frame_mixing(self):
-        saved = Attention.forward
-        Attention.forward = lambda self, hidden_states, encoder_hidden_states, **_: (
-            0 * hidden_states,
-            0 * encoder_hidden_states,
-        )
-        yield
-        Attention.forward = saved
+        return without_joint_attention()
+
+
+class CogVideoX15Contract(CogVideoXContract):
+    """Two latents of the pipeline are one here."""
+
+    opening, further = 33, 9
+    without = {k: why for k, why in VARIANT.items() if k != "resume"}  # noqa: RUF012
+
+    def make_pipe(self):
+        return tiny_cogvideox.pipeline(patch_size_t=2, sample_frames=33)
+
+    def stock(self, pipe, latents, timestep, text):
+        positions = pipe._prepare_rotary_positional_embeddings(32, 32, 2 * latents.shape[2], "cpu")
+        with torch.no_grad():
+            time = timestep.expand(len(latents))
+            return paired(pipe.transformer(single(latents), text, time, image_rotary_emb=positions)[0])
+
+    def sampled(self, pipe, latents, **call):
+        call = {"max_sequence_length": 8, "output_type": "latent"} | call
+        return paired(pipe(latents=single(latents), **call).frames)
+
+    def whole_decoding(self, pipe, latents):
+        """Without the first, as the pipeline does it."""
+        with torch.no_grad():
+            video = pipe.decode_latents(single(latents)[:, 1:])
+        return pipe.video_processor.postprocess_video(video, output_type="pt")
+
+
+def single(pairs_BCFHW):
+    """(B, 2 C, F, H, W) to (B, 2 F, C, H, W)."""
+    first, second = pairs_BCFHW.transpose(1, 2).chunk(2, 2)
+    return torch.stack([first, second], 2).flatten(1, 2)
+
+
+def paired(singles_BFCHW):
+    """Back from `single`."""
+    return torch.cat([singles_BFCHW[:, ::2], singles_BFCHW[:, 1::2]], 2).transpose(1, 2)
