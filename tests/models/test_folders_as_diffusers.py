@@ -16,6 +16,7 @@ from fifo_diffusion.testing import (
     tiny_animatediff,
     tiny_cogvideox,
     tiny_latte,
+    tiny_ltx,
     tiny_opensora,
     tiny_videocrafter,
     tiny_wan,
@@ -33,6 +34,7 @@ PIPELINES = {
     "Latte": tiny_latte.pipeline,
     "class-conditional Latte": tiny_latte.class_pipeline,
     "CogVideoX": tiny_cogvideox.pipeline,
+    "LTX-Video": tiny_ltx.pipeline,
     "Open-Sora Plan": tiny_opensora.pipeline,
 }
 SHAPES = {

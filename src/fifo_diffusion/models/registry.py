@@ -122,9 +122,16 @@ FAMILIES = (
         wide=("vae",),
     ),
     Family(
-        "CogVideoX 1.0, text to video",
+        "CogVideoX 1.0 and 1.5, text to video",
         ("CogVideoXPipeline",),
         "fifo_diffusion.models.cogvideox.model:CogVideoXModel",
+        verified=BY_CONTRACT,
+        half="bfloat16",
+    ),
+    Family(
+        "LTX-Video 0.9, text to video",
+        ("LTXPipeline",),
+        "fifo_diffusion.models.ltx.model:LTXModel",
         verified=BY_CONTRACT,
         half="bfloat16",
     ),

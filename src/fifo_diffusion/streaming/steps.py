@@ -27,6 +27,7 @@ def levels_of(model: VideoModel, settings: Any) -> NoiseLevels:
         raise ArgumentError(name, value, what, Setting("compat"))
     steps, layout = settings.steps, getattr(settings, "queue_layout", None)
     options = {"eta": settings.eta, "scheduler_exact": settings.scheduler_exact, "published": published}
+    options["size"] = settings.window, settings.height, settings.width
     try:
         return model.levels(steps, **options, **given)
     except StepCountError as error:

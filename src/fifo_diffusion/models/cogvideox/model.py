@@ -40,9 +40,8 @@ class CogVideoXModel(AdaLNModel):
         super().check_denoisers()
         config = self.pipe.transformer.config
         if config.ofs_embed_dim is not None:
-            raise ValueError(
-                "pipe.transformer is made for pictures (ofs_embed_dim), which FIFO cannot give it: load the text-to-video version"
-            )
+            what = "pipe.transformer is made for pictures (ofs_embed_dim), which FIFO cannot give it: "
+            raise ValueError(f"{what}load the text-to-video version")
         if config.patch_size_t not in (None, 2):
             raise ValueError(f"pipe.transformer joins {config.patch_size_t} latents to one token: FIFO knows 1 and 2")
 

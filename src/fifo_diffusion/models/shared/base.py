@@ -118,7 +118,8 @@ class VideoModel(ABC):
             eta: share of fresh noise, in [0, 1].
             scheduler_exact: aim where the scheduler's own step aims.
             published: those of the family's published FIFO code.
-            **steps: `timesteps` or `sigmas`, where they are chosen one by one (see `read_levels`).
+            **steps: `timesteps` or `sigmas`, where they are chosen one by one (see `read_levels`); `size`, of a window
+                (latent frames, height, width), for models whose levels depend on it.
 
         Raises:
             StepCountError: these steps are another number of them.

@@ -4,6 +4,7 @@ Tensor names end in their axes: G passes (2 with guidance), B videos, R rows (pa
 frames.
 """
 
+import inspect
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -250,14 +251,29 @@ class PipelineModel(WrappedPipeline):
     def call_arguments(self) -> Mapping[str, Any] | None:
         return call_arguments(self.pipe)
 
+    def spacing(self, count: int, size: tuple[int, int, int]) -> dict[str, Any]:
+        """What the pipeline gives its scheduler beside the number of steps: `sigmas` in descending order, `mu`.
+        Nothing, unless a family says otherwise.
+
+        Args:
+            size: (latent frames, height, width) of a window; height and width in pixels.
+        """
+        return {}
+
     def levels(
         self, count: int, *, eta: float = 0.0, scheduler_exact: bool = False, published: bool = False, **steps: Any
     ) -> NoiseLevels:
         if published:
             known = "(only for VideoCrafter and Open-Sora Plan): leave it out"
             raise ArgumentError("compat", "published", f"there is no published FIFO code for {self.family} {known}")
-        given = {"eta": eta, "scheduler_exact": scheduler_exact, "flow": self.flow}
-        return read_levels(self.pipe.scheduler, count, **given, **steps)
+        scheduler = self.pipe.scheduler
+        size = steps.pop("size", None) or (self.frames, self.defaults["height"], self.defaults["width"])
+        taken = inspect.signature(scheduler.set_timesteps).parameters if hasattr(scheduler, "set_timesteps") else ()
+        own = {name: value for name, value in self.spacing(count, size).items() if name in taken}
+        if steps:
+            own.pop("sigmas", None)
+        exact = scheduler_exact and not own  # about the scheduler's own spacing
+        return read_levels(scheduler, count, eta=eta, scheduler_exact=exact, flow=self.flow, **own | steps)
 
     # ------------------------------------------------------------------ frames
 

@@ -63,6 +63,9 @@ def text_state(pipe: Any, denoisers: Iterable[Any]) -> Any:
     for name, part in vars(pipe).items():
         if not name.startswith(ENCODERS) or part is None:
             continue
+        if isinstance(part, int | float | str):  # "tokenizer_max_length"
+            state += [name, part]
+            continue
         state += [name, weak([part])]
         state += [modules_state(part)] if isinstance(part, nn.Module) else [_count(part)]
     return state

@@ -8,8 +8,11 @@ from fifo_diffusion.models.shared.scheduler_choice import flow_shift_of
 from fifo_diffusion.models.shared.step_rules import Rule, is_flow
 
 
-def check_scheduler(scheduler: Any, rule: Rule | None, count: int, eta: float, flow: bool | None) -> None:
-    """Raises ValueError where this scheduler cannot be used for this model, or with these options."""
+def check_scheduler(
+    scheduler: Any, rule: Rule | None, count: int, eta: float, flow: bool | None, *, shifted: bool = False
+) -> None:
+    """Raises ValueError where this scheduler cannot be used for this model, or with these options. `shifted`: it is
+    told how its sigmas shift with the size of the video."""
     name = type(scheduler).__name__
     if rule is not None and rule.refused:
         raise ValueError(
@@ -43,7 +46,7 @@ def check_scheduler(scheduler: Any, rule: Rule | None, count: int, eta: float, f
         raise ValueError("dynamic thresholding is not supported: set thresholding=False in the scheduler's config")
     if config.get("invert_sigmas"):
         raise ValueError("flow matching with invert_sigmas is not supported")
-    if its_flow and config.get("use_dynamic_shifting"):
+    if its_flow and config.get("use_dynamic_shifting") and not shifted:
         raise ValueError("dynamic shifting is not supported: set use_dynamic_shifting=False and a fixed shift")
     if config.get("upscale_mode") and config.get("scale_factors"):
         raise ValueError(f"{name} with scale_factors changes the size of frames on the way: leave scale_factors out")

@@ -43,6 +43,7 @@ def read_levels(
     flow: bool | None = None,
     timesteps: Sequence[float] | None = None,
     sigmas: Sequence[float] | None = None,
+    mu: float | None = None,
 ) -> NoiseLevels:
     """Noise levels of `count` sampling steps of a diffusers scheduler, on its own timesteps and sigmas.
 
@@ -58,6 +59,7 @@ def read_levels(
             spacings is not the next level; by default each step goes exactly to the next level.
         flow: whether the model was trained by flow matching; None: not known.
         timesteps, sigmas: the steps themselves, as in the call of a diffusers pipeline (see `Spacing`); not both.
+        mu: of a scheduler that shifts its sigmas by the size of the video (`use_dynamic_shifting`).
 
     Raises:
         StepCountError: timesteps or sigmas that are not `count` steps.
@@ -67,8 +69,8 @@ def read_levels(
     scheduler = copy.deepcopy(scheduler)
     name = type(scheduler).__name__
     known, rule = known_class(scheduler)
-    check_scheduler(scheduler, rule, count, eta, flow)
-    steps = _spacing(count, timesteps, sigmas, scheduler_exact)
+    check_scheduler(scheduler, rule, count, eta, flow, shifted=mu is not None)
+    steps = replace(_spacing(count, timesteps, sigmas, scheduler_exact), mu=mu)
     changed = changed_methods(scheduler, known) if known is not None else ["step"]
     try:
         if rule is None or changed:

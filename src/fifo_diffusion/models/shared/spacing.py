@@ -40,11 +40,13 @@ class Spacing:
         count: L, the number of levels.
         timesteps: (L,) in descending order, instead of the scheduler's own spacing.
         sigmas: the same in the scheduler's sigmas; whether they end in 0 is up to its class, as in diffusers.
+        mu: by how much they shift, for schedulers that shift them by the size of the video.
     """
 
     count: int
     timesteps: tuple[float, ...] | None = None
     sigmas: tuple[float, ...] | None = None
+    mu: float | None = None
 
     @property
     def given(self) -> bool:
@@ -67,16 +69,17 @@ class Spacing:
             StepCountError: they are not `count` steps.
             ArgumentError: this class does not take them, or they are out of range.
         """
-        name = type(scheduler).__name__
+        name, shift = type(scheduler).__name__, {} if self.mu is None else {"mu": self.mu}
         if not self.given:
-            scheduler.set_timesteps(self.count)
+            scheduler.set_timesteps(self.count, **shift)
             return
         argument = "timesteps" if self.timesteps is not None else "sigmas"
         given = self.timesteps or self.sigmas or ()
         whole = [int(value) if value == int(value) else value for value in given]
         if _has_argument(scheduler, argument):
             try:
-                scheduler.set_timesteps(**{argument: whole if argument == "timesteps" else np.array(given)})
+                steps = {argument: whole if argument == "timesteps" else np.array(given)}
+                scheduler.set_timesteps(**steps, **shift)
             except (ValueError, TypeError, IndexError) as error:
                 raise ArgumentError(argument, given, f"{name} does not take them: {error}") from error
         elif argument == "timesteps" and _of_ddim(scheduler):
@@ -116,3 +119,17 @@ def numbers_of(name: str, values: Any) -> tuple[float, ...] | None:
     if not all(a > b for a, b in itertools.pairwise(found)):
         raise ArgumentError(name, found, "give them in descending order, from the noisiest on")
     return found
+
+
+def linear_sigmas(count: int) -> list[float]:
+    """From 1 down to 1 / L, evenly: what most pipelines of flow matching give their scheduler."""
+    return np.linspace(1.0, 1 / count, count).tolist()
+
+
+def shift_by_length(scheduler: Any, tokens: int) -> float:
+    """mu of a scheduler with dynamic shifting for a video of so many tokens, as diffusers' `calculate_shift`: on a line
+    through two lengths of its configuration."""
+    config = scheduler.config
+    short, long = config.get("base_image_seq_len", 256), config.get("max_image_seq_len", 4096)
+    low, high = config.get("base_shift", 0.5), config.get("max_shift", 1.15)
+    return low + (high - low) * (tokens - short) / (long - short)

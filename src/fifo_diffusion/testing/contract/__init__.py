@@ -12,11 +12,11 @@ except ImportError as error:
 pytest.register_assert_rewrite(*(f"{__name__}.{name}" for name in ("base", "predictions", "running", "streams")))
 
 from fifo_diffusion.testing.contract.base import CAPABILITIES, VARIANT  # noqa: E402
-from fifo_diffusion.testing.contract.predictions import Predictions  # noqa: E402
+from fifo_diffusion.testing.contract.predictions import Predictions, SharedText  # noqa: E402
 from fifo_diffusion.testing.contract.running import Running  # noqa: E402
 from fifo_diffusion.testing.contract.streams import Streams  # noqa: E402
 
-__all__ = ["CAPABILITIES", "VARIANT", "VideoModelContract"]
+__all__ = ["CAPABILITIES", "VARIANT", "SharedText", "VideoModelContract"]
 
 
 class VideoModelContract(Predictions, Running, Streams):

@@ -58,7 +58,8 @@ class Subject:
         raise NotImplementedError
 
     def stock(self, pipe: Any, latents: Tensor, timestep: Tensor, text: Tensor) -> Tensor:
-        """The denoiser called as its pipeline calls it: one timestep for all frames; rows as in `text`."""
+        """The denoiser called as its pipeline calls it: one timestep for all frames; rows as in `text`. Families whose
+        rows have further arguments of their own (`row_arguments`) take them by name, and do without."""
         raise NotImplementedError
 
     @contextmanager
@@ -124,13 +125,21 @@ class Subject:
         generator = torch.Generator().manual_seed(seed)
         return torch.randn(rows, channels, self.frames, height, width, generator=generator)
 
+    def levels(self, model: Any, count: int, **more: Any) -> Any:
+        """The noise levels of a window of the test's size."""
+        return model.levels(count, size=(self.frames, self.height, self.width), **more)
+
     def rising(self, model: Any, rows: int = 1) -> Tensor:
         """A timestep of its own for every frame."""
-        return model.levels(self.frames * 2).timestep[1 : self.frames + 1].expand(rows, -1)
+        return self.levels(model, self.frames * 2).timestep[1 : self.frames + 1].expand(rows, -1)
 
     def guided_stock(self, pipe: Any, latents: Tensor, timestep: Tensor, condition: Any) -> Tensor:
         """Stock denoiser and guidance in closed form, on the captured text."""
-        rows = [self.stock(pipe, latents, timestep, text) for text in condition.text]
+        of_rows = getattr(condition, "of_rows", {})
+        rows = [
+            self.stock(pipe, latents, timestep, text, **{name: value[g] for name, value in of_rows.items()})
+            for g, text in enumerate(condition.text)
+        ]
         return rows[0] if len(rows) == 1 else rows[0] + condition.guidance_scale * (rows[1] - rows[0])
 
     def adapt(self, denoiser: torch.nn.Module) -> None:

@@ -2,6 +2,7 @@
 
 from contextlib import contextmanager
 
+import pytest
 import torch
 from diffusers.models.attention_processor import Attention
 from diffusers.models.resnet import TemporalConvLayer
@@ -9,7 +10,7 @@ from diffusers.models.transformers.transformer_temporal import TransformerTempor
 from diffusers.models.unets.unet_motion_model import AnimateDiffTransformer3D
 
 from fifo_diffusion.testing import tiny, tiny_animatediff, tiny_cogvideox, tiny_latte, tiny_videocrafter, tiny_wan
-from fifo_diffusion.testing.contract import VARIANT, VideoModelContract
+from fifo_diffusion.testing.contract import VARIANT, SharedText, VideoModelContract
 
 
 class UNet3DContract(VideoModelContract):
@@ -143,16 +144,16 @@ class WanContract(VideoModelContract):
 @contextmanager
 def without_joint_attention():
     """Within, attention over text and video gives nothing."""
-    saved = Attention.forward
-    Attention.forward = lambda self, hidden_states, encoder_hidden_states, **_: (
-        0 * hidden_states,
-        0 * encoder_hidden_states,
-    )
-    yield
-    Attention.forward = saved
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            Attention,
+            "forward",
+            lambda self, hidden_states, encoder_hidden_states, **_: (0 * hidden_states, 0 * encoder_hidden_states),
+        )
+        yield
 
 
-class CogVideoXContract(VideoModelContract):
+class CogVideoXContract(SharedText, VideoModelContract):
     """With rotary positions, as the model of 5B."""
 
     frames = 5

@@ -97,7 +97,7 @@ class Predictions(Subject):
         expected = self.sampled(pipe, start.clone(), prompt=[self.prompts[1]], **count, **call)
         condition = self.condition(model, (self.prompts[1],))
         *_, found = sample_clip(
-            model.levels(5, scheduler_exact=True),
+            self.levels(model, 5, scheduler_exact=True),
             lambda x, t, frames: model.predict(x, t, condition),
             lambda frame, level, use: start[:, :, frame],
             range(self.frames),
@@ -159,7 +159,7 @@ class Predictions(Subject):
         """One iteration and its decoding on tensors without data, which raise where somebody looks at them; what is
         made on the host must be sent to the device by name."""
         condition, pipe = self.condition(model, self.prompts[:1]), model.pipe
-        levels, layout = model.levels(2 * self.frames), QueueLayout(self.frames, 2, True)
+        levels, layout = self.levels(model, 2 * self.frames), QueueLayout(self.frames, 2, True)
         noise = SeededNoise((0,), model.latent_shape(self.height, self.width))
         like = self.latents(model, 1).to("meta")
         for part in pipe.components.values():
@@ -173,3 +173,19 @@ class Predictions(Subject):
         decoder = model.decoder()
         made = [decoder.push(latents.expand(-1, -1, self.frames, -1, -1)), decoder.flush()]
         assert {frames.device.type for frames in made if frames.numel()} == {"meta"}
+
+
+class SharedText(Subject):
+    """In place of a text of its own for every frame, for families whose windows have one text."""
+
+    def test_one_text_per_frame(self, model):
+        """A window has the mean of its frames' texts."""
+        conditions = [self.condition(model, (prompt,)) for prompt in self.prompts]
+        x, t = self.latents(model, 2), self.rising(model, 2)
+        weights = torch.tensor([[[1.0, 0.0]] * self.frames, [[0.0, 1.0]] * self.frames])
+        found = model.predict(x, t, model.mix(conditions, weights))
+        for k, condition in enumerate(conditions):
+            assert distance(found[k], model.predict(x[k : k + 1], t[:1], condition)[0]) < TOLERANCE
+        half = model.mix(conditions, torch.full((2, self.frames, 2), 0.5))
+        expected = (conditions[0].text + conditions[1].text) / 2
+        assert distance(half.text[:, :1], expected) < TOLERANCE

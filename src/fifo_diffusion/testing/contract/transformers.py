@@ -1,0 +1,67 @@
+"""How the contract is tested for diffusion transformers that look at one text for a whole window."""
+
+from contextlib import contextmanager
+
+import pytest
+import torch
+
+from fifo_diffusion.testing import tiny_ltx
+from fifo_diffusion.testing.contract import SharedText, VideoModelContract
+
+
+class LTXContract(SharedText, VideoModelContract):
+    """With a decoder that looks back only, so that frames come at once."""
+
+    height = width = 32
+    opening, further = 7, 3
+
+    def make_pipe(self):
+        return tiny_ltx.pipeline({"decoder_causal": True})
+
+    def denoiser(self, pipe):
+        return pipe.transformer
+
+    def stock(self, pipe, latents, timestep, text, encoder_attention_mask=None):
+        shape = latents.shape[2:]
+        mask = torch.ones(text.shape[:2]) if encoder_attention_mask is None else encoder_attention_mask
+        size = dict(zip(("num_frames", "height", "width"), shape, strict=True))
+        scale = (pipe.vae_temporal_compression_ratio / 25, *[pipe.vae_spatial_compression_ratio] * 2)
+        with torch.no_grad():
+            output = pipe.transformer(
+                latents.flatten(2).transpose(1, 2),
+                text,
+                timestep.expand(len(latents)),
+                encoder_attention_mask=mask,
+                rope_interpolation_scale=scale,
+                **size,
+            )[0]
+        return output.transpose(1, 2).unflatten(2, shape)
+
+    def sampled(self, pipe, latents, **call):
+        packed = latents.flatten(2).transpose(1, 2)
+        found = pipe(latents=packed, output_type="latent", **call).frames
+        return found.transpose(1, 2).unflatten(2, latents.shape[2:])
+
+    def whole_decoding(self, pipe, latents):
+        mean, std = (value.view(1, -1, 1, 1, 1) for value in (pipe.vae.latents_mean, pipe.vae.latents_std))
+        time = torch.zeros(len(latents)) if pipe.vae.config.timestep_conditioning else None
+        torch.manual_seed(0)  # of the noise that some autoencoders add
+        with torch.no_grad():
+            video = pipe.vae.decode(latents * std + mean, time, return_dict=False)[0]
+        return pipe.video_processor.postprocess_video(video, output_type="pt")
+
+    @contextmanager
+    def without_frame_mixing(self):
+        """Self-attention is the only layer that looks across frames."""
+        from diffusers.models.transformers.transformer_ltx import LTXAttention
+
+        saved = LTXAttention.forward
+
+        def forward(self, hidden_states, encoder_hidden_states=None, **more):
+            if encoder_hidden_states is None:
+                return 0.1 * hidden_states
+            return saved(self, hidden_states, encoder_hidden_states, **more)
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(LTXAttention, "forward", forward)
+            yield
