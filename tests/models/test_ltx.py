@@ -22,7 +22,7 @@ class TestLTXOfBothWays(LTXContract):
     without = VARIANT
 
     def make_pipe(self):
-        return pipeline(TOLD, num_layers=1, num_attention_heads=1)
+        return pipeline(TOLD, num_layers=1, num_attention_heads=1, cross_attention_dim=12)
 
 
 DECODERS = {
