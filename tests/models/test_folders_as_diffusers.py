@@ -15,6 +15,7 @@ from fifo_diffusion.testing import (
     tiny,
     tiny_animatediff,
     tiny_cogvideox,
+    tiny_hunyuan_video,
     tiny_latte,
     tiny_ltx,
     tiny_opensora,
@@ -34,6 +35,7 @@ PIPELINES = {
     "Latte": tiny_latte.pipeline,
     "class-conditional Latte": tiny_latte.class_pipeline,
     "CogVideoX": tiny_cogvideox.pipeline,
+    "HunyuanVideo": tiny_hunyuan_video.pipeline,
     "LTX-Video": tiny_ltx.pipeline,
     "Open-Sora Plan": tiny_opensora.pipeline,
 }

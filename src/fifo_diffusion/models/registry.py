@@ -129,6 +129,13 @@ FAMILIES = (
         half="bfloat16",
     ),
     Family(
+        "HunyuanVideo 1.0, text to video",
+        ("HunyuanVideoPipeline",),
+        "fifo_diffusion.models.hunyuan_video.model:HunyuanVideoModel",
+        verified=BY_CONTRACT,
+        half="bfloat16",
+    ),
+    Family(
         "LTX-Video 0.9, text to video",
         ("LTXPipeline",),
         "fifo_diffusion.models.ltx.model:LTXModel",

@@ -19,15 +19,15 @@ class SharedTextModel(PipelineModel):
             conditions[0],
             text=_mean([condition.text for condition in conditions], weight_WFP),
             of_rows={
-                name: _mean([condition.of_rows[name] for condition in conditions], weight_WFP)
+                name: _mean([condition.of_rows[name] for condition in conditions], weight_WFP, mask="mask" in name)
                 for name in conditions[0].of_rows
             },
         )
 
 
-def _mean(values: Sequence[Tensor], weight_WFP: Tensor) -> Tensor:
-    """P values (G, B, ...) to their means (G, windows x videos, ...); masks (no floating point) to their unions."""
-    if values[0].is_floating_point():
+def _mean(values: Sequence[Tensor], weight_WFP: Tensor, *, mask: bool = False) -> Tensor:
+    """P values (G, B, ...) to their means (G, windows x videos, ...); masks to their unions."""
+    if not mask:
         return mixed(values, weight_WFP).mean(2)
     share = mixed([value.to(torch.float32) for value in values], weight_WFP).mean(2)
     return (share > 0).to(values[0].dtype)

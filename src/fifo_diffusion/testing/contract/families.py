@@ -2,15 +2,14 @@
 
 from contextlib import contextmanager
 
-import pytest
 import torch
-from diffusers.models.attention_processor import Attention
 from diffusers.models.resnet import TemporalConvLayer
 from diffusers.models.transformers.transformer_temporal import TransformerTemporalModel
 from diffusers.models.unets.unet_motion_model import AnimateDiffTransformer3D
 
 from fifo_diffusion.testing import tiny, tiny_animatediff, tiny_cogvideox, tiny_latte, tiny_videocrafter, tiny_wan
 from fifo_diffusion.testing.contract import VARIANT, SharedText, VideoModelContract
+from fifo_diffusion.testing.contract.transformers import without_joint_attention
 
 
 class UNet3DContract(VideoModelContract):
@@ -139,18 +138,6 @@ class WanContract(VideoModelContract):
         WanAttention.forward = lambda self, x, text=None, *a: saved(self, x, text, *a) if text is not None else 0.1 * x
         yield
         WanAttention.forward = saved
-
-
-@contextmanager
-def without_joint_attention():
-    """Within, attention over text and video gives nothing."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(
-            Attention,
-            "forward",
-            lambda self, hidden_states, encoder_hidden_states, **_: (0 * hidden_states, 0 * encoder_hidden_states),
-        )
-        yield
 
 
 class CogVideoXContract(SharedText, VideoModelContract):

@@ -4,9 +4,65 @@ from contextlib import contextmanager
 
 import pytest
 import torch
+from diffusers.models.attention_processor import Attention
 
-from fifo_diffusion.testing import tiny_ltx
+from fifo_diffusion.testing import tiny_hunyuan_video, tiny_ltx
 from fifo_diffusion.testing.contract import SharedText, VideoModelContract
+
+
+@contextmanager
+def without_joint_attention():
+    """Within, attention over text and video, and the text's own, give nothing."""
+
+    def forward(self, hidden_states, encoder_hidden_states=None, **_):
+        nothing = 0 * hidden_states
+        return nothing if encoder_hidden_states is None else (nothing, 0 * encoder_hidden_states)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Attention, "forward", forward)
+        yield
+
+
+class HunyuanVideoContract(SharedText, VideoModelContract):
+    """With a second pass without the prompt, beside the guidance that the transformer is told: a thousand times this
+    number, which has no rounding in half precision."""
+
+    guidance_scale = 3.072
+    height = width = 32
+    opening, further = 13, 5
+
+    def make_pipe(self):
+        return tiny_hunyuan_video.pipeline()
+
+    def condition(self, model, prompts, **more):
+        scale = more.get("guidance_scale", self.guidance_scale)
+        more |= {"true_cfg_scale": scale, "negative_prompt": [""] * len(prompts)}
+        return super().condition(model, prompts, **more)
+
+    def denoiser(self, pipe):
+        return pipe.transformer
+
+    def stock(self, pipe, latents, timestep, text, **of_rows):
+        rows = len(text)
+        given = {
+            "encoder_attention_mask": torch.ones(text.shape[:2]),
+            "pooled_projections": torch.zeros(rows, pipe.transformer.config.pooled_projection_dim),
+            "guidance": torch.full((rows,), 3000.0),
+        }
+        with torch.no_grad():
+            return pipe.transformer(latents, timestep.expand(rows), text, **given | of_rows, return_dict=False)[0]
+
+    def sampled(self, pipe, latents, **call):
+        call |= {"true_cfg_scale": call["guidance_scale"], "negative_prompt": ""}
+        return super().sampled(pipe, latents, **call)
+
+    def whole_decoding(self, pipe, latents):
+        with torch.no_grad():
+            video = pipe.vae.decode(latents / pipe.vae.config.scaling_factor, return_dict=False)[0]
+        return pipe.video_processor.postprocess_video(video, output_type="pt")
+
+    def without_frame_mixing(self):
+        return without_joint_attention()
 
 
 class LTXContract(SharedText, VideoModelContract):

@@ -1,0 +1,112 @@
+"""A streaming decoder for autoencoders whose own decoding cuts a video into tiles of time and fades each into the next.
+
+Tile i holds latents i S ... i S + N - 1 (S stride, N size), decoded as a clip of its own. All but the first leave out
+their first frame, and the frames that two tiles share are faded from one to the other.
+"""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from fifo_diffusion.decoding.frames import to_unit_range
+from fifo_diffusion.decoding.timing import LatentTiming
+
+
+class TileDecoder:
+    """Exactly what the autoencoder's own decoding of the whole video gives.
+
+    Args:
+        decode: latents (B, C, F, H, W) of a tile, as they come out of the queue, to frames (B, 3, F', H, W) in [-1, 1].
+        timing: of the autoencoder; its first latent is one frame.
+        size, stride: N and S, with S < N - 1.
+    """
+
+    exact = True
+
+    def __init__(self, decode: Callable[[Tensor], Tensor], timing: LatentTiming, *, size: int, stride: int) -> None:
+        self._decode, self._timing, self._size, self._stride = decode, timing, size, stride
+        self._blend = (size - 1 - stride) * timing.further
+        self.latency = size - 1
+        self._count = 0  # latents so far
+        self._latents: Tensor | None = None  # the last of them
+        self._before: Tensor | None = None  # the last tile whose frames were given
+
+    def push(self, latents_BCFHW: Tensor) -> Tensor:
+        before = self._count, self._latents, self._before
+        try:
+            first, stop = self._tiles(), self._accept(latents_BCFHW)
+            frames = [self._frames_of(tile) for tile in range(first, stop)]
+        except BaseException:  # out of memory, say: these latents may be given again
+            self._count, self._latents, self._before = before
+            raise
+        self._forget()
+        return torch.cat(frames, 1) if frames else latents_BCFHW.new_empty(len(latents_BCFHW), 0, 3, 1, 1)
+
+    def skip(self, latents_BCFHW: Tensor) -> int:
+        first, stop = self._tiles(), self._accept(latents_BCFHW)
+        if stop > first:
+            self._before = None
+        self._forget()
+        return self._frames_to(stop) - self._frames_to(first)
+
+    def flush(self) -> Tensor:
+        """The frames still held back, from tiles that are cut off. The decoder stays as it was."""
+        if self._latents is None:
+            return torch.empty(0)
+        before, first = self._before, self._tiles()
+        frames = [self._frames_of(tile) for tile in range(first, -(-self._count // self._stride))]
+        self._before = before
+        wanted = self._timing.frames(self._count) - self._frames_to(first)
+        return torch.cat(frames, 1)[:, :wanted] if frames else torch.empty(0)
+
+    def state(self) -> dict[str, Tensor]:
+        """The latents of the last tile: it is decoded again when needed."""
+        return {} if self._latents is None else {"latents": self._latents, "count": torch.tensor(self._count)}
+
+    def load_state(self, state: dict[str, Tensor]) -> None:
+        self._before, self._latents = None, state.get("latents")
+        self._count = int(state["count"]) if state else 0
+
+    # ------------------------------------------------------------------ inside
+
+    def _tiles(self) -> int:
+        """How many tiles are complete."""
+        return max(0, (self._count - self._size) // self._stride + 1)
+
+    def _frames_to(self, tiles: int) -> int:
+        """Frames of so many tiles."""
+        return self._timing.frames(tiles * self._stride + 1) if tiles else 0
+
+    def _accept(self, latents_BCFHW: Tensor) -> int:
+        known = [] if self._latents is None else [self._latents]
+        self._latents = torch.cat([*known, latents_BCFHW], 2)
+        self._count += latents_BCFHW.shape[2]
+        return self._tiles()
+
+    @torch.no_grad()
+    def _decoded(self, tile: int) -> Tensor:
+        assert self._latents is not None
+        begin = tile * self._stride - (self._count - self._latents.shape[2])
+        frames = self._decode(self._latents[:, :, begin : begin + self._size])
+        return frames[:, :, 1:] if tile else frames
+
+    def _frames_of(self, tile: int) -> Tensor:
+        """The frames that a tile adds, (B, F', 3, H, W) in [0, 1]."""
+        new = self._decoded(tile)
+        if tile:
+            old = self._decoded(tile - 1) if self._before is None else self._before
+            extent = min(self._blend, old.shape[2], new.shape[2])
+            weight = (torch.arange(extent, device=new.device) / max(1, extent))[:, None, None].to(new.dtype)
+            faded = old[:, :, old.shape[2] - extent :] * (1 - weight) + new[:, :, :extent] * weight
+            new = torch.cat([faded, new[:, :, extent:]], 2)
+        self._before = new
+        shown = self._stride * self._timing.further + (tile == 0)
+        return to_unit_range(new[:, :, :shown].float().transpose(1, 2))
+
+    def _forget(self) -> None:
+        """Let go of all that no later frame needs."""
+        assert self._latents is not None
+        oldest = max(0, self._tiles() - 1) * self._stride
+        begin = oldest - (self._count - self._latents.shape[2])
+        self._latents = self._latents[:, :, max(0, begin) :].clone()

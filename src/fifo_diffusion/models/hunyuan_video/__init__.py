@@ -1,0 +1,1 @@
+"""HunyuanVideo, and what Kandinsky 5 has of it."""
