@@ -56,8 +56,7 @@ def test_frames_come_as_late_as_the_decoder_looks_ahead(changes):
         assert distance(decoder.push(x[:, :, 30:]), found[:, count:]) < TOLERANCE
     shifted = LTXDecoder(made)
     shifted.load_state({name: value.roll(1, 2) if name == "past" else value for name, value in resumed.state().items()})
-    assert distance(shifted.push(x[:, :, :0]), found[:, :0]) == 0
-    assert distance(shifted.push(x[:, :, 30:]), resumed.push(x[:, :, 30:])) > 100 * TOLERANCE
+    assert distance(shifted.push(x[:, :, 30:]), found[:, count:]) > 100 * TOLERANCE
 
 
 def stock(made, latents):
