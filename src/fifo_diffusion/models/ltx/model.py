@@ -36,7 +36,7 @@ class LTXModel(SharedTextModel):
     other_shapes = True
     text_width = "caption_channels"
     row_arguments = ("encoder_attention_mask",)
-    no_effect = ("guidance_rescale", "timesteps", "decode_timestep", "decode_noise_scale")
+    no_effect = ("guidance_rescale", "decode_timestep", "decode_noise_scale")
 
     def __init__(self, pipe: Any, *, frames: int | None = None, defaults: dict[str, Any] | None = None) -> None:
         self.timing = LatentTiming(1, pipe.vae_temporal_compression_ratio)
