@@ -22,6 +22,7 @@ from fifo_diffusion.models.shared.offload import to_device_but_text
 from fifo_diffusion.models.shared.texts import Embeds
 from fifo_diffusion.settings import QueueSettings, StreamSettings, checked, specs, taking
 from fifo_diffusion.streaming.given import size_for, take_given
+from fifo_diffusion.streaming.presets import with_preset
 from fifo_diffusion.streaming.prompt_notes import check_all
 from fifo_diffusion.streaming.prompts import PromptTrack, is_schedule, parse_assigned, parse_prompt, take_embeds
 from fifo_diffusion.streaming.settings import RunSettings, described, layout_for
@@ -151,6 +152,7 @@ class FIFO:
             asked = checked(StreamSettings(**given))
             start = asked.start
             state = _state_of(start)
+            asked = with_preset(self.model, given) if state is None else asked
             if state is None:
                 if prompt is None:
                     raise ValueError("prompt is missing: give a text, a list of texts or a {frame: text} schedule")
@@ -265,7 +267,7 @@ class FIFO:
             {arguments}
         """
         refuse_unknown("layout()", settings, specs(QueueSettings))
-        return layout_for(self.model, QueueSettings(**settings))
+        return layout_for(self.model, with_preset(self.model, settings))
 
     def close(self) -> None:
         """Take the hooks off the pipeline; running streams end with an error at their next frame."""

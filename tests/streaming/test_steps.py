@@ -63,7 +63,7 @@ def test_a_baseline_takes_as_many_steps_as_are_given(lcm):
     ("arguments", "message"),
     [
         (
-            {"timesteps": [999, 400]},
+            {"timesteps": [999, 400], "frames_per_level": 1},
             r"^timesteps=\(999, 400\): they make 2 steps, and the queue has 4; use frames_per_level=2 and num_partit",
         ),
         ({"timesteps": [400, 999, 7, 3]}, r"^timesteps=\(400, 999, 7, 3\): give them in descending order"),

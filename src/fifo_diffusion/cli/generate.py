@@ -183,6 +183,7 @@ class _Shown:
             length += f", going on from frame {event.done}"
         if plan.request.method == "fifo":
             steps = settings.queue_layout.title
+            steps += f", preset {settings.preset}" if settings.preset else ""
         else:
             steps = f"{plan.request.method}, {settings.num_inference_steps} steps"
         size = f"{settings.width}x{settings.height}"

@@ -100,7 +100,7 @@ def cost_of(plan: "Plan") -> "Cost | BaselineCost":
         from fifo_diffusion.baselines.cost import BaselineCost
 
         return BaselineCost(plan.settings)
-    passes = 2 if plan.settings.guidance_scale > 1 else 1
+    passes = 2 if plan.settings.guidance_scale > 1 and not plan.model.told_guidance else 1
     shown = plan.given if plan.kept["include_start"] else 0
     model, layout = plan.model, plan.settings.queue_layout
     return Cost(layout, passes, plan.start, plan.num_frames, plan.given, shown, model.timing, model.late)

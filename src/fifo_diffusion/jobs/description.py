@@ -3,15 +3,19 @@ it starts."""
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
-from fifo_diffusion.errors import Message
+from fifo_diffusion.errors import Message, Setting, joined
 from fifo_diffusion.jobs.cost import cost_of
 from fifo_diffusion.jobs.memory import parameters, queue_bytes, weights_bytes
 from fifo_diffusion.jobs.plan import Plan
 from fifo_diffusion.jobs.speed import speed_of
 from fifo_diffusion.method.layout import Layout
+from fifo_diffusion.settings import StreamSettings, specs
 from fifo_diffusion.settings.kinds import number_text
+from fifo_diffusion.settings.presets import PRESETS
+from fifo_diffusion.streaming.presets import preset_values
 from fifo_diffusion.streaming.prompt_notes import prompt_notes
 from fifo_diffusion.streaming.prompts import parse_prompt
 from fifo_diffusion.text import duration
@@ -47,6 +51,7 @@ def _method(plan: Plan) -> list[tuple[str, str]]:
     return [
         ("memory", _memory(plan)),
         *_cost(plan),
+        *_preset(plan),
         ("queue", _queue(plan)),
         *_windows(layout),
         ("settings", f"eta {settings.eta:g}, guidance {settings.guidance_scale:g}, start {_start(plan)}{_steps(plan)}"),
@@ -87,6 +92,21 @@ def _video(plan: Plan) -> str:
 
 def _prompt(prompt: Any) -> str:
     return prompt if isinstance(prompt, str) else json.dumps(prompt, ensure_ascii=False)
+
+
+def _preset(plan: Plan) -> list[tuple[str, Message]]:
+    """Its settings that hold, and those that do not because something else was given."""
+    settings, model = plan.settings, plan.model
+    if settings.preset is None:
+        return []
+    given = StreamSettings(**{name: getattr(plan.request.settings, name) for name in specs(StreamSettings)})
+    asked = replace(given, timesteps=settings.timesteps, sigmas=settings.sigmas)
+    values = preset_values(PRESETS[settings.preset], model.frames, asked, told_guidance=model.told_guidance)
+    found = {name: getattr(settings, name) for name in values}
+    said = [Setting(name, value) for name, value in found.items() if value == values[name]]
+    other = [Setting(name, value) for name, value in found.items() if value != values[name]]
+    but = [", but ", *joined(other, ", ")] if other else []
+    return [("preset", Message(f"{settings.preset}: ", *joined(said, ", "), *but))]
 
 
 def _queue(plan: Plan) -> str:

@@ -271,12 +271,14 @@ def usable_device(name: str | None) -> str:
 def _settings(model: Any, request: Request, state: Any, start: "Given | None") -> Any:
     """The arguments of the first video, checked and completed by the core."""
     from fifo_diffusion.streaming.given import size_for
+    from fifo_diffusion.streaming.presets import with_preset
     from fifo_diffusion.streaming.settings import RunSettings
 
     asked = StreamSettings()
     if state is None:
         names = (*specs(FifoSettings), "num_inference_steps")
-        asked = StreamSettings(**{name: getattr(request.settings, name) for name in names}, seed=request.videos[0].seed)
+        known = {name: value for name, value in request.settings.given.items() if name in names}
+        asked = with_preset(model, known | {"seed": request.videos[0].seed})
         height, width = size_for(model, start, asked.height, asked.width)
         asked = replace(asked, height=height, width=width)
     return RunSettings.collect(model, asked, videos=1, batch=False, state=state)

@@ -6,6 +6,7 @@ from typing import Any
 
 from fifo_diffusion.method_list import BASELINES as METHODS
 from fifo_diffusion.method_list import methods
+from fifo_diffusion.settings.baselines import BaselineArguments
 from fifo_diffusion.settings.kinds import Choice, Flag, Listed, Number, Text, Texts, Whole
 from fifo_diffusion.settings.spec import (
     BASELINES,
@@ -23,7 +24,7 @@ from fifo_diffusion.settings.spec import (
     setting,
     specs,
 )
-from fifo_diffusion.settings.stream import BaselineArguments, StreamSettings
+from fifo_diffusion.settings.stream import StreamSettings
 from fifo_diffusion.text import shell_words
 
 STARTS = ("clip", "noise")

@@ -1,14 +1,13 @@
-"""The settings of a stream of frames, `FIFO.stream` and those of the baselines: each is one field here."""
+"""The settings of a stream of frames, each a field: those of `FIFO.stream`."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from fifo_diffusion.layout_list import LAYOUTS, about_layouts
-from fifo_diffusion.method_list import defaults_of, takers
 from fifo_diffusion.settings.kinds import Anything, Choice, Flag, Function, Listed, Number, Numbers, Switch, Text, Whole
+from fifo_diffusion.settings.presets import FEW_STEPS, PRESETS
 from fifo_diffusion.settings.spec import (
-    BASELINES,
     FIFO,
     IN_NOTES,
     IN_SETTINGS,
@@ -94,6 +93,24 @@ class WindowSettings:
 class QueueSettings(WindowSettings):
     """The layout of the queue."""
 
+    preset: str | None = setting(
+        None,
+        Listed(lambda: PRESETS),
+        STREAM,
+        lambda: (
+            f"Settings that go together: {'; '.join(f'{name} ({each.about})' for name, each in PRESETS.items())}. "
+            "What is given beside it counts instead."
+        ),
+        METHOD,
+        metavar="NAME",
+        usual=f"none; {FEW_STEPS} for models of few steps",
+        methods=FIFO,
+        saved=IN_SETTINGS,
+        nullable=True,
+        older=None,
+        doc='"paper", "fast" or "live": settings that go together (`settings.presets.PRESETS`), in the places of those '
+        'that are not given. None: none, and for models of few steps (`VideoModel.few_steps`) "live".',
+    )
     layout: str = setting(
         "partitions",
         Listed(lambda: LAYOUTS),
@@ -106,7 +123,6 @@ class QueueSettings(WindowSettings):
         older="partitions",
         doc="of the queue, by its name in `fifo_diffusion.layout_list.LAYOUTS`.",
     )
-
     num_partitions: int = setting(
         4,
         Whole(1, 4096),
@@ -360,32 +376,4 @@ class StreamSettings(FifoSettings, VideoSettings):
         methods=FIFO,
         doc="called with (frame number, frame) for every frame handed out; where it fails, the frame "
         "comes with the next call",
-    )
-
-
-@dataclass(frozen=True, kw_only=True)
-class BaselineArguments(SamplingSettings, VideoSettings):
-    """Every argument of a baseline's stream."""
-
-    stride: int | None = setting(
-        None,
-        Whole(1, 65536),
-        STREAM,
-        lambda: f"{', '.join(takers('stride'))}: frames from one window to the next.",
-        BASELINES,
-        metavar="N",
-        usual=lambda: defaults_of("stride"),
-        methods=lambda: takers("stride"),
-        doc="frames from one window to the next (default 4).",
-    )
-    overlap: int | None = setting(
-        None,
-        Whole(1, 65536),
-        STREAM,
-        lambda: f"{', '.join(takers('overlap'))}: frames that a chunk has in common with the one before.",
-        BASELINES,
-        metavar="N",
-        usual=lambda: defaults_of("overlap"),
-        methods=lambda: takers("overlap"),
-        doc="frames that a chunk has in common with the one before (default 1).",
     )

@@ -191,7 +191,7 @@ def check_taken(asked: QueueSettings) -> None:
     entry = LAYOUTS[asked.layout]
     for name, spec in specs(QueueSettings).items():
         value = getattr(asked, name)
-        if name not in ("layout", "window", *entry.takes) and value != spec.default:
+        if name not in ("layout", "preset", "window", *entry.takes) and value != spec.default:
             raise ArgumentError(name, value, Setting("layout", asked.layout), " does not take it; leave it out")
 
 

@@ -53,9 +53,9 @@ def giving(layout: Layout, steps: int) -> list[Message]:
     if not isinstance(layout, QueueLayout):
         return []
     f, b = layout.frames, layout.frames_per_level
-    window = next((w for w in range(f, int(f * SMALLEST_WINDOW), -1) if _shape(w, steps)), None)
-    found = [] if window is None else [_named(window, *shape, f) for shape in _shape(window, steps)]
-    if window != f:
+    shape = shape_of(f, steps)
+    found = [] if shape is None else [_named(*shape, f)]
+    if shape is None or shape[0] != f:
         near = sorted({max(1, steps * b // f), max(1, -(-steps * b // f))})
         near = [n for n in near if n * f % b == 0]
         close = [n for n in near if abs(n * f // b - steps) <= NEARLY * steps]
@@ -63,11 +63,19 @@ def giving(layout: Layout, steps: int) -> list[Message]:
     return found
 
 
-def _shape(window: int, steps: int) -> list[tuple[int, int]]:
-    """The fewest partitions, and frames per level, that give exactly so many steps; none where that would take a longer
-    queue than so many steps need."""
-    enough = range(1, -(-steps // window) + 1)
-    return [(n, n * window // steps) for n in enough if n * window % steps == 0 and n * window >= steps][:1]
+def shape_of(frames: int, steps: int, *, changeable: bool = True) -> tuple[int, int, int] | None:
+    """Window, partitions and frames per level that give exactly so many steps: the longest window and the fewest
+    partitions. None where that would take a much smaller window, or a longer queue than so many steps need.
+
+    Args:
+        frames: f, the window that the model was trained on.
+        changeable: whether the window may be smaller.
+    """
+    for window in range(frames, int(frames * SMALLEST_WINDOW) if changeable else frames - 1, -1):
+        for partitions in range(1, -(-steps // window) + 1):
+            if partitions * window % steps == 0:
+                return window, partitions, partitions * window // steps
+    return None
 
 
 def _named(window: int, partitions: int, frames_per_level: int, usual: int) -> Message:

@@ -35,6 +35,8 @@ class VideoModel(ABC):
         fps_condition: the frame rate that the model is conditioned on where a call says nothing; may be set. None: the
             model is conditioned on none.
         published_queue: how the queue of the family's published FIFO code moves on, for compat="published".
+        few_steps: whether it is sampled as models are that were distilled to few steps.
+        told_guidance: whether it is told the scale of guidance, in one pass, instead of being guided by a second one.
     """
 
     family: str
@@ -46,6 +48,8 @@ class VideoModel(ABC):
     late: int = 0
     fps_condition: float | None = None
     published_queue: type[Queue] = Queue
+    few_steps: bool = False
+    told_guidance: bool = False
 
     @property
     def lock(self) -> AbstractContextManager[Any]:

@@ -24,6 +24,7 @@ from fifo_diffusion.models.shared.modules import dtype_of
 from fifo_diffusion.models.shared.offload import make_room, text_encoders
 from fifo_diffusion.models.shared.pipeline_calls import call_arguments, latent_size, output_class
 from fifo_diffusion.models.shared.schedulers import read_levels
+from fifo_diffusion.models.shared.step_rules import has_few_steps
 from fifo_diffusion.models.shared.texts import Prompt, unseen
 from fifo_diffusion.models.shared.wrapped_pipeline import WrappedPipeline
 
@@ -93,6 +94,15 @@ class PipelineModel(WrappedPipeline):
         return self.stacked * self.denoiser.config.in_channels, *latent_size(
             height, width, self.size_multiple, self.factor
         )
+
+    @property
+    def few_steps(self) -> bool:  # type: ignore[override]
+        return has_few_steps(self.pipe.scheduler)
+
+    @property
+    def told_guidance(self) -> bool:  # type: ignore[override]
+        config = self.denoiser.config
+        return bool(config.get("time_cond_proj_dim") or config.get("guidance_embeds"))
 
     # ------------------------------------------------------------------ conditions
 

@@ -30,6 +30,7 @@ class Rule:
         stages: evaluations of the model in one step; of a grid with two only every second timestep is a level.
         ends_at_zero: its last step goes to timestep 0, which is not quite clean.
         fresh: whether it draws noise of its own whatever `eta` is.
+        few: whether it is made for models that were distilled to few steps.
         refused: why a queue of frames cannot be stepped by it; empty where it can.
     """
 
@@ -40,6 +41,7 @@ class Rule:
     stages: int = 1
     ends_at_zero: bool = False
     fresh: bool = False
+    few: bool = False
     refused: str = ""
 
 
@@ -78,10 +80,10 @@ RULES: dict[str, Rule] = {
     "EntropyBoundScheduler": _DISCRETE,
     "EulerAncestralDiscreteScheduler": Rule("scaled", fresh=True),
     "EulerDiscreteScheduler": Rule("scaled"),
-    "FlowMapEulerDiscreteScheduler": Rule("flow"),
+    "FlowMapEulerDiscreteScheduler": Rule("flow", few=True),
     "FlowMatchEulerDiscreteScheduler": Rule("flow", written=True),
     "FlowMatchHeunDiscreteScheduler": Rule("flow", lost=_HEUN, stages=2),
-    "FlowMatchLCMScheduler": Rule("flow", fresh=True),
+    "FlowMatchLCMScheduler": Rule("flow", fresh=True, few=True),
     "HeliosDMDScheduler": _STAGED,
     "HeliosScheduler": _STAGED,
     "HeunDiscreteScheduler": Rule("scaled", lost=_HEUN, stages=2),
@@ -89,7 +91,7 @@ RULES: dict[str, Rule] = {
     "KDPM2AncestralDiscreteScheduler": Rule("scaled", lost=f"{_HEUN} and its fresh noise", stages=2, fresh=True),
     "KDPM2DiscreteScheduler": Rule("scaled", lost=_HEUN, stages=2),
     "KarrasVeScheduler": _EDM,
-    "LCMScheduler": Rule("abar", written=True, fresh=True),
+    "LCMScheduler": Rule("abar", written=True, fresh=True, few=True),
     "LMSDiscreteScheduler": Rule("scaled", memory=("derivatives",)),
     "LTXEulerAncestralRFScheduler": Rule("flow", fresh=True),
     "MiniMaxH3Scheduler": _refused("its timesteps run from 0 to 1, and its model's prediction has the other sign"),
@@ -101,7 +103,7 @@ RULES: dict[str, Rule] = {
     "SCMScheduler": _refused("its noise is an angle (TrigFlow)"),
     "ScoreSdeVeScheduler": _refused("its steps are a correction and a prediction, which need the model in between"),
     "ScoreSdeVpScheduler": _refused("its timesteps lie between 0 and 1, which no video model is told"),
-    "TCDScheduler": Rule("abar", ends_at_zero=True),
+    "TCDScheduler": Rule("abar", ends_at_zero=True, few=True),
     "UnCLIPScheduler": _refused("it is told by its pipeline where each step goes"),
     "UniPCMultistepScheduler": Rule(memory=("last_sample", "model_outputs")),
     "VQDiffusionScheduler": _DISCRETE,
@@ -121,6 +123,13 @@ def known_class(scheduler: Any) -> tuple[type | None, Rule | None]:
         if base.__module__.startswith("diffusers.") and base.__name__ in RULES:
             return base, RULES[base.__name__]
     return None, None
+
+
+def has_few_steps(scheduler: Any) -> bool:
+    """Whether it samples as models are sampled that were distilled to few steps. Those of Self-Forcing, CausVid and
+    FastWan are by flow matching with fresh noise at every step."""
+    _, rule = known_class(scheduler)
+    return rule is not None and (rule.few or bool(scheduler.config.get("stochastic_sampling")))
 
 
 def unknown_rule(scheduler: Any) -> Rule:
