@@ -7,11 +7,13 @@ import pytest
 from fifo_diffusion import FIFO, RunState
 from fifo_diffusion.cli.main import main
 from fifo_diffusion.errors import ArgumentError, UsageError
+from fifo_diffusion.layout_list import LAYOUTS
 from fifo_diffusion.settings.presets import PRESETS
 from fifo_diffusion.streaming.presets import preset_values, with_preset
 from fifo_diffusion.study.config import Config
 from fifo_diffusion.study.worker import job_of_row
 from fifo_diffusion.testing import frames, tiny
+from toy_layout import TOY
 
 SIZE = {"height": 16, "width": 16}
 LIVE = {"num_partitions": 1, "lookahead": True, "frames_per_level": 1, "guidance_scale": 1.0}
@@ -112,6 +114,14 @@ def test_guidance_that_a_model_is_told_stays():
     assert not FIFO(told).model.told_guidance
     told.unet.register_to_config(time_cond_proj_dim=4)
     assert FIFO(told).model.told_guidance
+
+
+def test_a_layout_is_given_what_it_takes(fifo, monkeypatch):
+    monkeypatch.setitem(LAYOUTS, "toy", TOY)
+    settings = fifo.stream("a cat", preset="live", layout="toy", **SIZE).settings
+    assert (settings.num_partitions, settings.lookahead, settings.guidance_scale) == (4, True, 1)  # as it finds them
+    with pytest.raises(ArgumentError, match="layout='toy' does not take it"):
+        fifo.stream("a cat", preset="live", layout="toy", num_partitions=1, **SIZE)
 
 
 def test_there_is_no_other(fifo, capsys):
