@@ -19,6 +19,7 @@ from fifo_diffusion.testing import (
     tiny_latte,
     tiny_ltx,
     tiny_opensora,
+    tiny_sana_video,
     tiny_videocrafter,
     tiny_wan,
 )
@@ -37,6 +38,7 @@ PIPELINES = {
     "CogVideoX": tiny_cogvideox.pipeline,
     "HunyuanVideo": tiny_hunyuan_video.pipeline,
     "LTX-Video": tiny_ltx.pipeline,
+    "SANA-Video": tiny_sana_video.pipeline,
     "Open-Sora Plan": tiny_opensora.pipeline,
 }
 SHAPES = {

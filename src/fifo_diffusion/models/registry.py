@@ -143,6 +143,14 @@ FAMILIES = (
         half="bfloat16",
     ),
     Family(
+        "SANA-Video, text to video",
+        ("SanaVideoPipeline",),
+        "fifo_diffusion.models.sana_video.model:SanaVideoModel",
+        verified=BY_CONTRACT,
+        half="bfloat16",
+        wide=("vae",),
+    ),
+    Family(
         "Open-Sora Plan v1.1.0 (folders as published)",
         ("OpenSoraPlanPipeline",),
         "fifo_diffusion.models.opensora.model:OpenSoraPlanModel",

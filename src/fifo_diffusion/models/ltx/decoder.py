@@ -1,4 +1,5 @@
-"""Streaming decoder and encoder of `AutoencoderKLLTXVideo`, whose decoder looks both ways in time, or only back.
+"""Streaming decoder and encoder of `AutoencoderKLLTXVideo` and `AutoencoderKLLTX2Video`, whose decoders look both ways
+in time, or only back.
 
 All its layers but the convolutions along time work on single frames. So a stream of latents goes through the layers,
 with a memory in front of every convolution of the frames that it needs again. A convolution that looks ahead waits for
@@ -144,7 +145,7 @@ class LTXDecoder:
     says otherwise. One that adds noise of its own draws it once for a video, by a seed of 0.
 
     Args:
-        vae: an `AutoencoderKLLTXVideo`. Its tiling and slicing are not used.
+        vae: an `AutoencoderKLLTXVideo` or `AutoencoderKLLTX2Video`. Its tiling and slicing are not used.
     """
 
     exact = True
@@ -276,6 +277,8 @@ def _modulations(module: Any, embedder: Any, dtype: torch.dtype) -> tuple[Tensor
 
 def _normed(norm: nn.Module, x_BCFHW: Tensor) -> Tensor:
     """Over channels."""
+    if type(norm).__name__ == "PerChannelRMSNorm":  # LTX-2's
+        return norm(x_BCFHW)
     return norm(x_BCFHW.movedim(1, -1)).movedim(-1, 1)
 
 

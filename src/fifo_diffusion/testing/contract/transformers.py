@@ -6,7 +6,7 @@ import pytest
 import torch
 from diffusers.models.attention_processor import Attention
 
-from fifo_diffusion.testing import tiny_hunyuan_video, tiny_ltx
+from fifo_diffusion.testing import tiny_hunyuan_video, tiny_ltx, tiny_sana_video
 from fifo_diffusion.testing.contract import SharedText, VideoModelContract
 
 
@@ -120,4 +120,52 @@ class LTXContract(SharedText, VideoModelContract):
 
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(LTXAttention, "forward", forward)
+            yield
+
+
+class SanaVideoContract(SharedText, VideoModelContract):
+    """With Wan's autoencoder."""
+
+    height = width = 32
+    opening, further = 13, 5
+    frames_argument = "frames"
+
+    def make_pipe(self):
+        return tiny_sana_video.pipeline()
+
+    def denoiser(self, pipe):
+        return pipe.transformer
+
+    def stock(self, pipe, latents, timestep, text, encoder_attention_mask=None):
+        mask = torch.ones(text.shape[:2]) if encoder_attention_mask is None else encoder_attention_mask
+        with torch.no_grad():
+            found = pipe.transformer(latents, text, timestep.expand(len(latents)), encoder_attention_mask=mask)
+        return found.sample[:, : latents.shape[1]]
+
+    def sampled(self, pipe, latents, **call):
+        return super().sampled(pipe, latents, use_resolution_binning=False, **call)
+
+    def whole_decoding(self, pipe, latents):
+        vae = pipe.vae
+        names = "latents_mean", "latents_std"
+        values = (torch.as_tensor(vae.config[name] if name in vae.config else getattr(vae, name)) for name in names)
+        mean, std = (value.view(1, -1, 1, 1, 1) for value in values)
+        with torch.no_grad():
+            video = vae.decode(latents * std + mean, return_dict=False)[0]
+        return pipe.video_processor.postprocess_video(video, output_type="pt")
+
+    @contextmanager
+    def without_frame_mixing(self):
+        """Self-attention and a convolution along time look across frames."""
+        saved = Attention.forward
+
+        def forward(self, hidden_states, encoder_hidden_states=None, **more):
+            if encoder_hidden_states is None:
+                return 0.1 * hidden_states
+            return saved(self, hidden_states, encoder_hidden_states, **more)
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(Attention, "forward", forward)
+            for block in self.current.transformer.transformer_blocks:
+                patch.setattr(block.ff.conv_temp.weight, "data", torch.zeros_like(block.ff.conv_temp.weight))
             yield
