@@ -5,6 +5,8 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
+from fifo_diffusion.models.loading.refused_pipelines import REFUSED
+
 MODULAR_INDEX = "modular_model_index.json"
 _PICTURES = (
     "it makes pictures. With a motion adapter it makes videos: give "
@@ -26,6 +28,8 @@ def way_round(class_name: str, supported: Collection[str]) -> str | None:
     """
     if class_name in _NEAR:
         return f"{class_name} is not a supported pipeline: {_NEAR[class_name]}"
+    if class_name in REFUSED:
+        return f"{class_name} is not a supported pipeline: {REFUSED[class_name].why}; {REFUSED[class_name].instead}"
     plain = class_name.replace("Modular", "")
     if plain == class_name or not class_name.endswith("Pipeline"):
         return None

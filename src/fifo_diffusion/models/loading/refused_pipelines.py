@@ -1,0 +1,143 @@
+"""Pipeline classes of diffusers that make or change videos and that FIFO does not take: why, and what comes nearest.
+
+Together with the registry's these are all of them (a test looks through the installed diffusers).
+"""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """Of one pipeline class.
+
+    Attributes:
+        why: one clause, about the class ("it ...").
+        instead: the nearest thing that works, as an order.
+    """
+
+    why: str
+    instead: str
+
+
+_PICTURE = "its denoiser is told the picture that a clip begins with, and windows further on begin with none"
+_VIDEO = "it changes a given video from beginning to end, and FIFO goes on without one"
+_CONTROL = "it follows given frames one by one (edges, poses, a camera), which an endless video has not"
+_LONG = "it makes long videos in a way of its own, with a memory of earlier clips"
+_LARGER = "it makes finished videos larger, and denoises none"
+_SINGLE = "it makes single pictures"
+_SOUND = "its transformer makes picture and sound together"
+_OF_NONE = "its frames are made one by one by a model of single pictures"
+
+
+def _start(class_name: str) -> str:
+    return f"use {class_name} and give the picture as start="
+
+
+def _use(class_name: str) -> str:
+    return f"use {class_name}"
+
+
+_DIRECTLY = "use it without FIFO"
+_LTX = "use LTXPipeline (LTX-Video)"
+_ON_RESULT = "use it on what FIFO has made"
+
+REFUSED: dict[str, Refusal] = {
+    "AllegroPipeline": Refusal(
+        "its autoencoder decodes only in tiles of space and time together, and nothing here streams these",
+        _use("CogVideoXPipeline"),
+    ),
+    "AnimateDiffControlNetPipeline": Refusal(_CONTROL, "use AnimateDiffPipeline on its parts"),
+    "AnimateDiffPAGPipeline": Refusal(
+        "its guidance takes a third pass through layers that it changes", "use AnimateDiffPipeline on its parts"
+    ),
+    "AnimateDiffSparseControlNetPipeline": Refusal(_CONTROL, "use AnimateDiffPipeline on its parts"),
+    "AnimateDiffVideoToVideoControlNetPipeline": Refusal(_CONTROL, "use AnimateDiffPipeline on its parts"),
+    "AnimateDiffVideoToVideoPipeline": Refusal(_VIDEO, "use AnimateDiffPipeline on its parts, with start=VIDEO"),
+    "AnyFlowFARPipeline": Refusal(_LONG, _use("WanPipeline")),
+    "AnyFlowPipeline": Refusal(
+        "its transformer is also told where a step ends, which a table of levels does not say", _use("WanPipeline")
+    ),
+    "ChronoEditPipeline": Refusal("it edits one picture", _start("WanPipeline")),
+    "CogVideoXFunControlPipeline": Refusal(_CONTROL, _use("CogVideoXPipeline")),
+    "CogVideoXImageToVideoPipeline": Refusal(_PICTURE, _start("CogVideoXPipeline")),
+    "CogVideoXVideoToVideoPipeline": Refusal(_VIDEO, "use CogVideoXPipeline on its parts, with start=VIDEO"),
+    "ConsisIDPipeline": Refusal(_PICTURE, _start("CogVideoXPipeline")),
+    "Cosmos2TextToImagePipeline": Refusal(_SINGLE, _start("WanPipeline")),
+    "Cosmos2VideoToWorldPipeline": Refusal(_PICTURE, _start("WanPipeline")),
+    "Cosmos2_5_PredictBasePipeline": Refusal(
+        "its call runs a filter of contents (the package cosmos_guardrail), with which nothing was tried here",
+        _use("WanPipeline"),
+    ),
+    "Cosmos2_5_TransferPipeline": Refusal(_CONTROL, _use("WanPipeline")),
+    "Cosmos3OmniPipeline": Refusal("it makes text, pictures and sound with one model", _use("WanPipeline")),
+    "CosmosTextToWorldPipeline": Refusal(
+        "its scheduler scales what the model is given and gives in a way of its own (EDM)", _use("WanPipeline")
+    ),
+    "CosmosVideoToWorldPipeline": Refusal(_PICTURE, _start("WanPipeline")),
+    "EasyAnimateControlPipeline": Refusal(_CONTROL, _use("CogVideoXPipeline")),
+    "EasyAnimateInpaintPipeline": Refusal(_PICTURE, _start("CogVideoXPipeline")),
+    "EasyAnimatePipeline": Refusal(
+        "its autoencoder keeps what it remembers inside its layers, and nothing here streams it",
+        _use("CogVideoXPipeline"),
+    ),
+    "HeliosPipeline": Refusal(_LONG, _DIRECTLY),
+    "HeliosPyramidPipeline": Refusal(_LONG, _DIRECTLY),
+    "HunyuanSkyreelsImageToVideoPipeline": Refusal(_PICTURE, _start("HunyuanVideoPipeline")),
+    "HunyuanVideo15ImageToVideoPipeline": Refusal(_PICTURE, _start("HunyuanVideoPipeline")),
+    "HunyuanVideo15Pipeline": Refusal(
+        "its autoencoder looks at all frames before one (attention over time), which an endless video cannot keep",
+        _use("HunyuanVideoPipeline"),
+    ),
+    "HunyuanVideoFramepackPipeline": Refusal(_LONG, _use("HunyuanVideoPipeline")),
+    "HunyuanVideoImageToVideoPipeline": Refusal(_PICTURE, _start("HunyuanVideoPipeline")),
+    "I2VGenXLPipeline": Refusal(_PICTURE, _start("TextToVideoSDPipeline")),
+    "Kandinsky5I2IPipeline": Refusal(_SINGLE, _start("WanPipeline")),
+    "Kandinsky5I2VPipeline": Refusal(_PICTURE, _start("WanPipeline")),
+    "Kandinsky5T2IPipeline": Refusal(_SINGLE, _start("WanPipeline")),
+    "Kandinsky5T2VPipeline": Refusal(
+        "its texts have as many tokens as words, so that two prompts cannot be mixed, nor guided in one batch",
+        _use("HunyuanVideoPipeline"),
+    ),
+    "Kandinsky6SRPipeline": Refusal(_LARGER, _ON_RESULT),
+    "Kandinsky6TI2VAPipeline": Refusal(_SOUND, _use("WanPipeline")),
+    "LTX2ConditionPipeline": Refusal(_SOUND, _LTX),
+    "LTX2DFRPipeline": Refusal("it is one of several passes over a clip, with key frames beside it", _LTX),
+    "LTX2DFRTemporalRefinePipeline": Refusal(_VIDEO, _LTX),
+    "LTX2HDRPipeline": Refusal(_VIDEO, _LTX),
+    "LTX2ImageToVideoPipeline": Refusal(_SOUND, _start("LTXPipeline")),
+    "LTX2InContextPipeline": Refusal(_CONTROL, _LTX),
+    "LTX2LatentUpsamplePipeline": Refusal(_LARGER, _ON_RESULT),
+    "LTX2Pipeline": Refusal(_SOUND, _LTX),
+    "LTX2VideoDiffusionDecodePipeline": Refusal("it is an autoencoder, and denoises no clips", _LTX),
+    "LTXConditionPipeline": Refusal(_PICTURE, "use LTXPipeline on its parts, with start="),
+    "LTXI2VLongMultiPromptPipeline": Refusal(_LONG, _LTX),
+    "LTXImageToVideoPipeline": Refusal(_PICTURE, "use LTXPipeline on its parts, with start="),
+    "LTXLatentUpsamplePipeline": Refusal(_LARGER, _ON_RESULT),
+    "LucyEditPipeline": Refusal(_VIDEO, "use WanPipeline, with start=VIDEO"),
+    "MochiPipeline": Refusal(
+        "its autoencoder has neither tiles of time nor a memory between calls, and nothing here streams it",
+        _use("WanPipeline"),
+    ),
+    "MotifVideoImage2VideoPipeline": Refusal(_PICTURE, _start("WanPipeline")),
+    "MotifVideoPipeline": Refusal(
+        "its guidance is a part of its own (a guider) that makes the passes, and not the pipeline", _use("WanPipeline")
+    ),
+    "PIAPipeline": Refusal(_PICTURE, _start("AnimateDiffPipeline")),
+    "SanaImageToVideoPipeline": Refusal(_PICTURE, _start("SanaVideoPipeline")),
+    "SanaWMPipeline": Refusal(_CONTROL, _use("SanaVideoPipeline")),
+    "SkyReelsV2DiffusionForcingImageToVideoPipeline": Refusal(_PICTURE, _start("SkyReelsV2DiffusionForcingPipeline")),
+    "SkyReelsV2DiffusionForcingVideoToVideoPipeline": Refusal(
+        _LONG, "use SkyReelsV2DiffusionForcingPipeline on its parts, with start=VIDEO"
+    ),
+    "SkyReelsV2ImageToVideoPipeline": Refusal(_PICTURE, _start("SkyReelsV2Pipeline")),
+    "StableVideoDiffusionPipeline": Refusal(
+        "it takes no text, only the picture that a clip begins with", _start("AnimateDiffPipeline")
+    ),
+    "TextToVideoZeroPipeline": Refusal(_OF_NONE, _use("AnimateDiffPipeline")),
+    "TextToVideoZeroSDXLPipeline": Refusal(_OF_NONE, _use("AnimateDiffSDXLPipeline")),
+    "VideoToVideoSDPipeline": Refusal(_VIDEO, "use TextToVideoSDPipeline on its parts, with start=VIDEO"),
+    "WanAnimatePipeline": Refusal(_CONTROL, _use("WanPipeline")),
+    "WanImageToVideoPipeline": Refusal(_PICTURE, _start("WanPipeline")),
+    "WanVACEPipeline": Refusal(_CONTROL, _use("WanPipeline")),
+    "WanVideoToVideoPipeline": Refusal(_VIDEO, "use WanPipeline on its parts, with start=VIDEO"),
+}
