@@ -24,7 +24,15 @@ from fifo_diffusion.settings import QueueSettings, StreamSettings, checked, spec
 from fifo_diffusion.streaming.given import size_for, take_given
 from fifo_diffusion.streaming.presets import with_preset
 from fifo_diffusion.streaming.prompt_notes import check_all
-from fifo_diffusion.streaming.prompts import PromptTrack, is_schedule, parse_assigned, parse_prompt, take_embeds
+from fifo_diffusion.streaming.prompts import (
+    PromptTrack,
+    is_schedule,
+    parse_assigned,
+    parse_prompt,
+    take_embeds,
+    ways_of,
+)
+from fifo_diffusion.streaming.schedule import Schedule, in_queue
 from fifo_diffusion.streaming.settings import RunSettings, described, layout_for
 from fifo_diffusion.streaming.start import StartPlan, files_of, prepare_start
 from fifo_diffusion.streaming.state import RunState
@@ -158,13 +166,8 @@ class FIFO:
                     raise ValueError("prompt is missing: give a text, a list of texts or a {frame: text} schedule")
                 keys, batch = parse_prompt(prompt)
             else:
-                keys = PromptTrack.keys_from_json(state.prompts, state.embeds)
                 batch = state.settings["batch"]
-                if is_schedule(prompt):
-                    raise ValueError(
-                        "a continued run has its schedule already: leave prompt out, or give a text for new frames"
-                    )
-                if prompt is not None:
+                if prompt is not None and not is_schedule(prompt):
                     prompt = parse_assigned(prompt, len(state.settings["seeds"]))
             frames = None
             if state is None:
@@ -175,7 +178,7 @@ class FIFO:
             settings = RunSettings.collect(
                 self.model,
                 asked,
-                videos=len(keys[min(keys)]) if state is None else len(state.settings["seeds"]),
+                videos=len(keys[0]) if state is None else len(state.settings["seeds"]),
                 batch=batch,
                 state=state,
                 pipeline_arguments=arguments,
@@ -185,12 +188,17 @@ class FIFO:
             plan = prepare_start(self.model, settings, start if state is None else state, frames, asked.include_start)
             if state is None:  # from frames of the video to latents
                 check_all(self.model, keys, settings, asked.num_frames, aloud=self.ranks is None or not self.ranks.rank)
-                keys = {plan.latent_of(frame): prompts for frame, prompts in sorted(keys.items())}
+                ways = ways_of(prompt)
+                entries = {plan.latent_of(frame): (prompts, ways.get(frame)) for frame, prompts in keys.items()}
+                schedule = Schedule.of(entries, settings.prompt_change, **in_queue(settings.queue_layout))
+            else:
+                saved = state.prompts, state.embeds
+                schedule = Schedule.from_json(*saved, settings.prompt_change, **in_queue(settings.queue_layout))
         random_seed = asked.seed is None and asked.generator is None and state is None
-        settings = self._agreed(settings, random_seed, keys, plan, asked.num_frames)
+        settings = self._agreed(settings, random_seed, schedule, plan, asked.num_frames)
         stream = FrameStream(
             self.model,
-            PromptTrack(self.model, keys, settings.prompt_change, settings.call),
+            PromptTrack(self.model, schedule, settings.call),
             settings,
             levels,
             plan,
@@ -203,7 +211,9 @@ class FIFO:
             check_open=self._check_open,
         )
         begin_reading(stream, *files_of(start), *files_of(state))
-        if state is not None and prompt is not None:
+        if state is not None and is_schedule(prompt):
+            stream.schedule = prompt
+        elif state is not None and prompt is not None:
             now = stream.prompt if settings.batch else [stream.prompt]
             if list(prompt) != now:
                 stream.prompt = list(prompt) if settings.batch else prompt[0]
@@ -231,13 +241,13 @@ class FIFO:
             raise
 
     def _agreed(
-        self, settings: RunSettings, random_seed: bool, keys: Mapping[int, Any], plan: StartPlan, num_frames: int | None
+        self, settings: RunSettings, random_seed: bool, schedule: Schedule, plan: StartPlan, num_frames: int | None
     ) -> RunSettings:
         """The settings, the same on all ranks; with a random seed, rank 0's."""
         if self.ranks is None:
             return settings
         facts = settings.to_json() | {
-            "prompt": repr(sorted(keys.items())),
+            "prompt": repr(schedule.to_json()),
             "num_frames": num_frames,
             "start": plan.facts(),
         }
@@ -306,6 +316,8 @@ def _told(prompt: Any) -> Any:
     """As a file holds it."""
     if is_schedule(prompt):
         return {str(frame): _told(text) for frame, text in prompt.items()}
+    if isinstance(prompt, Mapping) and "prompt" in prompt:  # of a schedule, with its way
+        return {**prompt, "prompt": _told(prompt["prompt"])}
     if isinstance(prompt, Mapping | Embeds):
         return "<embeddings>"
     return prompt if isinstance(prompt, str) else [_told(text) for text in prompt]

@@ -183,7 +183,7 @@ def test_two_videos_are_each_alone_and_chunks_do_not_show(fifo):
 def test_a_prompt_assigned_while_running_is_a_schedule(fifo, change):
     stream = fifo.stream("a cat", seed=0, prompt_change=change, **SMALL)
     first = frames(stream, 6)
-    at = stream._change_frame()
+    at = stream.change_frame
     stream.prompt = "a dog"
     video = np.concatenate([first, frames(stream, 9)])
     schedule = {0: "a cat", at: "a cat", at + 8: "a dog"} if change == "blend" else {0: "a cat", at: "a dog"}

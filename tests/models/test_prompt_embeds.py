@@ -7,7 +7,8 @@ import torch
 from fifo_diffusion import FIFO, RunState
 from fifo_diffusion.models import registry
 from fifo_diffusion.models.shared.texts import Embeds, embeds_of, unseen
-from fifo_diffusion.streaming.prompts import MOST_MIXED, PromptTrack
+from fifo_diffusion.streaming.prompts import PromptTrack
+from fifo_diffusion.streaming.schedule import MOST_MIXED, Schedule
 from fifo_diffusion.testing import distance, frames, tiny, tiny_animatediff, tiny_wan
 from fifo_diffusion.testing.tiny_latte import pipeline as latte
 from streams import SMALL
@@ -188,18 +189,20 @@ class Encoder:
 
 
 def test_a_blend_does_not_grow_with_the_number_of_assignments():
-    track, slots = PromptTrack(Encoder(), {0: ("start",)}, "blend", {}), 32
+    slots = 32
+    schedule = Schedule.of({0: (("start",), None)}, "blend", slots=slots, reach=slots - 1)
+    track = PromptTrack(Encoder(), schedule, {})
     sizes = []
     for frame in range(600):
-        track.assign((f"text {frame}",), frame + slots, slots)
+        track.assign((f"text {frame}",), frame + slots, "blend", frame + 1)
         track.forget_before(frame)
         track.condition([range(frame, frame + slots)], frame)
-        assert sum(track._mixture(frame + 2).values()) == pytest.approx(1)
-        sizes.append((len(track._keys), len(track._conditions), len(str(track.to_json()))))
-    assert max(len(mixture) for mixture in track._keys.values()) <= MOST_MIXED + 1
+        assert sum(schedule.mixture(frame + 2, frame).values()) == pytest.approx(1)
+        sizes.append((len(schedule), len(track._conditions), len(str(schedule.to_json()))))
+    assert max(len(change.mixture) for change in schedule._changes) <= MOST_MIXED + 1
     for early, late in zip(sizes[300], sizes[-1], strict=True):
         assert late <= 1.1 * early
-    newest = track._mixture(frame + 2 * slots)
+    newest = schedule.mixture(frame + 2 * slots, frame)
     assert newest == {("text 599",): 1.0}
 
 

@@ -143,7 +143,7 @@ def test_a_schedule_counts_frames_of_the_video(fifo):
             assert distance(changed[:, :, :first], plain[:, :, :first]) < 1e-5
             assert distance(changed[:, :, first], plain[:, :, first]) > 1e-3
         grown = fifo.stream({0: "a cat", 12: "a dog"}, seed=2, start=pictures(6), include_start=True, **FEW)
-        assert [key for key, _ in grown.state().settings["prompts"]] == [2, 4]  # frames 10 to 13 come from latent 4
+        assert [key for key, _ in grown.state().prompts] == [2, 4]  # frames 10 to 13 come from latent 4
 
 
 def test_batches_and_windows_at_once(fifo):
@@ -211,3 +211,24 @@ def test_a_folder_through_the_command_line(latents, tmp_path, monkeypatch, capsy
 
 def resident_mb():
     return int(Path("/proc/self/statm").read_text().split()[1]) * 4096 / 2**20
+
+
+@pytest.mark.parametrize("how", ["tail", "queue", "blend"])
+@pytest.mark.parametrize("start", ["clip", "pictures"])
+def test_a_live_change_is_a_schedule_in_frames(fifo, how, start):
+    """Frames as the viewer counts them, though the queue holds latents of four."""
+    arguments = {"seed": 1, "include_start": start != "clip", **FEW}
+    arguments["start"] = pictures(5) if start != "clip" else start
+    stream = fifo.stream("a cat", **arguments)
+    first, state = frames(stream, CLIP + 1), stream.state()
+    at = stream.change_prompt("a dog", how=how)
+    plan = {0: "a cat", at: {"prompt": "a dog", "change": how}}
+    assert stream.schedule == (plan if how != "tail" else {0: "a cat", at: "a dog"})
+    live = np.concatenate([first, frames(stream, 30)])
+    assert np.array_equal(live, frames(fifo.stream(plan, num_frames=CLIP + 31, **arguments)))
+    assert np.array_equal(live[CLIP + 1 :], frames(fifo.stream(plan, start=state, num_frames=CLIP + 31)))
+    assert not np.array_equal(live, frames(fifo.stream("a cat", num_frames=CLIP + 31, **arguments)))
+    assert stream.preview() is None
+    next(stream)
+    frames(stream, 4)
+    assert stream.preview().shape[0] == stream.slots

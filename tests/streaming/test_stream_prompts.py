@@ -88,7 +88,7 @@ def watch_texts(fifo, monkeypatch):
 def test_a_prompt_assigned_while_running_is_a_schedule(fifo, change):
     stream = fifo.stream("a cat", seed=0, prompt_change=change, **SMALL)
     first = frames(stream, 6)
-    at = stream._change_frame()
+    at = stream.change_frame
     stream.prompt = "a dog"
     rest = frames(stream, 14)
     keys = {"tail": {0: "a cat", at: "a dog"}, "queue": {0: "a cat", at: "a dog"}}
@@ -116,7 +116,7 @@ def test_prompts_that_are_over_are_forgotten(fifo):
     for k in range(30):
         next(stream)
         stream.prompt = f"a {'red ' * (k % 7)}dog"
-    assert len(stream._prompts._keys) <= stream.settings.queue_layout.size + 2
+    assert len(stream._prompts.schedule) <= stream.settings.queue_layout.size + 2
     assert len(stream._prompts._conditions) <= 8
 
 
@@ -128,7 +128,7 @@ def test_a_prompt_given_with_a_state_is_for_new_frames(fifo):
     assert np.array_equal(same_prompt, frames(stream, 11))
     changed = frames(fifo.stream("a dog", start=state, num_frames=20))
     assert same(changed[:6], same_prompt[:6])  # in the queue already, but for the last ones' company
-    with pytest.raises(ValueError, match="has its schedule already"):
+    with pytest.raises(ValueError, match="something else of frame 0"):
         fifo.stream({0: "a dog"}, start=state)
     with pytest.raises(ValueError, match="2 prompts for 1 videos"):
         fifo.stream(["a dog", "a cat"], start=state)
@@ -137,6 +137,6 @@ def test_a_prompt_given_with_a_state_is_for_new_frames(fifo):
 def test_a_blend_changed_on_its_way_goes_on_from_where_it_is(fifo):
     track = fifo.stream({0: "a cat", 8: "a dog"}, seed=0, prompt_change="blend", **SMALL)._prompts
     before = track.condition([range(4, 8)], head=0).text[:, :, 0]
-    track.assign(["a red ball"], 4, 8)
+    track.assign(["a red ball"], 4, "blend", 4 - track.schedule.reach)
     torch.testing.assert_close(track.condition([range(4, 8)], head=0).text[:, :, 0], before)
-    assert track.entering_at(6) == ("a red ball",)
+    assert track.schedule.entering_at(6, 0) == ("a red ball",)

@@ -15,7 +15,8 @@ from fifo_diffusion.method import SeededNoise
 from fifo_diffusion.models.shared.base import VideoModel
 from fifo_diffusion.models.shared.following_decoder import FollowingDecoder
 from fifo_diffusion.streaming.outlet import Outlet, at_work, picture
-from fifo_diffusion.streaming.prompts import PromptTrack, parse_prompt
+from fifo_diffusion.streaming.prompts import PromptTrack, parse_prompt, ways_of
+from fifo_diffusion.streaming.schedule import Schedule
 from fifo_diffusion.streaming.steps import levels_of
 
 
@@ -121,6 +122,8 @@ def baseline_stream(
         ValueError, TypeError: arguments that do not fit; nothing has been computed then.
     """
     keys, batch = parse_prompt(prompt)
+    if ways_of(prompt):
+        raise ValueError(f"{method} has no queue: give the texts of the schedule without a way to change")
     settings = BaselineSettings.collect(model, method, videos=len(keys[min(keys)]), batch=batch, **arguments)
     levels = levels_of(model, settings)
     shape = model.latent_shape(settings.height, settings.width)
@@ -128,7 +131,7 @@ def baseline_stream(
         model,
         settings,
         levels,
-        PromptTrack(model, keys, "tail", settings.call),
+        PromptTrack(model, Schedule.of({frame: (texts, None) for frame, texts in keys.items()}, "tail"), settings.call),
         SeededNoise(settings.seeds, shape, len(levels)),
         torch.empty((len(settings.seeds), shape[0], 1, *shape[1:]), device=model.device),
     )

@@ -32,7 +32,8 @@ class VideoSettings:
         metavar="[PROMPT]",
         wider=True,
         doc="a text; a list of texts for a batch of videos; or {frame: text} with key 0, a schedule in frames that the "
-        "viewer sees. With a `RunState` as start it may be left out, or is the prompt from here on. In place of a "
+        'viewer sees, whose values may be {"prompt": text, "change": way}. With a saved run as start it may be left '
+        "out, is the prompt from here on, or a schedule that says what is so of frames that are fixed. In place of a "
         "text, wherever one stands, a text that is encoded already: a dictionary with `prompt_embeds` (videos, tokens, "
         "D) and whatever else of that kind the pipeline's own call takes (`negative_prompt_embeds`, "
         "`pooled_prompt_embeds`, `negative_pooled_prompt_embeds`). For one prompt throughout, these may be arguments "
@@ -272,7 +273,7 @@ class FifoSettings(QueueSettings, SamplingSettings):
         metavar="HOW",
         methods=FIFO,
         saved=IN_SETTINGS,
-        doc='"tail", "queue" or "blend"; see `PromptTrack`.',
+        doc='"tail", "queue" or "blend"; see `Schedule`.',
     )
     compat: str | None = setting(
         None,

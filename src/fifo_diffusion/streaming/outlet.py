@@ -31,6 +31,7 @@ class Outlet:
         latents: clean latents that were not decoded yet, (B, C, 1, H, W) each.
         ready: frames that were not handed out yet, (B, 3, H, W) in [0, 1] each; NaN where a value was none.
         unwanted: frames that the decoder will give and that are not to be handed out (again).
+        seen: told of each latent that was decoded, with the frames that came of it.
     """
 
     def __init__(self, decoder: StreamingDecoder, *, shows: bool) -> None:
@@ -38,6 +39,7 @@ class Outlet:
         self.latents: deque[Tensor] = deque()
         self.ready: deque[Tensor] = deque()
         self.unwanted = 0
+        self.seen: Callable[[Tensor, list[Tensor]], None] | None = None
         self._given: Iterator[np.ndarray] | None = None
 
     def decode(self) -> None:
@@ -54,6 +56,8 @@ class Outlet:
         self.unwanted -= dropped
         self.ready.extend(frames[dropped:])
         self.latents.popleft()
+        if self.seen is not None and self.shows:
+            self.seen(latent, frames)
 
     def flush(self) -> bool:
         """The frames that the decoder holds back, at the end of a video; whether there are any. Should the video be

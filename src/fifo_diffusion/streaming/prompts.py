@@ -5,30 +5,17 @@ from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
-from torch import Tensor
 
-from fifo_diffusion.errors import ArgumentError
 from fifo_diffusion.execution.memory import is_out_of_memory
 from fifo_diffusion.models.shared.arguments import EMBEDS, NEGATIVE_EMBEDS, check_text
 from fifo_diffusion.models.shared.base import VideoModel
-from fifo_diffusion.models.shared.texts import Embeds, Prompt, embeds_of, prompt_from_json, prompt_to_json
+from fifo_diffusion.models.shared.texts import Embeds, Prompt, embeds_of
 from fifo_diffusion.settings import StreamSettings, specs
 from fifo_diffusion.settings.kinds import plain
+from fifo_diffusion.streaming.schedule import WAYS, Entries, Prompts, Schedule
 from fifo_diffusion.text import quoted
 
 MOST_FRAMES = specs(StreamSettings)["num_frames"].kind.most
-
-PROMPT_CHANGES = ("tail", "queue", "blend")
-
-Prompts = tuple[Prompt, ...]
-"""One text per video."""
-Mixture = dict[Prompts, float]
-"""Weights that sum to one."""
-
-NEGLIGIBLE = 1e-4
-"""A text of less weight is left out of a mixture."""
-MOST_MIXED = 64
-"""Texts of a mixture; beyond them the lightest are left out."""
 
 
 class PromptTrack:
@@ -36,90 +23,57 @@ class PromptTrack:
 
     Args:
         model: encodes the prompts, when their first frame comes.
-        keys: {frame: prompts of all videos}, with key 0; frames as the viewer counts them. Or mixtures of prompts.
-        change: "tail": every frame keeps the prompt that it was enqueued with, so that frame k is the first that was
-            wholly denoised under the prompt of key k. "queue": all frames in the queue change at once, when frame k is
-            at the head (as published). "blend": embeddings are interpolated linearly between the keys.
+        schedule: which frame has which.
         call: arguments of the pipeline's own call.
     """
 
-    def __init__(
-        self, model: VideoModel, keys: Mapping[int, Prompts | Mixture], change: str, call: dict[str, Any]
-    ) -> None:
-        if change not in PROMPT_CHANGES:
-            raise ArgumentError("prompt_change", change, f"give {' or '.join(map(repr, PROMPT_CHANGES))}")
-        self._model, self._call, self.change = model, call, change
-        self._keys = {k: v if isinstance(v, dict) else {v: 1.0} for k, v in sorted(keys.items())}
+    def __init__(self, model: VideoModel, schedule: Schedule, call: dict[str, Any]) -> None:
+        self._model, self._call, self.schedule = model, call, schedule
         self._conditions: dict[Prompts, Any] = {}
         self._made_by: Any = None  # the encoders that made them
-        for prompts in next(iter(self._keys.values())):
-            self._encoded(prompts)  # so that bad arguments of the pipeline are found before the first frame
-        every = dict.fromkeys(prompts for mixture in self._keys.values() for prompts in mixture)
-        for prompts in every:
-            self._check_mixes(next(iter(every)), prompts)
+        first, *others = schedule.prompts
+        self._encoded(first)  # so that bad arguments of the pipeline are found before the first frame
+        for prompts in others:
+            self._check_mixes(first, prompts)
 
-    def entering_at(self, frame: int) -> Prompts:
-        """The prompts that a frame enters under; with "blend" those that are being approached."""
-        following = self._next_key(frame) if self.change == "blend" else None
-        mixture = self._keys[self._key(frame) if following is None else following]
-        return max(mixture, key=mixture.__getitem__)
-
-    def assign(self, prompts: Sequence[Prompt], frame: int, blend_frames: int) -> None:
-        """From `frame` on these prompts; with "blend" they are reached `blend_frames` later, from what is there now.
+    def assign(self, prompts: Sequence[Prompt], frame: int, way: str, now: int) -> None:
+        """As `Schedule.assign`.
 
         Raises:
             ValueError: the model cannot take them. Then nothing has changed.
         """
         prompts = tuple(prompts)
         self._encoded(prompts)
-        current = _trimmed(self._mixture(frame))
-        for before in current:
+        for before in self.schedule.mixture(frame, frame):
             self._check_mixes(before, prompts)
-        self._keys = {k: v for k, v in self._keys.items() if k < frame}
-        if self.change == "blend":
-            self._keys[frame] = current
-            frame += blend_frames
-        self._keys[frame] = {prompts: 1.0}
+        self.schedule.assign(prompts, frame, way, now)
+
+    def edit(self, entries: Entries, frame: int, now: int) -> None:
+        """As `Schedule.edit`.
+
+        Raises:
+            ValueError: the model cannot take them. Then nothing has changed.
+        """
+        first = self.schedule.prompts[0]
+        for prompts, _ in entries.values():
+            self._check_mixes(first, prompts)
+        self.schedule.edit(entries, frame, now)
 
     def forget_before(self, frame: int) -> None:
         """Drop what no frame from this one on can need, so that endless runs with many prompts do not grow."""
-        needed = self._key(frame)
-        self._keys = {k: v for k, v in self._keys.items() if k >= needed}
-        used = {prompts for mixture in self._keys.values() for prompts in mixture}
+        self.schedule.forget_before(frame)
+        used = set(self.schedule.prompts)
         self._conditions = {p: c for p, c in self._conditions.items() if p in used}
 
     def condition(self, windows: Sequence[Sequence[int]], head: int) -> Any:
         """The condition for windows of frames, when frame `head` is at the head of the queue."""
-        if self.change == "queue":
-            windows = [[head] * len(window) for window in windows]
-        mixtures = [[self._mixture(frame) for frame in window] for window in windows]
+        mixtures = [[self.schedule.mixture(frame, head) for frame in window] for window in windows]
         used = list(dict.fromkeys(prompts for window in mixtures for mixture in window for prompts in mixture))
         conditions = [self._encoded(prompts) for prompts in used]
         if len(used) == 1:
             return conditions[0]
         weights = [[[mixture.get(prompts, 0.0) for prompts in used] for mixture in window] for window in mixtures]
         return self._model.mix(conditions, torch.tensor(weights))
-
-    def to_json(self) -> list[Any]:
-        """The keys as plain lists, for a saved state."""
-        return [
-            [k, [[[prompt_to_json(text) for text in p], weight] for p, weight in mixture.items()]]
-            for k, mixture in self._keys.items()
-        ]
-
-    @property
-    def embeds(self) -> list[Embeds]:
-        """The encoded texts among the prompts, whose tensors a saved state needs beside `to_json`."""
-        texts = (text for mixture in self._keys.values() for prompts in mixture for text in prompts)
-        return [text for text in dict.fromkeys(texts) if isinstance(text, Embeds)]
-
-    @staticmethod
-    def keys_from_json(saved: list[Any], tensors: Mapping[str, Tensor]) -> dict[int, Mixture]:
-        """What `to_json` gave."""
-        return {
-            frame: {tuple(prompt_from_json(text, tensors) for text in p): weight for p, weight in mixture}
-            for frame, mixture in saved
-        }
 
     def _check_mixes(self, one: Prompts, other: Prompts) -> None:
         """Raises ValueError where frames under one and the other could not be in a window: words and encoded texts of
@@ -139,22 +93,6 @@ class PromptTrack:
                     self._conditions[prompts] = self._model.condition(prompts, **self._call)
                 self._model.done_encoding()
             return self._conditions[prompts]
-
-    def _key(self, frame: int) -> int:
-        return max((key for key in self._keys if key <= frame), default=next(iter(self._keys)))
-
-    def _next_key(self, frame: int) -> int | None:
-        return min((key for key in self._keys if key > frame), default=None)
-
-    def _mixture(self, frame: int) -> Mixture:
-        key, following = self._key(frame), self._next_key(frame)
-        if self.change != "blend" or following is None or frame <= key:
-            return self._keys[key]
-        share = (frame - key) / (following - key)
-        mixture = {prompts: (1 - share) * weight for prompts, weight in self._keys[key].items()}
-        for prompts, weight in self._keys[following].items():
-            mixture[prompts] = mixture.get(prompts, 0.0) + share * weight
-        return mixture
 
 
 @contextmanager
@@ -182,18 +120,10 @@ def parse_prompt(prompt: Any) -> tuple[dict[int, Prompts], bool]:
         TypeError: anything else than a text, a list of texts or a {frame: text} schedule.
     """
     if is_schedule(prompt):
-        prompt = {plain(frame): text for frame, text in prompt.items()}
-        if not prompt or 0 not in prompt:
-            raise ValueError(f"a prompt schedule needs key 0 (the first frame); it has {sorted(prompt) or 'no keys'}")
-        keys = {}
-        for frame, text in prompt.items():
-            right = isinstance(frame, int) and not isinstance(frame, bool) and frame >= 0
-            if not right or not (isinstance(text, str | Embeds) or _is_embeds(text)):
-                raise ValueError(
-                    f"a prompt schedule maps frame numbers from 0 on to texts, not {quoted(frame)} to {quoted(text)}"
-                )
-            if frame > MOST_FRAMES:
-                raise ValueError(f"a key of the prompt schedule must be at most {MOST_FRAMES}, not {quoted(frame)}")
+        keys = {plain(frame): () for frame in prompt}
+        if 0 not in keys:
+            raise ValueError(f"a prompt schedule needs key 0 (the first frame); it has {sorted(keys) or 'no keys'}")
+        for frame, text, _ in schedule_items(prompt):
             keys[frame], batch = _texts(text)
             if batch:
                 raise ValueError(
@@ -202,6 +132,37 @@ def parse_prompt(prompt: Any) -> tuple[dict[int, Prompts], bool]:
         return dict(sorted(keys.items())), False
     prompts, batch = _texts(prompt)
     return {0: prompts}, batch
+
+
+def schedule_items(prompt: Mapping[Any, Any], *, lists: bool = False) -> Iterator[tuple[int, Any, str | None]]:
+    """Frame, text and way (None: that of the run) of each key of a schedule, whose values are texts, or
+    {"prompt": text, "change": way}; with `lists` a text may be a list, one for each video.
+
+    Raises:
+        ValueError: a key that is no frame, or a value that is neither.
+    """
+    for key, value in prompt.items():
+        frame, text, way = plain(key), value, None
+        if isinstance(value, Mapping) and "prompt" in value and value.keys() <= {"prompt", "change"}:
+            text, way = value["prompt"], value.get("change")
+        several = lists and isinstance(text, list | tuple)
+        right = isinstance(frame, int) and not isinstance(frame, bool) and frame >= 0
+        if not right or not (isinstance(text, str | Embeds) or _is_embeds(text) or several):
+            raise ValueError(
+                f"a prompt schedule maps frame numbers from 0 on to texts, not {quoted(frame)} to {quoted(text)}"
+            )
+        if frame > MOST_FRAMES:
+            raise ValueError(f"a key of the prompt schedule must be at most {MOST_FRAMES}, not {quoted(frame)}")
+        if way is not None and way not in WAYS:
+            ways = " or ".join(map(repr, WAYS))
+            raise ValueError(f"the change at frame {frame} of the schedule is {quoted(way)}: give {ways}")
+        yield frame, text, way
+
+
+def ways_of(prompt: Any) -> dict[int, str]:
+    """{frame: way} of the changes of a schedule that say theirs."""
+    items = schedule_items(prompt) if is_schedule(prompt) else ()
+    return {frame: way for frame, _, way in items if way is not None}
 
 
 def take_embeds(prompt: Any, negative_prompt: Any, arguments: dict[str, Any]) -> tuple[Any, Any]:
@@ -285,13 +246,3 @@ def _texts(prompt: Any) -> tuple[Prompts, bool]:
     raise TypeError(
         f"prompt must be a text, a list of texts or a {{frame: text}} schedule, not {type(prompt).__name__}"
     )
-
-
-def _trimmed(mixture: Mixture) -> Mixture:
-    """Without the texts whose weight is negligible, so that a mixture does not grow with every change."""
-    kept = sorted(mixture, key=mixture.__getitem__, reverse=True)[:MOST_MIXED]
-    kept = [prompts for prompts in kept if mixture[prompts] >= NEGLIGIBLE]
-    if len(kept) == len(mixture):
-        return mixture
-    total = sum(mixture[prompts] for prompts in kept)
-    return {prompts: mixture[prompts] / total for prompts in kept}

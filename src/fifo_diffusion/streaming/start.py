@@ -163,7 +163,7 @@ def prepare_start(
 
 def texts_of(prompts: list[Any]) -> list[str]:
     """All texts among the prompts of a state, but those that are encoded already."""
-    every = {text for _, mixture in prompts for several, _ in mixture for text in several if isinstance(text, str)}
+    every = {text for _, mixture, *_ in prompts for several, _ in mixture for text in several if isinstance(text, str)}
     return sorted(every)
 
 

@@ -98,7 +98,7 @@ class RunState:
         position: where the run stands.
         shown: given frames of which some are still to be handed out; None where there are none.
         settings: every argument that shapes the video but the prompts, completed, as `RunSettings.to_json` gives them.
-        prompts: as `PromptTrack.to_json` gives them.
+        prompts: as `Schedule.to_json` gives them.
         around: what `VideoModel.around` says; {} where that is not known.
         fingerprint: of the model.
         notes: plain values of whoever saves it; the stream makes nothing of them.

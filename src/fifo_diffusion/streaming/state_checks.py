@@ -66,6 +66,12 @@ def _mixture(value: Any) -> bool:
     return list_of(lambda pair: _pair(pair, list_of(prompt), number(0, 1)))(value) and bool(value)
 
 
+def _change(value: Any) -> bool:
+    """A frame and what holds from it on; where it is not in the way of the run, in which."""
+    way = not isinstance(value, list) or len(value) < 3 or one_of("tail", "queue", "blend", "hold")(value[2])
+    return way and isinstance(value, list) and len(value) <= 3 and _pair(value[:2], whole(-MOST), _mixture)
+
+
 def _pair(value: Any, first: Check, second: Check) -> bool:
     return isinstance(value, list) and len(value) == 2 and first(value[0]) and second(value[1])
 
@@ -100,7 +106,7 @@ SHOWN: dict[str, Check] = {
 }
 HEADER: dict[str, Check] = {
     "settings": _dictionary,
-    "prompts": list_of(lambda key: _pair(key, whole(-MOST), _mixture)),
+    "prompts": list_of(_change),
     "position": _dictionary,
     "outlet": _dictionary,
     "shown": maybe(_dictionary),
@@ -152,7 +158,7 @@ def check_state(tensors: "dict[str, Tensor]", header: Any) -> None:
     if shown is not None:
         check_values("shown frames", shown, SHOWN)
     videos = len(settings["seeds"])
-    mixtures = [mixture for _, mixture in header["prompts"]]
+    mixtures = [mixture for _, mixture, *_ in header["prompts"]]
     if not videos or not mixtures or any(len(p) != videos for mixture in mixtures for p, _ in mixture):
         raise ValueError("it has not one prompt for each seed")
     if settings["negative_prompt"] is not None and len(settings["negative_prompt"]) != videos:

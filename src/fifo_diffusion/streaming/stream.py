@@ -14,11 +14,10 @@ from fifo_diffusion.execution.batches import Fits, ModelCalls, in_batches
 from fifo_diffusion.method import Noise, NoiseLevels, Queue, diagonal_denoising
 from fifo_diffusion.models.shared.base import VideoModel
 from fifo_diffusion.models.shared.following_decoder import FollowingDecoder
-from fifo_diffusion.models.shared.texts import Prompt
 from fifo_diffusion.streaming.opening import completes_clip, open_video
 from fifo_diffusion.streaming.outlet import Outlet, at_work, draws_of, not_finite, picture
-from fifo_diffusion.streaming.prompt_notes import assigned
 from fifo_diffusion.streaming.prompts import PromptTrack
+from fifo_diffusion.streaming.running import RunningVideo
 from fifo_diffusion.streaming.settings import RunSettings
 from fifo_diffusion.streaming.start import StartPlan, texts_of
 from fifo_diffusion.streaming.state import Position, RunState
@@ -29,7 +28,7 @@ if TYPE_CHECKING:
     from fifo_diffusion.execution.window_share import WindowShare
 
 
-class FrameStream(Iterator[np.ndarray]):
+class FrameStream(RunningVideo, Iterator[np.ndarray]):
     """Frames of one video (or of a batch), made by `FIFO.stream`. An iterator and a context manager.
 
     Streams of one `FIFO` may be used in turns, and with the pipeline itself.
@@ -192,28 +191,6 @@ class FrameStream(Iterator[np.ndarray]):
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    # ------------------------------------------------------------------ prompts
-
-    @property
-    def prompt(self) -> Prompt | list[Prompt]:
-        """The prompt under which new frames enter; assign another one at any time (see `prompt_change`): a text, one
-        for each video, or encoded texts as a dictionary (`prompt_embeds`, ...)."""
-        prompts = self._prompts.entering_at(self._change_frame())
-        return list(prompts) if self.settings.batch else prompts[0]
-
-    @prompt.setter
-    def prompt(self, value: Any) -> None:
-        prompts = assigned(self._model, value, self.settings, aloud=self._ranks is None or not self._ranks.rank)
-        self._prompts.assign(prompts, self._change_frame(), self._layout.slots)
-
-    def _change_frame(self) -> int:
-        """The first frame that an assignment can wholly change; with "queue" the one at the head."""
-        if self._queue is None:
-            return 0
-        frames = self._queue.frames(self._layout)
-        at_tail = frames.stop - self._layout.step(self._queue.iteration - 1).leave
-        return max(0, frames[self._layout.context] if self.settings.prompt_change == "queue" else at_tail)
-
     # ------------------------------------------------------------------ saving
 
     def state(self) -> RunState:
@@ -225,8 +202,8 @@ class FrameStream(Iterator[np.ndarray]):
             self._begin()
             queue, outlet = self._queue, self._outlet.state()
             assert queue is not None
-        shown, prompts = self._plan.shown, self._prompts.to_json()
-        texts = (*self._prompts.embeds, *self.settings.negative_embeds)
+        shown, prompts = self._plan.shown, self._prompts.schedule.to_json()
+        texts = (*self._prompts.schedule.embeds, *self.settings.negative_embeds)
         state = RunState(
             queue=queue.latents_BCFHW,
             known=queue.known_BCFHW,
@@ -373,7 +350,7 @@ class FrameStream(Iterator[np.ndarray]):
     def _place(self) -> list[Any]:
         """What must be the same on all ranks in each iteration."""
         assert self._queue is not None
-        return [self._queue.iteration, self._prompts.to_json()]
+        return [self._queue.iteration, self._prompts.schedule.to_json()]
 
     def _condition(self, windows: Sequence[Sequence[int]]) -> Any:
         head = self._queue.frames(self._layout)[self._layout.context] if self._queue else 0
@@ -382,7 +359,10 @@ class FrameStream(Iterator[np.ndarray]):
     def _predict_share(self, latents_BCFHW: Tensor, timestep_BF: Tensor, windows: Sequence[Sequence[int]]) -> Tensor:
         """As `_predict`; of one window perhaps one pass only, with the other from another rank."""
         if self._share is None or self._share.half is None:
-            return self._predict(latents_BCFHW, timestep_BF, windows)
+            outputs = self._predict(latents_BCFHW, timestep_BF, windows)
+            if self._preview is not None:
+                self._preview.predicted(latents_BCFHW, outputs, timestep_BF, windows)
+            return outputs
         return self._share.predict(self._model, self._condition(windows), latents_BCFHW, timestep_BF)
 
     def _predict(self, latents_BCFHW: Tensor, timestep_BF: Tensor, windows: Sequence[Sequence[int]]) -> Tensor:

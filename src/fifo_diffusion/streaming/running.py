@@ -1,0 +1,190 @@
+"""What may be seen and changed of a video while it runs."""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from fifo_diffusion.decoding.timing import LatentTiming
+from fifo_diffusion.errors import ArgumentError
+from fifo_diffusion.method import Layout, NoiseLevels, Queue
+from fifo_diffusion.models.shared.base import VideoModel
+from fifo_diffusion.models.shared.texts import Prompt
+from fifo_diffusion.streaming.outlet import Outlet
+from fifo_diffusion.streaming.preview import Preview
+from fifo_diffusion.streaming.prompt_notes import assigned
+from fifo_diffusion.streaming.prompts import PromptTrack, schedule_items
+from fifo_diffusion.streaming.schedule import WAYS, Entries
+from fifo_diffusion.streaming.settings import RunSettings
+from fifo_diffusion.streaming.start import StartPlan
+
+if TYPE_CHECKING:
+    from fifo_diffusion.execution.ranks import Ranks
+
+
+class RunningVideo:
+    """The queue of a video, its prompts and its schedule, as `FrameStream` shows them."""
+
+    settings: RunSettings
+    _model: VideoModel
+    _prompts: PromptTrack
+    _levels: NoiseLevels
+    _layout: Layout
+    _plan: StartPlan
+    _timing: LatentTiming
+    _outlet: Outlet
+    _ranks: "Ranks | None"
+    _queue: Queue | None
+    _opening: int
+    _preview: Preview | None = None
+
+    # ------------------------------------------------------------------ the queue
+
+    @property
+    def iteration(self) -> int:
+        """Iterations of the queue that are done."""
+        return 0 if self._queue is None else self._queue.iteration
+
+    @property
+    def slots(self) -> int:
+        """Slots of the queue, each of which holds one latent."""
+        return self._layout.slots
+
+    @property
+    def levels(self) -> int:
+        """Number of noise levels: the denoising steps of every frame."""
+        return len(self._levels)
+
+    def preview(self) -> np.ndarray | None:
+        """The queue: small pictures of what the model makes of the latents in it, uint8 (latents, height, width, 3), or
+        (videos, latents, height, width, 3) for a batch; clean ones first, noise last. In the size of latents; a latent
+        is several frames with some autoencoders.
+
+        The first call begins to take notes, and there are no colours (None) until a frame has come out after it. From
+        then on it costs next to nothing; a stream that is never asked has no cost.
+        """
+        if self._preview is None:
+            self._preview = Preview(self._levels)
+            self._outlet.seen = self._preview.came_out
+        if self._queue is None:
+            return None
+        pictures = self._preview.pictures(self._queue, self._layout)
+        return pictures if pictures is None or self.settings.batch else pictures[0]
+
+    # ------------------------------------------------------------------ prompts
+
+    @property
+    def prompt(self) -> Prompt | list[Prompt]:
+        """The prompt under which new frames enter; assign another one at any time (see `prompt_change`): a text, one
+        for each video, or encoded texts as a dictionary (`prompt_embeds`, ...)."""
+        way = self.settings.prompt_change
+        prompts = self._prompts.schedule.entering_at(self._changes_at(way), self._head)
+        return list(prompts) if self.settings.batch else prompts[0]
+
+    @prompt.setter
+    def prompt(self, value: Any) -> None:
+        self.change_prompt(value)
+
+    def change_prompt(self, prompt: Any, how: str | None = None) -> int:
+        """Go on under another prompt.
+
+        Args:
+            prompt: as `prompt` takes it.
+            how: "tail": frames that enter the queue from now on. "queue": those in it too. "blend": from now on more
+                and more, until the queue has moved on once. None: `prompt_change` of the run.
+
+        Returns:
+            The frame at which a schedule makes the same change, as {"prompt": text, "change": how}: the first that
+            can wholly be under the new prompt; with "queue" the one at the head; with "blend" the last under the old.
+
+        Raises:
+            ValueError, TypeError: a prompt that the model does not take, or another way. Then nothing has changed.
+        """
+        if how is not None and how not in WAYS:
+            raise ArgumentError("how", how, f"give {' or '.join(map(repr, WAYS))}")
+        way = how or self.settings.prompt_change
+        prompts, frame = self._checked(prompt), self._changes_at(way)
+        self._prompts.assign(prompts, frame, way, self._now)
+        return self._frame_of(frame)
+
+    @property
+    def change_frame(self) -> int:
+        """The first frame that an assignment can wholly change; with "queue" the one at the head."""
+        return self._frame_of(self._changes_at(self.settings.prompt_change))
+
+    @property
+    def schedule(self) -> dict[int, Any]:
+        """Which prompt holds from which frame on, as `FIFO.stream` takes it: {frame: text}, or {frame: {"prompt": text,
+        "change": how}} where it changes in another way than `prompt_change`. What no frame in the queue needs is
+        forgotten. Assign another one to change what is still to come; what it says of frames that are fixed must be
+        so, and need not be said."""
+        found: dict[int, Any] = {}
+        for latent, (prompts, way) in self._prompts.schedule.entries().items():
+            text = list(prompts) if self.settings.batch else prompts[0]
+            frame = self._frame_of(latent) if found else self._first_frame_of(latent)
+            found[frame] = text if way is None else {"prompt": text, "change": way}
+        return found
+
+    @schedule.setter
+    def schedule(self, value: Mapping[int, Any]) -> None:
+        entries: Entries = {}
+        for frame, text, way in sorted(schedule_items(value, lists=True), key=lambda item: item[0]):
+            entries[self._latent_of(frame)] = self._checked(text), way
+        wrong = self._prompts.schedule.disagrees(entries, self._now)
+        if wrong is not None:
+            raise ValueError(
+                f"the schedule says something else of frame {self._frame_of(wrong)} than the video does, where it is "
+                f"fixed: what can change begins with frame {self.change_frame}"
+            )
+        self._prompts.edit(entries, self._changes_at("tail"), self._now)
+
+    # ------------------------------------------------------------------ inside
+
+    def _checked(self, prompt: Any) -> tuple[Prompt, ...]:
+        return assigned(self._model, prompt, self.settings, aloud=self._ranks is None or not self._ranks.rank)
+
+    @property
+    def _head(self) -> int:
+        """The latent at the head of the queue."""
+        return 0 if self._queue is None else self._queue.frames(self._layout)[self._layout.context]
+
+    @property
+    def _now(self) -> int:
+        """The time of a change that is made now, as `Change.time`."""
+        return self._changes_at("tail") - self._prompts.schedule.reach
+
+    def _changes_at(self, way: str) -> int:
+        """The first latent that a change can take: that at the head, or the first that can wholly change."""
+        if self._queue is None:
+            return 0
+        if way == "queue":
+            return self._head
+        frames = self._queue.frames(self._layout)
+        return max(0, frames.stop - self._layout.step(self._queue.iteration - 1).leave)
+
+    def _origin(self) -> tuple[int, int]:
+        """A latent, and the first frame of it, from which further ones are counted (`_timing`)."""
+        if self._timing == self._model.timing:  # from the first of the video
+            return 0, 0
+        if self._queue is None:
+            return self._plan.first_latent, self._plan.shown_frames
+        return self._queue.first_new, self._opening
+
+    def _frame_of(self, latent: int) -> int:
+        """The first frame of a latent, as the viewer counts."""
+        base, frame = self._origin()
+        if latent >= base:
+            return frame + self._timing.frames(latent - base)
+        return max(0, frame - self._timing.further * (base - latent))
+
+    def _first_frame_of(self, latent: int) -> int:
+        """The same; 0 for one that no frame comes from but those that open the video."""
+        frame = self._frame_of(latent)
+        return 0 if frame < self._opening else frame
+
+    def _latent_of(self, frame: int) -> int:
+        """The latent that a frame comes from."""
+        base, first = self._origin()
+        if frame >= first:
+            return base + self._timing.latents(frame - first + 1) - 1
+        return base - -(-(first - frame) // self._timing.further)
