@@ -54,7 +54,7 @@ class TestCogVideoX15OfOneLayer(TestCogVideoX15):
 def test_pairs_of_latents_are_decoded_as_their_own_pipeline_does():
     """81 frames are 11 pairs, of which the first latent is dropped; also a stream that grows out of pictures."""
     with FIFO(pipeline(patch_size_t=2, sample_frames=33)) as fifo:
-        assert (fifo.model.frames, fifo.model.timing.frames(11)) == (5, 81)
+        assert (fifo.model.frames, fifo.model.timing.frames(11), fifo.model.defaults["fps"]) == (5, 81, 16)
         latents = fifo("a cat", seed=1, num_frames=33, output_type="latent", **FEW).frames
         assert latents.shape == (1, 10, 4, 4, 4)
         expected = to_uint8(fifo.pipe.video_processor.postprocess_video(fifo.pipe.decode_latents(latents[:, 1:]), "pt"))

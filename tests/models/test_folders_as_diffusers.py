@@ -18,6 +18,7 @@ from fifo_diffusion.testing import (
     tiny_hunyuan_video,
     tiny_latte,
     tiny_ltx,
+    tiny_ltx2,
     tiny_opensora,
     tiny_sana_video,
     tiny_videocrafter,
@@ -38,6 +39,7 @@ PIPELINES = {
     "CogVideoX": tiny_cogvideox.pipeline,
     "HunyuanVideo": tiny_hunyuan_video.pipeline,
     "LTX-Video": tiny_ltx.pipeline,
+    "LTX-2": tiny_ltx2.pipeline,
     "SANA-Video": tiny_sana_video.pipeline,
     "Open-Sora Plan": tiny_opensora.pipeline,
 }

@@ -143,6 +143,13 @@ FAMILIES = (
         half="bfloat16",
     ),
     Family(
+        "LTX-2, text to video, without sound",
+        ("LTX2Pipeline",),
+        "fifo_diffusion.models.ltx2.model:LTX2Model",
+        verified=BY_CONTRACT,
+        half="bfloat16",
+    ),
+    Family(
         "SANA-Video, text to video",
         ("SanaVideoPipeline",),
         "fifo_diffusion.models.sana_video.model:SanaVideoModel",

@@ -64,7 +64,7 @@ class CogVideoXModel(AdaLNModel):
     def usual(self) -> dict[str, Any]:
         config = self.pipe.transformer.config
         size = {"height": config.sample_height * self.factor, "width": config.sample_width * self.factor}
-        return super().usual() | size | {"fps": 8}
+        return super().usual() | size | {"fps": 8 * self.stacked}
 
     def denoise(self, latents_RCFHW: Tensor, timestep_RF: Tensor, condition: TextCondition) -> Tensor:
         text, arguments = condition.rows(len(latents_RCFHW)), dict(condition.arguments)

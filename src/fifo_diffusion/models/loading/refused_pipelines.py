@@ -38,7 +38,7 @@ def _use(class_name: str) -> str:
 
 
 _DIRECTLY = "use it without FIFO"
-_LTX = "use LTXPipeline (LTX-Video)"
+_LTX2 = "use LTX2Pipeline on its parts, without sound"
 _ON_RESULT = "use it on what FIFO has made"
 
 REFUSED: dict[str, Refusal] = {
@@ -100,17 +100,16 @@ REFUSED: dict[str, Refusal] = {
     ),
     "Kandinsky6SRPipeline": Refusal(_LARGER, _ON_RESULT),
     "Kandinsky6TI2VAPipeline": Refusal(_SOUND, _use("WanPipeline")),
-    "LTX2ConditionPipeline": Refusal(_SOUND, _LTX),
-    "LTX2DFRPipeline": Refusal("it is one of several passes over a clip, with key frames beside it", _LTX),
-    "LTX2DFRTemporalRefinePipeline": Refusal(_VIDEO, _LTX),
-    "LTX2HDRPipeline": Refusal(_VIDEO, _LTX),
-    "LTX2ImageToVideoPipeline": Refusal(_SOUND, _start("LTXPipeline")),
-    "LTX2InContextPipeline": Refusal(_CONTROL, _LTX),
+    "LTX2ConditionPipeline": Refusal(_PICTURE, f"{_LTX2}, with start="),
+    "LTX2DFRPipeline": Refusal("it is one of several passes over a clip, with key frames beside it", _LTX2),
+    "LTX2DFRTemporalRefinePipeline": Refusal(_VIDEO, _LTX2),
+    "LTX2HDRPipeline": Refusal(_VIDEO, _LTX2),
+    "LTX2ImageToVideoPipeline": Refusal(_PICTURE, f"{_LTX2}, with start="),
+    "LTX2InContextPipeline": Refusal(_CONTROL, _LTX2),
     "LTX2LatentUpsamplePipeline": Refusal(_LARGER, _ON_RESULT),
-    "LTX2Pipeline": Refusal(_SOUND, _LTX),
-    "LTX2VideoDiffusionDecodePipeline": Refusal("it is an autoencoder, and denoises no clips", _LTX),
+    "LTX2VideoDiffusionDecodePipeline": Refusal("it is an autoencoder, and denoises no clips", _LTX2),
     "LTXConditionPipeline": Refusal(_PICTURE, "use LTXPipeline on its parts, with start="),
-    "LTXI2VLongMultiPromptPipeline": Refusal(_LONG, _LTX),
+    "LTXI2VLongMultiPromptPipeline": Refusal(_LONG, "use LTXPipeline on its parts"),
     "LTXImageToVideoPipeline": Refusal(_PICTURE, "use LTXPipeline on its parts, with start="),
     "LTXLatentUpsamplePipeline": Refusal(_LARGER, _ON_RESULT),
     "LucyEditPipeline": Refusal(_VIDEO, "use WanPipeline, with start=VIDEO"),

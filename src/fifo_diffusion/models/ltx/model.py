@@ -36,6 +36,7 @@ class LTXModel(SharedTextModel):
     other_shapes = True
     text_width = "caption_channels"
     row_arguments = ("encoder_attention_mask",)
+    usual_rate = 25
     no_effect = ("guidance_rescale", "decode_timestep", "decode_noise_scale")
 
     def __init__(self, pipe: Any, *, frames: int | None = None, defaults: dict[str, Any] | None = None) -> None:
@@ -47,7 +48,7 @@ class LTXModel(SharedTextModel):
         return self.decoder().latency
 
     def usual(self) -> dict[str, Any]:
-        return super().usual() | {"fps": 25}
+        return super().usual() | {"fps": self.usual_rate}
 
     @property
     def factor(self) -> int:
@@ -61,11 +62,11 @@ class LTXModel(SharedTextModel):
         super().check_denoisers()
         config = self.pipe.transformer.config
         if (config.patch_size, config.patch_size_t) != (1, 1):
-            raise ValueError("pipe.transformer joins several latents to one token, which no published LTX-Video does")
+            raise ValueError("pipe.transformer joins several latents to one token, which no published model does")
 
     def check_autoencoder(self) -> None:
         if self.pipe.vae.config.patch_size_t != 1:
-            raise ValueError("pipe.vae makes patches of several frames, which no published LTX-Video does")
+            raise ValueError("pipe.vae makes patches of several frames, which no published model does")
 
     def spacing(self, count: int, size: tuple[int, int, int]) -> dict[str, Any]:
         frames, height, width = size
@@ -76,9 +77,9 @@ class LTXModel(SharedTextModel):
         rows, shape = len(latents_RCFHW), latents_RCFHW.shape[2:]
         size = dict(zip(("num_frames", "height", "width"), shape, strict=True))
         output = self.pipe.transformer(
-            latents_RCFHW.flatten(2).transpose(1, 2),
-            condition.rows(rows),
-            timestep_RF.repeat_interleave(shape[1] * shape[2], 1),
+            hidden_states=latents_RCFHW.flatten(2).transpose(1, 2),
+            encoder_hidden_states=condition.rows(rows),
+            timestep=timestep_RF.repeat_interleave(shape[1] * shape[2], 1),
             **condition.arguments | condition.row_arguments(rows) | size,
         )[0]
         return output.transpose(1, 2).unflatten(2, shape)

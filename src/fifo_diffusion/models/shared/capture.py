@@ -27,7 +27,7 @@ class Capture:
     calls: list[dict[str, Any]]
 
 
-def capture(pipe: Any, *denoisers: torch.nn.Module, **call: Any) -> Capture:
+def capture(pipe: Any, *denoisers: torch.nn.Module, first_only: bool = False, **call: Any) -> Capture:
     """Run `pipe(**call)` up to its first `scheduler.step` and record what it would have given its denoiser.
 
     The record holds text embeddings, masks and whatever else this pipeline passes, and whether guidance is one batched
@@ -38,6 +38,7 @@ def capture(pipe: Any, *denoisers: torch.nn.Module, **call: Any) -> Capture:
     Args:
         pipe: its class's `__call__` runs.
         denoisers: modules of the pipeline, the first of which is called at the first step.
+        first_only: stop at the first call of a denoiser, before it returns.
 
     Prompts may be encoded (`Embeds`): the pipeline gets them as its own arguments for that.
 
@@ -49,7 +50,7 @@ def capture(pipe: Any, *denoisers: torch.nn.Module, **call: Any) -> Capture:
     shadow = copy.copy(pipe)
     for name, value in list(vars(shadow).items()):
         if value is not None and any(value is denoiser for denoiser in denoisers):
-            vars(shadow)[name] = _StandIn(value, calls)  # past __setattr__, which looks at its class
+            vars(shadow)[name] = _StandIn(value, calls, first_only)  # past __setattr__, which looks at its class
     vars(shadow)["scheduler"] = _scheduler_that_stops(pipe.scheduler)
     vars(shadow)["_progress_bar_config"] = {"disable": True}
     try:
@@ -88,8 +89,8 @@ class _Nothing(NamedTuple):
 class _StandIn:
     """Looks like a denoiser, and records what it is called with."""
 
-    def __init__(self, denoiser: torch.nn.Module, calls: list[dict[str, Any]]) -> None:
-        vars(self).update(_denoiser=denoiser, _calls=calls)
+    def __init__(self, denoiser: torch.nn.Module, calls: list[dict[str, Any]], first_only: bool) -> None:
+        vars(self).update(_denoiser=denoiser, _calls=calls, _first_only=first_only)
 
     @property
     def __class__(self) -> type:
@@ -101,6 +102,8 @@ class _StandIn:
     def __call__(self, *args: Any, **kwargs: Any) -> _Nothing:
         named = dict(bound(self._denoiser, args, kwargs))
         self._calls.append(named)
+        if self._first_only:
+            raise _Captured
         latents = [named[name] for name in ("sample", "hidden_states") if name in named] or list(named.values())
         return _Nothing(self._zeros(latents[0]))
 

@@ -55,6 +55,8 @@ class PipelineModel(WrappedPipeline):
     """Further arguments of which every row of latents has its own: masks of texts, pooled texts."""
     unguided_first = True
     """Order of the passes in the pipeline: without the prompt first, or with it first."""
+    one_call = False
+    """Whether the first call of the denoiser says all: where it returns more than latents, or is called for more."""
     no_effect: tuple[str, ...] = ()
     """Arguments of the pipeline's call that act where FIFO has taken over: refused."""
 
@@ -153,7 +155,7 @@ class PipelineModel(WrappedPipeline):
         with self.lock:
             self.follow()
             make_room(self.pipe)
-            return capture(self.pipe, *self.denoisers.values(), **call).calls
+            return capture(self.pipe, *self.denoisers.values(), first_only=self.one_call, **call).calls
 
     def mix(self, conditions: Sequence[TextCondition], weight_WFP: Tensor) -> TextCondition:
         return replace(conditions[0], text=mixed([c.text for c in conditions], weight_WFP))

@@ -6,7 +6,7 @@ import pytest
 import torch
 from diffusers.models.attention_processor import Attention
 
-from fifo_diffusion.testing import tiny_hunyuan_video, tiny_ltx, tiny_sana_video
+from fifo_diffusion.testing import tiny_hunyuan_video, tiny_ltx, tiny_ltx2, tiny_sana_video
 from fifo_diffusion.testing.contract import SharedText, VideoModelContract
 
 
@@ -120,6 +120,59 @@ class LTXContract(SharedText, VideoModelContract):
 
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(LTXAttention, "forward", forward)
+            yield
+
+
+class LTX2Contract(LTXContract):
+    """Without sound: compared with the pipeline whose transformer keeps picture and sound apart."""
+
+    def make_pipe(self):
+        return tiny_ltx2.pipeline()
+
+    def stock(self, pipe, latents, timestep, text, encoder_attention_mask=None):
+        rows, shape = len(latents), latents.shape[2:]
+        mask = torch.ones(text.shape[:2]) if encoder_attention_mask is None else encoder_attention_mask
+        size = dict(zip(("num_frames", "height", "width"), shape, strict=True))
+        time, config = timestep.expand(rows), pipe.transformer.config
+        with torch.no_grad():
+            output = pipe.transformer(
+                hidden_states=latents.flatten(2).transpose(1, 2),
+                audio_hidden_states=torch.ones(rows, 3, config.audio_in_channels),  # not seen
+                encoder_hidden_states=text,
+                audio_encoder_hidden_states=torch.ones(rows, 3, config.caption_channels),
+                timestep=time,
+                sigma=time,
+                encoder_attention_mask=mask,
+                audio_num_frames=3,
+                isolate_modalities=True,
+                return_dict=False,
+                **size,
+            )[0]
+        return output.transpose(1, 2).unflatten(2, shape)
+
+    def sampled(self, pipe, latents, **call):
+        forward, vae = pipe.transformer.forward, pipe.vae
+        of_text_only = {"stg_scale": 0.0, "modality_scale": 1.0, "guidance_rescale": 0.0}
+        packed = latents.flatten(2).transpose(1, 2)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(pipe.transformer, "forward", lambda **k: forward(**k | {"isolate_modalities": True}))
+            found = pipe(latents=packed, output_type="latent", **of_text_only, **call).frames
+        mean, std = (value.view(1, -1, 1, 1, 1) for value in (vae.latents_mean, vae.latents_std))
+        return (found - mean) / std
+
+    @contextmanager
+    def without_frame_mixing(self):
+        from diffusers.models.transformers.transformer_ltx2 import LTX2Attention
+
+        saved = LTX2Attention.forward
+
+        def forward(self, hidden_states, encoder_hidden_states=None, **more):
+            if encoder_hidden_states is None:
+                return 0.1 * hidden_states
+            return saved(self, hidden_states, encoder_hidden_states, **more)
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(LTX2Attention, "forward", forward)
             yield
 
 
