@@ -136,6 +136,13 @@ FAMILIES = (
         half="bfloat16",
     ),
     Family(
+        "Mochi 1, text to video",
+        ("MochiPipeline",),
+        "fifo_diffusion.models.mochi.model:MochiModel",
+        verified=BY_CONTRACT,
+        half="bfloat16",
+    ),
+    Family(
         "LTX-Video 0.9, text to video",
         ("LTXPipeline",),
         "fifo_diffusion.models.ltx.model:LTXModel",

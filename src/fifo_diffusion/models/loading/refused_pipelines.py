@@ -113,10 +113,6 @@ REFUSED: dict[str, Refusal] = {
     "LTXImageToVideoPipeline": Refusal(_PICTURE, "use LTXPipeline on its parts, with start="),
     "LTXLatentUpsamplePipeline": Refusal(_LARGER, _ON_RESULT),
     "LucyEditPipeline": Refusal(_VIDEO, "use WanPipeline, with start=VIDEO"),
-    "MochiPipeline": Refusal(
-        "its autoencoder has neither tiles of time nor a memory between calls, and nothing here streams it",
-        _use("WanPipeline"),
-    ),
     "MotifVideoImage2VideoPipeline": Refusal(_PICTURE, _start("WanPipeline")),
     "MotifVideoPipeline": Refusal(
         "its guidance is a part of its own (a guider) that makes the passes, and not the pipeline", _use("WanPipeline")

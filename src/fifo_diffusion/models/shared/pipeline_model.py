@@ -272,13 +272,17 @@ class PipelineModel(WrappedPipeline):
         """
         return {}
 
+    def scheduler_of_levels(self) -> Any:
+        """What the noise levels are read from: the pipeline's scheduler, unless a family says otherwise."""
+        return self.pipe.scheduler
+
     def levels(
         self, count: int, *, eta: float = 0.0, scheduler_exact: bool = False, published: bool = False, **steps: Any
     ) -> NoiseLevels:
         if published:
             known = "(only for VideoCrafter and Open-Sora Plan): leave it out"
             raise ArgumentError("compat", "published", f"there is no published FIFO code for {self.family} {known}")
-        scheduler = self.pipe.scheduler
+        scheduler = self.scheduler_of_levels()
         size = steps.pop("size", None) or (self.frames, self.defaults["height"], self.defaults["width"])
         taken = inspect.signature(scheduler.set_timesteps).parameters if hasattr(scheduler, "set_timesteps") else ()
         own = {name: value for name, value in self.spacing(count, size).items() if name in taken}

@@ -1,12 +1,12 @@
 """How the contract is tested for diffusion transformers that look at one text for a whole window."""
 
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
 import pytest
 import torch
-from diffusers.models.attention_processor import Attention
+from diffusers.models.attention_processor import Attention, MochiAttention
 
-from fifo_diffusion.testing import tiny_hunyuan_video, tiny_ltx, tiny_ltx2, tiny_sana_video
+from fifo_diffusion.testing import tiny_hunyuan_video, tiny_ltx, tiny_ltx2, tiny_mochi, tiny_sana_video
 from fifo_diffusion.testing.contract import SharedText, VideoModelContract
 
 
@@ -63,6 +63,52 @@ class HunyuanVideoContract(SharedText, VideoModelContract):
 
     def without_frame_mixing(self):
         return without_joint_attention()
+
+
+class MochiContract(SharedText, VideoModelContract):
+    """Its time runs the other way, and so do its predictions."""
+
+    height = width = 32
+    opening, further = 19, 7
+
+    def make_pipe(self):
+        return tiny_mochi.pipeline()
+
+    def denoiser(self, pipe):
+        return pipe.transformer
+
+    def stock(self, pipe, latents, timestep, text, encoder_attention_mask=None):
+        mask = torch.ones(text.shape[:2], dtype=torch.bool)
+        mask = mask if encoder_attention_mask is None else encoder_attention_mask
+        with torch.no_grad():
+            time = timestep.expand(len(latents))
+            return pipe.transformer(latents, text, time, encoder_attention_mask=mask, return_dict=False)[0]
+
+    def guided_stock(self, pipe, latents, timestep, condition):
+        return -super().guided_stock(pipe, latents, timestep, condition)
+
+    def whole_decoding(self, pipe, latents):
+        mean, std = (
+            torch.tensor(pipe.vae.config[name]).view(1, -1, 1, 1, 1) for name in ("latents_mean", "latents_std")
+        )
+        with torch.no_grad():
+            video = pipe.vae.decode(latents * std + mean, return_dict=False)[0]
+        return pipe.video_processor.postprocess_video(video, output_type="pt")
+
+    def test_nothing_waits_for_the_device(self, model, monkeypatch):
+        """Its positions are made under autocast, which does not know tensors without data."""
+        monkeypatch.setattr(torch, "autocast", lambda *_, **__: nullcontext())
+        super().test_nothing_waits_for_the_device(model)
+
+    @contextmanager
+    def without_frame_mixing(self):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(
+                MochiAttention,
+                "forward",
+                lambda self, hidden_states, encoder_hidden_states, **_: (0 * hidden_states, 0 * encoder_hidden_states),
+            )
+            yield
 
 
 class LTXContract(SharedText, VideoModelContract):
