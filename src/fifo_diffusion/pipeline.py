@@ -22,6 +22,7 @@ from fifo_diffusion.models.shared.offload import to_device_but_text
 from fifo_diffusion.models.shared.texts import Embeds
 from fifo_diffusion.settings import QueueSettings, StreamSettings, checked, specs, taking
 from fifo_diffusion.streaming.given import size_for, take_given
+from fifo_diffusion.streaming.pace import pace_of
 from fifo_diffusion.streaming.presets import with_preset
 from fifo_diffusion.streaming.prompt_notes import check_all
 from fifo_diffusion.streaming.prompts import (
@@ -205,6 +206,7 @@ class FIFO:
             noise=asked.noise,
             num_frames=asked.num_frames,
             windows_per_batch=asked.windows_per_batch,
+            pace=pace_of(asked.pace, self.model.defaults["fps"]),
             callback_on_frame=asked.callback_on_frame,
             ranks=self.ranks,
             fits=self.fits,

@@ -64,6 +64,12 @@ def duration(seconds: float) -> str:
     return f"{seconds // 3600} h {seconds % 3600 // 60:02d} min"
 
 
+def real_time(rate: float, fps: float) -> str:
+    """Frames per second against those at which the video plays: 2.1x real time."""
+    times = rate / fps
+    return f"{times:.0f}x real time" if times >= 9.95 else f"{times:.2g}x real time"
+
+
 def _is_unseen(c: str) -> bool:
     return c in _BIDI or unicodedata.category(c) in _UNSEEN
 

@@ -132,11 +132,11 @@ def test_doctor_knows_what_is_too_old(monkeypatch, capsys):
 
 def test_plain_progress(capsys, monkeypatch):
     from fifo_diffusion.cli.progress import Progress
-    from fifo_diffusion.text import duration
+    from fifo_diffusion.text import duration, real_time
 
     now = [0.0]
     monkeypatch.setattr("fifo_diffusion.cli.progress.time.monotonic", lambda: now[0])
-    progress = Progress(100)
+    progress = Progress(100, fps=0.4)
     for seconds in (30, 31, 32, 41):
         now[0] = seconds
         progress.advance()
@@ -144,7 +144,10 @@ def test_plain_progress(capsys, monkeypatch):
     # The first frame takes long and says nothing about the others.
     assert capsys.readouterr().err.splitlines() == [
         "frame 1 of 100",
-        "frame 4 of 100, about 5 min 52 s left (0.27 frames/s)",
-        "4 frames in 41 s (0.10 frames/s)",
+        "frame 4 of 100, about 5 min 52 s left (0.27 frames/s, 0.68x real time)",
+        "4 frames in 41 s (0.10 frames/s, 0.24x real time)",
+    ]
+    assert [real_time(rate, 10) for rate in (0.5, 21, 99.4, 99.6, 1234)] == [
+        f"{times}x real time" for times in ("0.05", "2.1", "9.9", "10", "123")
     ]
     assert [duration(s) for s in (3, 12, 200, 7500)] == ["3.0 s", "12 s", "3 min 20 s", "2 h 05 min"]

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from fifo_diffusion.jobs.cost import Cost
 from fifo_diffusion.testing import frames, same
 from streams import SMALL
 
@@ -32,6 +33,23 @@ def test_a_change_of_the_whole_queue_happens_when_its_frame_is_at_the_head(fifo,
     assert seen[6] == {"a cat", "a dog"}  # its last step only
     assert seen[12] == {"a cat", "a dog"}  # entered one iteration before the change
     assert seen[13] == {"a dog"}
+
+
+@pytest.mark.parametrize("change", ["tail", "queue"])
+@pytest.mark.parametrize("b", [1, 2])
+def test_a_prompt_that_is_given_is_seen_as_soon_as_the_dry_run_says(fifo, monkeypatch, change, b):
+    """At the latest, and no earlier than that at some frame."""
+    settings, waits = SMALL | {"frames_per_level": b, "prompt_change": change}, []
+    first, whole = Cost(fifo.layout(window=4, num_partitions=2, frames_per_level=b), 2).late_by(change)
+    for frame in (12, 13):
+        seen, stream = watch_texts(fifo, monkeypatch), fifo.stream("a cat", seed=0, **settings)
+        list(islice(stream, frame))
+        stream.prompt = "a dog"
+        list(islice(stream, whole + 3))
+        waits.append([min(k for k, texts in seen.items() if "a dog" in texts) - frame])
+        waits[-1].append(min(k for k, texts in seen.items() if texts == {"a dog"}) - frame)
+        monkeypatch.undo()
+    assert np.max(waits, 0).tolist() == [first, whole]
 
 
 def test_a_blend_passes_through_the_middle(fifo):

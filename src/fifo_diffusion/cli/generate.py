@@ -167,7 +167,7 @@ class _Shown:
         elif isinstance(event, Started):
             self._introduce(event)
         elif isinstance(event, Opened):
-            self._progress = Progress(self.plan.num_frames, self.plan.done, quiet=self.quiet)
+            self._progress = Progress(self.plan.num_frames, self.plan.done, fps=self.plan.fps, quiet=self.quiet)
         elif isinstance(event, Note):
             say(f"note: {event.text}", quiet=self.quiet)
         elif isinstance(event, Closing | Failed | Ended) and self._progress is not None:

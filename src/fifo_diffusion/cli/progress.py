@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, TextIO
 
-from fifo_diffusion.text import duration, one_line
+from fifo_diffusion.text import duration, one_line, real_time
 
 EVERY = 10.0  # seconds between plain lines
 
@@ -18,11 +18,12 @@ class Progress:
     Args:
         total: frames in all; None: without end.
         done: frames that are there already.
+        fps: frames per second at which the video plays.
         quiet: say nothing.
     """
 
-    def __init__(self, total: int | None, done: int = 0, *, quiet: bool = False) -> None:
-        self.total, self.done, self.quiet = total, done, quiet
+    def __init__(self, total: int | None, done: int = 0, *, fps: float, quiet: bool = False) -> None:
+        self.total, self.done, self.fps, self.quiet = total, done, fps, quiet
         self._first = done
         self._began = self._said = time.monotonic()
         self._first_came: float | None = None
@@ -41,7 +42,10 @@ class Progress:
         if self._first_came is None:
             self._first_came = time.monotonic()
         if self._bar is not None:
+            rate = self._rate()
             with heard():
+                if rate is not None:
+                    self._bar.set_postfix_str(real_time(rate, self.fps), refresh=False)
                 self._bar.update()
         elif not self.quiet and time.monotonic() - self._said >= EVERY:
             self._said = time.monotonic()
@@ -54,17 +58,23 @@ class Progress:
                 self._bar.close()
         elif not self.quiet and self.done > self._first:
             frames, seconds = self.done - self._first, time.monotonic() - self._began
-            say(f"{frames} frames in {duration(seconds)} ({frames / max(1e-9, seconds):.2f} frames/s)")
+            rate = frames / max(1e-9, seconds)
+            say(f"{frames} frames in {duration(seconds)} ({rate:.2f} frames/s, {real_time(rate, self.fps)})")
 
-    def _outlook(self) -> str:
-        """Speed and time left, by the frames after the first: that one takes far longer."""
-        of = f" of {self.total}" if self.total is not None else ""
+    def _rate(self) -> float | None:
+        """Frames per second, by those after the first, which takes far longer."""
         since_first = self.done - self._first - 1
         if self._first_came is None or not since_first:
+            return None
+        return since_first / max(1e-9, time.monotonic() - self._first_came)
+
+    def _outlook(self) -> str:
+        """Speed and time left."""
+        of, rate = f" of {self.total}" if self.total is not None else "", self._rate()
+        if rate is None:
             return of
-        rate = since_first / max(1e-9, time.monotonic() - self._first_came)
         left = f", about {duration((self.total - self.done) / rate)} left" if self.total is not None else ""
-        return f"{of}{left} ({rate:.2f} frames/s)"
+        return f"{of}{left} ({rate:.2f} frames/s, {real_time(rate, self.fps)})"
 
 
 def say(text: str, *, quiet: bool = False) -> None:

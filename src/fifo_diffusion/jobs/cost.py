@@ -83,6 +83,21 @@ class Cost:
             return 0
         return layout.fill_forwards * self.passes
 
+    def late_by(self, change: str) -> tuple[int, int]:
+        """After how many more frames, at most, a prompt that is assigned while the video runs is seen: in the first
+        frame that is denoised under it, and from where it counts alone.
+
+        Args:
+            change: as the setting `prompt_change`. "queue" is seen from the frame at the head on, more with each.
+        """
+        layout = self.layout
+        leave = max(layout.step(k).leave for k in range(layout.period))
+        first = leave if change == "queue" else layout.slots
+        whole = 2 * layout.slots if change == "blend" else layout.slots
+        # What has left the queue waits for its decoding, or to be handed out.
+        further = self.timing.further
+        return (first + self.late) * further - 1, (whole + self.late) * further - 1
+
     def until(self, frames: int) -> float:
         """Frame-forwards that have been computed when so many frames are there."""
         if frames < 1 or (self.completes_clip and frames <= self.shown):

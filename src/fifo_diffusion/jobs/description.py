@@ -18,7 +18,7 @@ from fifo_diffusion.settings.presets import PRESETS
 from fifo_diffusion.streaming.presets import preset_values
 from fifo_diffusion.streaming.prompt_notes import prompt_notes
 from fifo_diffusion.streaming.prompts import parse_prompt
-from fifo_diffusion.text import duration
+from fifo_diffusion.text import duration, real_time
 
 
 def described(plan: Plan) -> list[tuple[str, str | Message]]:
@@ -51,6 +51,7 @@ def _method(plan: Plan) -> list[tuple[str, str]]:
     return [
         ("memory", _memory(plan)),
         *_cost(plan),
+        ("prompt", _change(plan)),
         *_preset(plan),
         ("queue", _queue(plan)),
         *_windows(layout),
@@ -160,6 +161,18 @@ def _cost(plan: Plan) -> list[tuple[str, str]]:
     return rows
 
 
+def _change(plan: Plan) -> str:
+    """When a prompt that is given while the video runs is seen, in the ways in which it may come in."""
+    cost, speed, told = cost_of(plan), speed_of(plan), []
+    for how in specs(StreamSettings)["prompt_change"].kind.words:
+        first, whole = cost.late_by(how)
+        seconds = f"{first / plan.fps:.1f} s"
+        then = f", alone after {whole / plan.fps:.1f} s" if whole != first else ""
+        waiting = "" if speed is None else f", {duration(first * speed * cost.per_frame)} of waiting"
+        told.append(f"{how} {first} frames ({seconds} of video{waiting}{then})")
+    return f"given while it runs, seen after at most: {'; '.join(told)}"
+
+
 def _memory(plan: Plan) -> str:
     weights = _megabytes(weights_bytes(plan.model, plan.dtype))
     queue = _megabytes(queue_bytes(plan.model, plan.settings, plan.slots))
@@ -185,7 +198,8 @@ def _time(plan: Plan) -> list[tuple[str, str]]:
         first, whole = (duration(speed * cost.until(n)) for n in (1, plan.num_frames or 1))
         return [("time", f"first frame after about {first}, all after about {whole}")]
     each = f"{duration(speed * cost.per_frame)} per frame" if speed * cost.per_frame >= 1 else ""
-    each = each or f"{1 / (speed * cost.per_frame):.2f} frames/s"
+    rate = 1 / (speed * cost.per_frame)
+    each = (each or f"{rate:.2f} frames/s") + f", {real_time(rate, plan.fps)}"
     parts = [each]
     if not plan.done:
         parts.insert(0, f"first frame after about {duration(speed * cost.until(1))}")

@@ -30,6 +30,7 @@ class Job:
         method: "fifo", or the name of a baseline.
         arguments: further ones of `FIFO.stream`, or of the baseline: `seed` and so on. A saved run has its own.
         windows_per_batch: as in `FIFO.stream`; may differ from that of the saved run.
+        pace: whether frames come no faster than the output plays.
         state: the saved run that goes on, in the output that it counts.
         fps: of the output; None: the model's own.
         scale: enlarges each pixel to a square of so many.
@@ -57,6 +58,7 @@ class Job:
     method: str = "fifo"
     arguments: dict[str, Any] = field(default_factory=dict)
     windows_per_batch: int | None = None
+    pace: bool = False
     state: "RunState | None" = None
     fps: float | None = None
     scale: int = 1
@@ -96,6 +98,7 @@ def job_of(plan: Plan, fifo: "FIFO", video: Video) -> Job:
         method=request.method,
         arguments=arguments | {"seed": video.seed},
         windows_per_batch=settings.windows_per_batch,
+        pace=settings.pace,
         state=plan.state,
         fps=plan.fps,
         scale=plan.scale,

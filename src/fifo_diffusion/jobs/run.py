@@ -69,6 +69,7 @@ def open_stream(job: Job) -> Any:
 
         return baseline_stream(job.fifo.model, job.method, job.prompt, num_frames=job.num_frames, **job.arguments)
     frames = {"num_frames": job.num_frames, "windows_per_batch": job.windows_per_batch}
+    frames["pace"] = job.pace and (job.fps or True)
     if job.state is not None:
         return job.fifo.stream(start=job.state, **frames)
     return job.fifo.stream(job.prompt, **frames, **job.arguments)
@@ -196,7 +197,7 @@ class _Run:
 
     def _remember_speed(self) -> None:
         job, seconds = self.job, time.monotonic() - self.began
-        if job.cost is None or self.frames <= job.done:
+        if job.cost is None or job.pace or self.frames <= job.done:
             return
         forwards = job.cost.until(self.frames) - job.cost.until(job.done)
         if forwards > 0 and job.fifo.ranks is None and not job.fifo.model.compiled:

@@ -14,6 +14,7 @@ from fifo_diffusion.settings.spec import (
     LENGTH,
     LOOK,
     METHOD,
+    RUN,
     STREAM,
     setting,
 )
@@ -304,6 +305,18 @@ class StreamSettings(FifoSettings, VideoSettings):
         usual="1 on a CPU, else as many as fit",
         doc="windows sent through the model at once; None: one on a CPU, else as many as fit. With "
         'lookahead="banded": the work inside layers is cut so that this many times f frames go through them at once.',
+    )
+    pace: bool | float = setting(
+        False,
+        Flag(),
+        RUN,
+        "Frames come no faster than they play, for whoever watches them as they come.",
+        LENGTH,
+        wider=True,
+        methods=FIFO,
+        doc="hand frames out no faster than they play, for live viewing: frame k no earlier than k / fps seconds after "
+        "the first. True: at the stream's own `fps`; or a rate in frames per second. Who falls behind by more than the "
+        "frames that leave the queue together does not catch up.",
     )
     start: Any = setting(
         "clip",

@@ -16,6 +16,7 @@ from fifo_diffusion.models.shared.base import VideoModel
 from fifo_diffusion.models.shared.following_decoder import FollowingDecoder
 from fifo_diffusion.streaming.opening import completes_clip, open_video
 from fifo_diffusion.streaming.outlet import Outlet, at_work, draws_of, not_finite, picture
+from fifo_diffusion.streaming.pace import Pace
 from fifo_diffusion.streaming.prompts import PromptTrack
 from fifo_diffusion.streaming.running import RunningVideo
 from fifo_diffusion.streaming.settings import RunSettings
@@ -56,6 +57,7 @@ class FrameStream(RunningVideo, Iterator[np.ndarray]):
         num_frames: int | None,
         windows_per_batch: int | None,
         callback_on_frame: Callable[[int, np.ndarray], None] | None,
+        pace: float | None,
         ranks: "Ranks | None",
         fits: Fits,
         check_open: Callable[[], None],
@@ -87,6 +89,8 @@ class FrameStream(RunningVideo, Iterator[np.ndarray]):
         self._busy, self._closed = threading.Lock(), False
         self._timing = plan.new_timing
         self.frame_index = 0
+        burst = max(self._layout.step(k).leave for k in range(self._layout.period)) * self._timing.further
+        self._pace = None if pace is None else Pace(pace, burst)
         self._called_back = 0  # frames that the callback has seen
         self._opening = 0  # frames of the video that do not come out of the queue
         self.fps: float = self._model.defaults["fps"]
@@ -114,6 +118,12 @@ class FrameStream(RunningVideo, Iterator[np.ndarray]):
         if self._closed or (self._num_frames is not None and self.frame_index >= self._num_frames):
             end_reading(self)
             raise StopIteration
+        if self._pace is not None and self._outlet.shows:
+            with self._computing():
+                self._next_frame()
+            self._pace.wait()  # with the frame ready, and the stream free for other threads
+            if self._closed:
+                raise StopIteration
         with self._computing():
             frame = self._next_frame()
             shown = self._picture(frame) if self._outlet.shows else None
@@ -146,6 +156,8 @@ class FrameStream(RunningVideo, Iterator[np.ndarray]):
         """All frames up to `num_frames`, as the wrapped pipeline would return a clip."""
         if self._num_frames is None:
             raise ArgumentError("num_frames", None, "an endless stream cannot be collected: give a number")
+        if self._pace is not None:
+            raise ArgumentError("pace", True, "a whole video is not watched as it comes: leave it out, or use stream()")
         if output_type not in ("pil", "np", "pt", "latent"):
             raise ValueError(f'output_type {output_type!r} is not one of "pil", "np", "pt", "latent"')
         self._check_not_closed()
