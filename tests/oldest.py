@@ -4,7 +4,7 @@ import re
 import tomllib
 from pathlib import Path
 
-EXTRAS = ("lora", "cuts", "eval")
+EXTRAS = ("lora", "cuts", "eval", "studio")
 
 
 def lowest(requirement: str) -> str:

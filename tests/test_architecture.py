@@ -23,6 +23,7 @@ FLOORS = (
     {"jobs"},
     {"evaluation"},
     {"study"},
+    {"studio"},
     {"cli"},
     {"testing"},
 )
@@ -35,6 +36,7 @@ as it is."""
 
 TERMINAL = {
     "video.y4m": "raw video goes to standard output",
+    "studio.planning": "the process that counts costs answers on standard output",
     "jobs.libraries": "downloads have bars where standard error is a terminal",
 }
 """Modules outside of the command that know of the standard streams."""

@@ -14,7 +14,7 @@ from typing import Annotated, Any
 import typer
 
 from fifo_diffusion import __version__
-from fifo_diffusion.cli import evaluate_options
+from fifo_diffusion.cli import evaluate_options, studio
 from fifo_diffusion.cli.errors import FAILURE, USAGE, exit_code, told
 from fifo_diffusion.cli.notes import notes_told
 from fifo_diffusion.cli.options import given_of, with_options
@@ -190,6 +190,9 @@ def bench(
     from fifo_diffusion.cli.bench import run
 
     print(run(**given_of(options), repeats=repeats, compiled=compiled))
+
+
+app.command("serve")(studio.command(page=False))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -1,0 +1,81 @@
+"""No second run where a client asks again because it did not hear the answer."""
+
+import asyncio
+import hashlib
+import json
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from starlette.requests import Request
+
+from fifo_diffusion.files import written_whole
+from fifo_diffusion.jobs.runs.run import Run, Runs
+from fifo_diffusion.studio.fields import Upload
+
+SECONDS = 60
+"""How long a request is remembered."""
+
+
+class Retries:
+    """Which run was made for which request, in the last minute; also through a restart of the server.
+
+    Args:
+        runs: the folder of runs; the list is kept in it.
+    """
+
+    def __init__(self, runs: Runs) -> None:
+        self.runs = runs
+        self._turn = asyncio.Lock()
+
+    async def once(self, request: Request, fields: Mapping[str, Any], make: Callable[[], Awaitable[Run]]) -> Run:
+        """The run that an earlier try of this request has made, or a new one.
+
+        Args:
+            request: its headers say whether it may be a further try: `Idempotency-Key`, or a retry count as the
+                `openai` client sends it.
+            fields: of its body.
+            make: makes the run. One after the other, so that a try waits for the one before it.
+        """
+        async with self._turn:
+            again = request.headers.get("x-stainless-retry-count", "0") not in ("", "0")
+            key = request.headers.get("idempotency-key")
+            digest = _digest(request.url.path, fields, key)
+            known = self._known()
+            if (again or key is not None) and digest in known:
+                run = self.runs.get(known[digest][0])
+                if run is not None:
+                    return run
+            run = await make()
+            self._remember(known | {digest: (run.id, time.time())})
+            return run
+
+    @property
+    def _file(self) -> Path:
+        return self.runs.root / ".recent.json"
+
+    def _known(self) -> dict[str, tuple[str, float]]:
+        try:
+            found = json.loads(self._file.read_text())
+            oldest = time.time() - SECONDS
+            return {digest: (str(id), float(at)) for digest, (id, at) in found.items() if at > oldest}
+        except (OSError, ValueError, TypeError, AttributeError):
+            return {}
+
+    def _remember(self, known: Mapping[str, tuple[str, float]]) -> None:
+        try:
+            with written_whole(self._file, lasting=False) as partial:
+                partial.write_text(json.dumps(known))
+        except OSError:  # a full disk: the run is there, and the next try may make another
+            pass
+
+
+def _digest(path: str, fields: Mapping[str, Any], key: str | None) -> str:
+    def plain(value: Any) -> Any:
+        if isinstance(value, Upload):
+            return ["file", value.name, hashlib.sha256(value.data).hexdigest()]
+        return str(value)
+
+    said = json.dumps([path, key, dict(fields)], default=plain, sort_keys=True)
+    return hashlib.sha256(said.encode("utf-8", "surrogatepass")).hexdigest()
