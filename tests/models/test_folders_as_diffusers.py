@@ -33,6 +33,7 @@ PIPELINES = {
     "AnimateDiff XL": partial(tiny_animatediff.pipeline, xl=True),
     "Wan": tiny_wan.pipeline,
     "Wan 2.2": tiny_wan.two_transformers,
+    "Wan from a picture": tiny_wan.picture,
     "SkyReels": tiny_wan.skyreels_plain,
     "SkyReels forcing": tiny_wan.skyreels,
     "Latte": tiny_latte.pipeline,

@@ -23,6 +23,7 @@ class Cost:
         given: how many frames are given ("known").
         shown: how many of them are part of the video: all or none.
         timing: frames per latent.
+        clean_start: as `VideoModel` says it.
         late: latents that are computed after the last one that is shown, because its decoding waits for them.
     """
 
@@ -34,6 +35,7 @@ class Cost:
     shown: int = 0
     timing: LatentTiming = ONE_TO_ONE
     late: int = 0
+    clean_start: bool = False
 
     @property
     def per_latent(self) -> float:
@@ -49,9 +51,9 @@ class Cost:
     def clip(self) -> int:
         """Frame-forwards to sample the clip that opens the video, or the rest of one that given frames begin."""
         once = self.layout.levels * self.layout.frames * self.passes
-        if self.completes_clip:
+        if self.completes_clip and not self.clean_start:
             return 2 * self.layout.frames * self.passes * sum(self.layout.descents)
-        return once if self.start in ("clip", "published") else 0
+        return once if self.completes_clip or self.start in ("clip", "published") else 0
 
     @property
     def completes_clip(self) -> bool:
@@ -118,4 +120,6 @@ def cost_of(plan: "Plan") -> "Cost | BaselineCost":
     passes = 2 if plan.settings.guidance_scale > 1 and not plan.model.told_guidance else 1
     shown = plan.given if plan.kept["include_start"] else 0
     model, layout = plan.model, plan.settings.queue_layout
-    return Cost(layout, passes, plan.start, plan.num_frames, plan.given, shown, model.timing, model.late)
+    return Cost(
+        layout, passes, plan.start, plan.num_frames, plan.given, shown, model.timing, model.late, model.clean_start
+    )

@@ -5,7 +5,7 @@ L levels.
 """
 
 from fifo_diffusion.method.banded import BandedLayout
-from fifo_diffusion.method.clip import complete_clip, sample_clip
+from fifo_diffusion.method.clip import clip_after, complete_clip, sample_clip
 from fifo_diffusion.method.fifo import Predict, Run, diagonal_denoising, one_by_one
 from fifo_diffusion.method.layout import Bands, Layout, Step, Window
 from fifo_diffusion.method.layouts import layout_of
@@ -27,6 +27,7 @@ __all__ = [
     "SeededNoise",
     "Step",
     "Window",
+    "clip_after",
     "complete_clip",
     "diagonal_denoising",
     "layout_of",

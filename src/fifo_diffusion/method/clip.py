@@ -37,6 +37,31 @@ def sample_clip(
         yield latents[:, :channels]
 
 
+def clip_after(
+    levels: NoiseLevels, predict: Predict, noise: Noise, frames: Sequence[int], first_BCKHW: Tensor
+) -> Iterator[Tensor]:
+    """Ordinary sampling of a clip that begins with given frames, by a model that was trained on such clips: it is told
+    timestep 0 in their place, and sees them as they are.
+
+    Args:
+        frames: frame numbers of the clip.
+        first_BCKHW: clean latents of its first K frames.
+
+    Yields:
+        the latents after each of the L steps, beginning with the given ones; the last are the clean clip.
+    """
+    given, new = first_BCKHW.shape[2], frames[first_BCKHW.shape[2] :]
+    latents = levels.blank(noise_of(noise, new, len(levels), first_BCKHW, "clip"))
+    channels = first_BCKHW.shape[1]
+    for index in reversed(range(len(levels))):
+        level = torch.full((len(new),), index)
+        told = torch.cat([torch.zeros(given, dtype=levels.timestep.dtype), levels.timestep[level]])
+        clip = torch.cat([first_BCKHW, latents[:, :channels]], 2)
+        prediction = predict(clip, told.expand(len(clip), -1), [frames])[:, :, given:]
+        latents = phi(levels, latents, prediction, level, level - 1, new, noise, "clip")
+        yield torch.cat([first_BCKHW, latents[:, :channels]], 2)
+
+
 def complete_clip(
     levels: NoiseLevels,
     predict: Predict,

@@ -106,6 +106,14 @@ FAMILIES = (
         wide=("vae",),
     ),
     Family(
+        "Wan 2.2 TI2V-5B, from a picture",
+        ("WanImageToVideoPipeline",),
+        "fifo_diffusion.models.wan.model:WanPictureModel",
+        verified=BY_CONTRACT,
+        half="bfloat16",
+        wide=("vae",),
+    ),
+    Family(
         "SkyReels-V2, text to video",
         ("SkyReelsV2Pipeline",),
         "fifo_diffusion.models.wan.model:SkyReelsModel",

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from fifo_diffusion.method import Noise, NoiseLevels, Predict, Queue, complete_clip, sample_clip
+from fifo_diffusion.method import Noise, NoiseLevels, Predict, Queue, clip_after, complete_clip, sample_clip
 from fifo_diffusion.models.shared.base import VideoModel
 from fifo_diffusion.streaming.settings import RunSettings
 from fifo_diffusion.streaming.start import StartPlan
@@ -60,7 +60,8 @@ def open_video(
     if completes_clip(plan, settings):
         given = known.shape[2]
         first_new += window - given
-        *_, known = complete_clip(levels, predict, noise, range(first_new - window, first_new), known)
+        complete = clip_after if model.clean_start else complete_clip
+        *_, known = complete(levels, predict, noise, range(first_new - window, first_new), known)
         clean = known[:, :, given:]
     frames = plan.shown_frames + plan.new_timing.frames(first_new - plan.first_latent)
     return Opening(Queue.from_known(layout, noise, known, first_new, **levels.entering), clean, frames)

@@ -11,6 +11,7 @@ from diffusers import (
     SkyReelsV2Pipeline,
     SkyReelsV2Transformer3DModel,
     UniPCMultistepScheduler,
+    WanImageToVideoPipeline,
     WanPipeline,
     WanTransformer3DModel,
 )
@@ -19,7 +20,7 @@ from transformers import UMT5Config, UMT5EncoderModel
 from fifo_diffusion.testing import tiny
 
 SKYREELS = sys.modules[SkyReelsV2DiffusionForcingPipeline.__module__]
-for module in (SKYREELS, sys.modules[SkyReelsV2Pipeline.__module__]):
+for module in (SKYREELS, *(sys.modules[kind.__module__] for kind in (SkyReelsV2Pipeline, WanImageToVideoPipeline))):
     if not hasattr(module, "ftfy"):  # a package that texts are cleaned with, and that need not be there for the tests
         module.ftfy = SimpleNamespace(fix_text=str)
 
@@ -105,6 +106,14 @@ def skyreels_plain(scheduler: Any = None, **changes: Any) -> SkyReelsV2Pipeline:
 
 
 FEW = {"window": 3, "num_partitions": 2} | SIZE
+
+
+def picture() -> WanImageToVideoPipeline:
+    """Wan 2.2 TI2V-5B, that begins with a picture: 64x64 pixels."""
+    parts = components(vae_changes=VAE_2_2) | {"image_processor": None, "image_encoder": None}
+    pipe = WanImageToVideoPipeline(**parts, expand_timesteps=True)
+    pipe.set_progress_bar_config(disable=True)
+    return pipe
 
 
 def two_transformers() -> WanPipeline:

@@ -132,7 +132,6 @@ REFUSED: dict[str, Refusal] = {
     "TextToVideoZeroSDXLPipeline": Refusal(_OF_NONE, _use("AnimateDiffSDXLPipeline")),
     "VideoToVideoSDPipeline": Refusal(_VIDEO, "use TextToVideoSDPipeline on its parts, with start=VIDEO"),
     "WanAnimatePipeline": Refusal(_CONTROL, _use("WanPipeline")),
-    "WanImageToVideoPipeline": Refusal(_PICTURE, _start("WanPipeline")),
     "WanVACEPipeline": Refusal(_CONTROL, _use("WanPipeline")),
     "WanVideoToVideoPipeline": Refusal(_VIDEO, "use WanPipeline on its parts, with start=VIDEO"),
 }

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from fifo_diffusion.decoding.timing import LatentTiming
+from fifo_diffusion.errors import Message, Setting
 from fifo_diffusion.method import to_device
 from fifo_diffusion.models.shared.conditions import TextCondition
 from fifo_diffusion.models.shared.hooks import DenoiserHooks, Place, while_running
@@ -73,6 +74,11 @@ class WanModel(PipelineModel):
         return super().denoisers | ({} if second is None else {"transformer_2": second})
 
     @property
+    def clean_start(self) -> bool:  # type: ignore[override]
+        """Of TI2V-5B, by its own image-to-video pipeline."""
+        return bool(self.pipe.config.get("expand_timesteps"))
+
+    @property
     def _boundary(self) -> float | None:
         """The timestep below which the second transformer works; None: there is no second."""
         ratio = self.pipe.config.get("boundary_ratio")
@@ -92,7 +98,12 @@ class WanModel(PipelineModel):
         super().check_denoisers()
 
     def condition(self, prompts: Sequence[str], **call: Any) -> "WanCondition":
-        plain = super().condition(prompts, **call)
+        try:
+            plain = super().condition(prompts, **call)
+        except NameError as error:  # diffusers does without the package at import, and fails at the first text
+            if error.name != "ftfy":
+                raise
+            raise ValueError(f"{type(self.pipe).__name__} needs the package ftfy: pip install ftfy") from error
         second = call.get("guidance_scale_2")
         if second is None and plain.guidance_scale == self.defaults["guidance_scale"]:
             second = self.defaults.get("guidance_scale_2")
@@ -154,6 +165,39 @@ class WanModel(PipelineModel):
         return encode_causal(self.pipe.vae, frames_FHWC[-used:], self.device)
 
 
+class WanPictureModel(WanModel):
+    """`WanImageToVideoPipeline` of Wan 2.2 TI2V-5B, whose clips begin with a clean latent instead of a noisy one. The
+    picture is the start of a video (`start=`); without one it is text to video.
+
+    Args: as in `WanModel`.
+
+    Raises:
+        ValueError: a checkpoint that is told its picture in channels of their own (Wan 2.1 and 2.2 14B).
+    """
+
+    family = "Wan 2.2 TI2V-5B"
+
+    def check_denoisers(self) -> None:
+        if not self.clean_start:
+            raise ValueError(
+                "this WanImageToVideoPipeline is told the picture that a clip begins with in channels of its own, and "
+                "windows further on begin with none: load Wan 2.2 TI2V-5B, or WanPipeline, and give the picture as "
+                "start="
+            )
+        super().check_denoisers()
+
+    def clip_length(self) -> dict[str, Any]:
+        """With a picture that its call wants, and which texts do not depend on."""
+        from PIL import Image
+
+        return super().clip_length() | {"image": Image.new("RGB", (64, 64))}
+
+    def condition(self, prompts: Sequence[str], **call: Any) -> WanCondition:
+        if call.pop("image", None) is not None or call.pop("last_image", None) is not None:
+            raise ValueError(Message("give the picture as ", Setting("start"), " instead of image"))
+        return super().condition(prompts, **call)
+
+
 class SkyReelsModel(WanModel):
     """`SkyReelsV2Pipeline`: Wan's pipeline around a transformer of the same build."""
 
@@ -161,14 +205,6 @@ class SkyReelsModel(WanModel):
 
     def usual(self) -> dict[str, Any]:
         return super().usual() | {"fps": 24}
-
-    def condition(self, prompts: Sequence[str], **call: Any) -> TextCondition:
-        try:
-            return super().condition(prompts, **call)
-        except NameError as error:  # diffusers does without the package at import, and fails at the first text
-            if error.name != "ftfy":
-                raise
-            raise ValueError(f"{type(self.pipe).__name__} needs the package ftfy: pip install ftfy") from error
 
 
 class SkyReelsForcingModel(SkyReelsModel):
