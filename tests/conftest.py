@@ -1,3 +1,4 @@
+import gc
 import logging
 import os
 import signal
@@ -17,6 +18,13 @@ logging.getLogger("torch.__trace").disabled = True
 torch.set_num_threads(1)
 # A shell that runs this in the background has Ctrl-C ignored, and the tests are about what Ctrl-C does.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _little_to_look_through():
+    """What stays for good, as the libraries, is not looked through at every collection of garbage."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")

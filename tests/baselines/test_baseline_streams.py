@@ -22,9 +22,16 @@ class Fails:
         return self.function(*args, **kwargs)
 
 
-@pytest.mark.parametrize("error", [RuntimeError("broken"), KeyboardInterrupt(), StopIteration()], ids=repr)
 @pytest.mark.parametrize(
-    ("method", "calls"), [("chunked", {2, 7, 9}), ("genl", {3}), ("freenoise", {2}), ("plain", {4})]
+    ("method", "calls", "error"),
+    [
+        ("chunked", {2, 7, 9}, RuntimeError("broken")),
+        ("chunked", {2, 7, 9}, StopIteration()),
+        ("genl", {3}, KeyboardInterrupt()),
+        ("freenoise", {2}, RuntimeError("broken")),
+        ("plain", {4}, KeyboardInterrupt()),
+    ],
+    ids=str,
 )
 def test_after_an_error_the_stream_goes_on(fifo, monkeypatch, method, calls, error):
     """With the same frames, wherever the model or the decoder failed."""

@@ -50,7 +50,7 @@ def test_a_start_is_no_output(fifo, name, include_start):
     write_video(name, clip(9, 16, 16))
     before, others = content(name), links_to(name)
     options = {"start": name, "include_start": include_start, "seed": 0, "num_frames": 12}
-    for other in others:
+    for other in others if include_start else others[:2]:
         with pytest.raises(VideoFileError, match=r"is what the video is made from .*choose another name"):
             write_video(other, fifo.stream("a cat", **options | SMALL))
         gc.collect()  # the stream lives on in the error's traceback

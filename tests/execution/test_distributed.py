@@ -35,7 +35,11 @@ def alone(fifo, tmp_path_factory):
     return saved, rank_workers.reference(fifo, saved)
 
 
-@pytest.mark.parametrize(("size", "work"), [(2, "videos"), (3, "videos"), (5, "many_ranks"), (3, "gathered")], ids=str)
+@pytest.mark.parametrize(
+    ("size", "work"),
+    [pytest.param(2, "videos", marks=pytest.mark.slow), (3, "videos"), (5, "many_ranks"), (3, "gathered")],
+    ids=str,
+)
 def test_the_same_frames_on_any_number_of_ranks(fifo, alone, tmp_path, size, work):
     """Invariant 5: bit for bit, and from a state saved on another number of ranks. Five ranks are more than windows."""
     saved, expected = alone
@@ -68,7 +72,7 @@ def test_the_passes_of_guidance_on_ranks_of_their_own(fifo, tmp_path, size, look
         assert rows == [2, 2, 2]  # those of the opening clip
 
 
-@pytest.mark.parametrize("size", [2, 3])
+@pytest.mark.parametrize("size", [pytest.param(2, marks=pytest.mark.slow), 3])
 def test_ranks_share_a_banded_pass(fifo, tmp_path, size):
     first, *others = on_ranks(rank_workers.banded, size, tmp_path / "ranks")
     call = rank_workers.ETA | rank_workers.SMALL | {"lookahead": "banded"}
@@ -181,16 +185,16 @@ def environment(tmp_path, monkeypatch):
 
 def test_generate_under_torchrun(environment):
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    command += ["-m", "fifo_diffusion", "generate", *COMMAND, "-o", "two/", "--num-frames", "8"]
+    command += ["-m", "fifo_diffusion", "generate", *COMMAND, "-o", "two/", "--num-frames", "6"]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=180, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stdout == "two/\n"
     assert done.stderr.count("loading toybox") == 1
-    assert main(["generate", *COMMAND, "-o", "one/", "--num-frames", "8", "--quiet"]) == 0
+    assert main(["generate", *COMMAND, "-o", "one/", "--num-frames", "6", "--quiet"]) == 0
     assert np.array_equal(read_frames("two"), read_frames("one"))
 
 
-@pytest.mark.parametrize("signal_name", ["SIGKILL", "SIGTERM"])
+@pytest.mark.parametrize("signal_name", [pytest.param("SIGKILL", marks=pytest.mark.slow), "SIGTERM"])
 def test_a_rank_that_ends_while_generating(environment, signal_name):
     """The other says so in one line, closes the file, and the state goes on."""
     import signal

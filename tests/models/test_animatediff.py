@@ -206,7 +206,7 @@ def test_a_unet_joined_with_a_motion_adapter():
     assert_captured_loop_is_the_pipeline(pipe)
 
 
-@pytest.mark.parametrize("xl", [False, True])
+@pytest.mark.parametrize("xl", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_streams(xl):
     """Batches, windows at once, a start from a picture: all the same frames."""
     with FIFO(pipeline(xl, **LIGHT)) as fifo:

@@ -79,9 +79,9 @@ def test_parts_cover_the_queue_once(size, frames):
     ("make", "layout"),
     [
         (tiny.pipeline, BandedLayout(4, 3)),
-        (tiny.pipeline, QueueLayout(5, 2, False)),
+        pytest.param(tiny.pipeline, QueueLayout(5, 2, False), marks=pytest.mark.slow),
         (videocrafter1, BandedLayout(4, 3)),
-        (animatediff_xl, BandedLayout(4, 2)),
+        pytest.param(animatediff_xl, BandedLayout(4, 2), marks=pytest.mark.slow),
     ],
 )
 def test_several_processes_share_the_queue(make, layout, monkeypatch):

@@ -64,7 +64,7 @@ def test_encoded_texts_of_another_length_do_not_go_with_words(pipe):
             next(stream)
             with pytest.raises(ValueError, match="encode all of them alike"):
                 stream.prompt = pair[1]
-        assert len(frames(fifo.stream({0: TEXTS[0], 2: good}, seed=0, num_frames=9, **SMALL))) == 9
+        assert len(frames(fifo.stream({0: TEXTS[0], 2: good}, seed=0, num_frames=6, **SMALL))) == 6
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -127,7 +127,7 @@ def test_streams_of_encoded_texts(pipe, tmp_path):
         assert np.array_equal(next(batch), next(expected))
         listed = fifo.stream([{"prompt_embeds": cat}, {"prompt_embeds": dog}], seed=0, num_frames=1, **SMALL)
         assert listed.prompt == batch.prompt
-        pair = [fifo.stream("a cat", seed=0, num_frames=12, **SMALL) for _ in range(2)]
+        pair = [fifo.stream("a cat", seed=0, num_frames=10, **SMALL) for _ in range(2)]
         for running, prompt in zip(pair, ("a dog", {"prompt_embeds": dog}), strict=True):
             next(running)
             running.prompt = prompt
@@ -159,13 +159,13 @@ def test_encoded_texts_that_do_not_fit(fifo, arguments, message):
     assert "\n" not in str(raised.value)
 
 
-@pytest.mark.parametrize("value", [5, [5], b"a dog", [], ["a", "b"], {3: "a dog"}, None], ids=str)
-def test_what_is_no_prompt_is_refused_when_it_is_assigned(fifo, value):
+def test_what_is_no_prompt_is_refused_when_it_is_assigned(fifo):
     stream = fifo.stream("a cat", seed=0, **SMALL)
-    next(stream)
-    with pytest.raises((TypeError, ValueError)):
-        stream.prompt = value
-    assert stream.prompt == "a cat"
+    for value in (5, [5], b"a dog", [], ["a", "b"], {3: "a dog"}, None):
+        next(stream)
+        with pytest.raises((TypeError, ValueError)):
+            stream.prompt = value
+        assert stream.prompt == "a cat"
     next(stream)
 
 
@@ -193,17 +193,17 @@ def test_a_blend_does_not_grow_with_the_number_of_assignments():
     schedule = Schedule.of({0: (("start",), None)}, "blend", slots=slots, reach=slots - 1)
     track = PromptTrack(Encoder(), schedule, {})
     sizes = []
-    for frame in range(600):
+    for frame in range(300):
         track.assign((f"text {frame}",), frame + slots, "blend", frame + 1)
         track.forget_before(frame)
         track.condition([range(frame, frame + slots)], frame)
         assert sum(schedule.mixture(frame + 2, frame).values()) == pytest.approx(1)
         sizes.append((len(schedule), len(track._conditions), len(str(schedule.to_json()))))
     assert max(len(change.mixture) for change in schedule._changes) <= MOST_MIXED + 1
-    for early, late in zip(sizes[300], sizes[-1], strict=True):
+    for early, late in zip(sizes[150], sizes[-1], strict=True):
         assert late <= 1.1 * early
     newest = schedule.mixture(frame + 2 * slots, frame)
-    assert newest == {("text 599",): 1.0}
+    assert newest == {("text 299",): 1.0}
 
 
 def test_words_that_are_not_seen(fifo, caplog):

@@ -127,8 +127,7 @@ def test_another_attention_backend():
 def test_compiled_by_another_module(when):
     """`pipe.unet = torch.compile(pipe.unet)`; the contract compiles in place. Hooks work, timesteps may change from
     call to call, and afterwards the compiled module is the stock one."""
-    small = {"block_out_channels": (64,)}
-    small |= {"down_block_types": ("CrossAttnDownBlock3D",), "up_block_types": ("CrossAttnUpBlock3D",)}
+    small = tiny.LIGHT
     model, condition, x, t = ready(tiny.pipeline(**small))
     expected = [model.predict(x, times, condition) for times in (t, t + 50)]
     torch.compiler.reset()

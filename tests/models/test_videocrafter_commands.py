@@ -121,13 +121,13 @@ def generate(model: Path, *more: str) -> int:
     return main([*command, "--num-partitions", "1", "--no-lookahead", "--guidance-scale", "1", "--seed", "0", *more])
 
 
-def test_forty_frames_from_a_checkpoint_file(videocrafter_folder, tmp_path, capsys):
+def test_frames_from_a_checkpoint_file(videocrafter_folder, tmp_path, capsys):
     output = tmp_path / "ball.mp4"
     assert (
-        generate(videocrafter_folder / "model.ckpt", "--num-frames", "40", "--fps-condition", "12", "-o", str(output))
+        generate(videocrafter_folder / "model.ckpt", "--num-frames", "12", "--fps-condition", "12", "-o", str(output))
         == 0
     )
-    assert count_frames(output) == 40
+    assert count_frames(output) == 12
     assert main(["info", str(output)]) == 0
     told = capsys.readouterr().out
     assert "--fps-condition 12" in told

@@ -152,7 +152,8 @@ def test_a_row_with_videos_too_short_for_a_score_costs_no_other(evaluated, tmp_p
     monkeypatch.setattr(frechet, "SmallFeatures", Brightness)
     torch.jit.script(tiny.FakeClassifier()).save(str(tmp_path / "classes.pt"))
     rows = {"fifo": FIFO_ROW, "short": FIFO_ROW | {"num_frames": 12}}
-    code, report, _ = evaluated(base_clips=6, rows=rows, classifier=str(tmp_path / "classes.pt"))
+    given = {"prompts": ["a cat"], "classifier": str(tmp_path / "classes.pt")}
+    code, report, _ = evaluated(base_clips=6, rows=rows, **given)
     assert code == 1
     assert report["errors"] == [
         "no Fréchet distance of short: a video of 12 frames has no window of 16",
@@ -165,7 +166,7 @@ def test_a_row_with_videos_too_short_for_a_score_costs_no_other(evaluated, tmp_p
 def test_videos_of_other_lengths_have_plots_of_their_own(evaluated, monkeypatch):
     monkeypatch.setattr(frechet, "SmallFeatures", Brightness)
     rows = {"fifo": FIFO_ROW, "long": FIFO_ROW | {"num_frames": 24}}
-    evaluated(base_clips=6, rows=rows)
+    evaluated(base_clips=6, rows=rows, prompts=["a cat"])
     names = {path.stem for path in (evaluated.folder / "figures").glob("fvd*.svg")}
     assert names == {"fvd-over-time-base", "fvd-over-time-base-24"}
 

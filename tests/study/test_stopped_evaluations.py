@@ -21,7 +21,7 @@ from fifo_diffusion.study.config import Config
 from fifo_diffusion.video import read_frames
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])
 def test_stopped_it_goes_on_where_it_was(evaluated, monkeypatch, number):
     whole = evaluated(folder="whole")[1]["results"]["quality"]
     real, names = evaluate.run_task, []
@@ -162,7 +162,7 @@ def test_a_second_evaluation_in_one_folder_is_refused(evaluated):
 
 
 def test_another_evaluation_in_the_folder_is_refused(evaluated):
-    evaluated(tables=["ablation"], rows={"fifo": FIFO_ROW})
-    code, _, told = evaluated(tables=["ablation"], rows={"fifo": FIFO_ROW}, seed=7)
+    evaluated(tables=["cost"], rows={"fifo": FIFO_ROW})
+    code, _, told = evaluated(tables=["cost"], rows={"fifo": FIFO_ROW}, seed=7)
     assert code == 2
     assert "with seed 0" in told

@@ -19,7 +19,13 @@ def test_the_time_of_several_ranks(model, tmp_path, capfd):
     assert found["num_frames"] == 6
     assert found["ranks"] == 2
     assert [file.name for file in tmp_path.iterdir()] == ["a.json"]
-    broken = evaluate_worker.run_task(task | {"model": str(tmp_path)}, tmp_path / "b.json")
+
+
+@pytest.mark.slow
+def test_what_several_ranks_cannot_do_is_said(tmp_path):
+    task = {"kind": "cost", "model": str(tmp_path), "device": "cpu", "dtype": None, "prompt": "a cat"}
+    task |= {"row": FIFO_ROW | {"ranks": 2}, "num_frames": 6, "seed": 0}
+    broken = evaluate_worker.run_task(task, tmp_path / "b.json")
     assert "out_of_memory" in broken
     assert not broken["out_of_memory"]
 

@@ -36,11 +36,12 @@ def tokenizer() -> PreTrainedTokenizerFast:
 
 UNET = {
     "sample_size": 8,
-    "block_out_channels": (64, 64),
+    "block_out_channels": (32, 32),
+    "norm_num_groups": 16,
     "down_block_types": ("CrossAttnDownBlock3D", "DownBlock3D"),
     "up_block_types": ("UpBlock3D", "CrossAttnUpBlock3D"),
     "layers_per_block": 1,
-    "attention_head_dim": 16,
+    "attention_head_dim": 8,
     "cross_attention_dim": 24,
 }
 """Two channels per norm group: with one, a group norm hides the timestep."""
@@ -86,8 +87,9 @@ def components(seed: int = 0, **unet_changes: Any) -> dict[str, Any]:
 
 
 LIGHT = {
-    "block_out_channels": (32,),
-    "norm_num_groups": 16,
+    "block_out_channels": (16,),
+    "norm_num_groups": 8,
+    "attention_head_dim": 4,
     "down_block_types": ("DownBlock3D",),
     "up_block_types": ("UpBlock3D",),
 }
