@@ -3,6 +3,7 @@ so that imports inside functions, relative ones and those for type checkers coun
 
 import ast
 from collections.abc import Iterator, Mapping
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -51,11 +52,16 @@ def modules(source: Path = SOURCE) -> dict[str, Path]:
     return found
 
 
+@cache
+def parsed(text: str) -> ast.AST:
+    return ast.parse(text)
+
+
 def imports(name: str, every: Mapping[str, Path]) -> Iterator[str]:
     """The package's modules that a module imports anywhere in its file."""
     path = every[name]
     here = name.split(".") if path.name == "__init__.py" else name.split(".")[:-1]
-    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+    for node in ast.walk(parsed(path.read_text("utf-8"))):
         if isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
@@ -144,7 +150,7 @@ def test_no_test_module_is_imported_by_another_one_or_by_a_benchmark():
     """What several need is in `fifo_diffusion.testing`, or in a helper beside the tests."""
     root, found = SOURCE.parent, []
     for path in [*root.glob("tests/**/*.py"), *root.glob("benchmarks/*.py")]:
-        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        for node in ast.walk(parsed(path.read_text("utf-8"))):
             names = [alias.name for alias in getattr(node, "names", ())] if isinstance(node, ast.Import) else []
             names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
             found += [f"{path.name} imports {name}" for name in names if name.startswith("test_")]
@@ -179,7 +185,7 @@ def talks(tree: ast.AST) -> bool:
 
 def trees() -> dict[str, ast.AST]:
     """The syntax tree of every module, by its name without the package's."""
-    return {name.removeprefix(f"{PACKAGE}."): ast.parse(path.read_text("utf-8")) for name, path in modules().items()}
+    return {name.removeprefix(f"{PACKAGE}."): parsed(path.read_text("utf-8")) for name, path in modules().items()}
 
 
 def test_one_place_opens_a_writer_for_a_stream():
