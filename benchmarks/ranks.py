@@ -92,7 +92,7 @@ def rank(index: int, setting: Setting, given: argparse.Namespace) -> None:
     if size > 1:
         dist.init_process_group("gloo", init_method=f"file://{given.meeting}", rank=index, world_size=size)
         ranks = Ranks(dist.group.WORLD)
-        ranks.expect(queue.latents_BCFHW)
+        ranks.reserve(queue.latents_BCFHW)
         share = WindowShare(ranks, lambda: queue.iteration, setting.passes)
     run = one_by_one if share is None else share.run(queue, layout, one_by_one)
     loop = diagonal_denoising(queue, layout, levels, predict, noise, run)

@@ -81,7 +81,7 @@ class ArgumentTypeError(ArgumentError, TypeError):
 
 
 class UserError(Exception):
-    """What the user is told, in one line: a right request failed."""
+    """A valid request failed; the message is one line for the user."""
 
     def __init__(self, *parts: "str | Setting | Message") -> None:
         super().__init__(Message(*parts))

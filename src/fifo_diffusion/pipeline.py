@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from fifo_diffusion.execution.batches import Fits
+from fifo_diffusion.execution.batches import BatchLimits
 from fifo_diffusion.method import Layout
 from fifo_diffusion.models import registry
 from fifo_diffusion.models.loading.folders import one_device
@@ -88,7 +88,7 @@ class FIFO:
                 self.model.close()
                 raise
         self.ranks = None if group is None else _ranks_of(group)
-        self.fits: Fits = {}  # what streams found out about the memory
+        self.fits: BatchLimits = {}  # what streams found out about the memory
         self.name = type(pipe if model is None else model).__name__  # what files say of the model
         self._closed = False
 
@@ -239,7 +239,7 @@ class FIFO:
         except Exception as error:
             if self.ranks is not None:
                 with suppress(Exception):
-                    self.ranks.agree({"error": str(error)})
+                    self.ranks.check_equal({"error": str(error)})
             raise
 
     def _agreed(
@@ -256,8 +256,8 @@ class FIFO:
         facts["model"] = self.model.fingerprint()
         if random_seed:
             facts["seeds"] = "random"
-        self.ranks.agree(facts)
-        return replace(settings, seeds=self.ranks.of_first(settings.seeds)) if random_seed else settings
+        self.ranks.check_equal(facts)
+        return replace(settings, seeds=self.ranks.broadcast_object(settings.seeds)) if random_seed else settings
 
     def __call__(
         self, prompt: Prompt | None = None, *, num_frames: int, output_type: str = "pil", **arguments: Any

@@ -21,15 +21,15 @@ def one_line(text: object) -> str:
 
 
 def shell_word(word: object) -> str:
-    """A word to be typed in a shell, quoted where it must be; bytes and control characters as bash reads them."""
+    """A word of a shell command, quoted where it must be; bytes and control characters as bash reads them."""
     text = str(word)
     if not any(map(_is_unseen, text)):
         return shlex.quote(text)
-    return "$'" + "".join(_typed(c) for c in text) + "'"
+    return "$'" + "".join(_in_shell(c) for c in text) + "'"
 
 
 def shell_words(words: Iterable[object]) -> str:
-    """A command to be typed."""
+    """A shell command."""
     return " ".join(map(shell_word, words))
 
 
@@ -83,7 +83,7 @@ def _escaped(c: str) -> str:
     return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
 
 
-def _typed(c: str) -> str:
+def _in_shell(c: str) -> str:
     if c in "'\\":
         return "\\" + c
     if not _is_unseen(c):

@@ -13,7 +13,7 @@ import pytest
 
 from command_runs import BALL, generate, start_process, wait_for
 from fifo_diffusion.cli.main import main
-from fifo_diffusion.jobs.keeper import StateKeeper
+from fifo_diffusion.jobs.checkpointer import Checkpointer
 from fifo_diffusion.video import count_frames, read_frames
 
 pytestmark = pytest.mark.usefixtures("in_a_folder_of_its_own")
@@ -62,7 +62,7 @@ def test_states_are_saved_as_soon_as_their_frames_are_safe(every, late):
         return SimpleNamespace(frame_index=taken, save=lambda _: saved.append((stream.frame_index, taken)))
 
     stream.state = state
-    keeper = StateKeeper(Path("run.state"), every, {})
+    keeper = Checkpointer(Path("run.state"), every, {})
     for stream.frame_index in range(8, 100):
         writer.frames_safe = stream.frame_index - late
         keeper.after_frame(stream, writer)
@@ -74,10 +74,10 @@ def test_states_are_saved_as_soon_as_their_frames_are_safe(every, late):
 
 def test_states_of_a_slow_model_are_saved_by_the_minute(monkeypatch):
     now, saved = [0.0], []
-    monkeypatch.setattr("fifo_diffusion.jobs.keeper.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("fifo_diffusion.jobs.checkpointer.time.monotonic", lambda: now[0])
     stream, writer = SimpleNamespace(frame_index=0), SimpleNamespace(path="none.mp4")
     stream.state = lambda: SimpleNamespace(frame_index=stream.frame_index, save=lambda _: saved.append(now[0]))
-    keeper = StateKeeper(Path("run.state"), 50, {}, seconds=60)
+    keeper = Checkpointer(Path("run.state"), 50, {}, seconds=60)
     for stream.frame_index in range(1, 30):
         now[0] += 25.0
         writer.frames_safe = stream.frame_index

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from fifo_diffusion.execution.batches import ModelCalls
+from fifo_diffusion.execution.batches import WindowBatcher
 from fifo_diffusion.method import QueueLayout
 
 VIDEOS, FRAMES = 2, 4
@@ -51,7 +51,7 @@ def predicted(model, windows=None, usual=3):
     def condition(some):
         return [1.0, 3.0], torch.tensor([window[0] for window in some], dtype=torch.float32), 1.0
 
-    calls = ModelCalls(model, LAYOUT, latents[:VIDEOS], {}, windows, condition=condition, together=None)
+    calls = WindowBatcher(model, LAYOUT, latents[:VIDEOS], {}, windows, condition=condition, together=None)
     return calls.predict(latents, timestep, WINDOWS, usual=usual)
 
 

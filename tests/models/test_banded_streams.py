@@ -19,7 +19,7 @@ from banding import (
     wrap,
 )
 from fifo_diffusion import FIFO
-from fifo_diffusion.execution.own_frames import OwnFrames
+from fifo_diffusion.execution.frame_shard import FrameShard
 from fifo_diffusion.method import BandedLayout, QueueLayout
 from fifo_diffusion.models.banded.passes import BandedPass
 from fifo_diffusion.models.unet3d.model import UNet3DModel
@@ -62,10 +62,10 @@ def test_parts_cover_the_queue_once(size, frames):
     values = torch.arange(frames)[None]
 
     def work(together):
-        own = OwnFrames(frames, together)
+        own = FrameShard(frames, together)
         mine = values[:, own.range.start : own.range.stop]
-        assert torch.equal(own.whole(mine, 1), values)
-        before, after = own.around(mine, 1, 1)
+        assert torch.equal(own.gather(mine, 1), values)
+        before, after = own.halo(mine, 1, 1)
         assert before.flatten().tolist() == [own.range.start - 1] * (own.range.start > 0)
         assert after.flatten().tolist() == [own.range.stop] * (own.range.stop < frames)
         return own.range
@@ -103,7 +103,7 @@ def test_several_processes_share_the_queue(make, layout, monkeypatch):
             assert found.shape == whole.shape
             assert distance(found, whole) < TOLERANCE
     monkeypatch.setattr(Thread, "gather_parts", lambda self, mine: [mine] * self.size)
-    deaf, part = side_by_side(3, predict)[1], OwnFrames(layout.size, Thread(1, 3, [], None)).range
+    deaf, part = side_by_side(3, predict)[1], FrameShard(layout.size, Thread(1, 3, [], None)).range
     assert distance(deaf[:, :, part], whole[:, :, part]) > 100 * TOLERANCE
 
 

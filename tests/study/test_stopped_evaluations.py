@@ -14,7 +14,7 @@ import pytest
 from evaluations import FIFO_ROW, SMALL
 from fifo_diffusion.cli.main import main
 from fifo_diffusion.jobs import locks
-from fifo_diffusion.jobs.keeper import StateKeeper
+from fifo_diffusion.jobs.checkpointer import Checkpointer
 from fifo_diffusion.study import run as evaluate
 from fifo_diffusion.study import worker as evaluate_worker
 from fifo_diffusion.study.config import Config
@@ -60,18 +60,18 @@ def test_a_stopped_fifo_video_goes_on_at_its_last_state(model, tmp_path, monkeyp
 
     assert made("whole") == 0
     monkeypatch.setattr(evaluate_worker, "STATE_EVERY", 3)
-    after_frame = StateKeeper.after_frame
+    after_frame = Checkpointer.after_frame
 
     def killed(keeper, stream, writer):
         after_frame(keeper, stream, writer)
         if stream.frame_index == 8:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(StateKeeper, "after_frame", killed)
+    monkeypatch.setattr(Checkpointer, "after_frame", killed)
     with pytest.raises(KeyboardInterrupt):
         made("stopped")
     assert not (tmp_path / "stopped").exists()
-    monkeypatch.setattr(StateKeeper, "after_frame", after_frame)
+    monkeypatch.setattr(Checkpointer, "after_frame", after_frame)
     assert made("stopped") == 0
     assert json.loads((tmp_path / "stopped.json").read_text())["made_now"] == 6
     assert (read_frames(tmp_path / "stopped") == read_frames(tmp_path / "whole")).all()

@@ -40,7 +40,7 @@ class Setting:
 
 
 def settings(windows: int, compiled: bool = False) -> list[Setting]:
-    """What is compared where an iteration has so many windows; the plain path comes first."""
+    """What is compared where an iteration has this many windows; the plain path comes first."""
     rows = [
         Setting(PLAIN, passes=True),
         Setting("guidance as by default"),
@@ -131,7 +131,7 @@ def running(load: Load, setting: Setting, device: str, arguments: dict[str, Any]
 def compare(
     load: Load, device: str, arguments: dict[str, Any], *, repeats: int = 7, compiled: bool = False
 ) -> list[dict[str, Any]]:
-    """Seconds per frame of every setting, the median of so many turns; the settings take turns, one frame each.
+    """Seconds per frame of every setting, the median of `repeats` turns; the settings take turns, one frame each.
 
     Args:
         arguments: of `FIFO.stream`.

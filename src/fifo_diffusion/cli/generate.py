@@ -75,7 +75,7 @@ def _generate(request: Request, ranks: "Ranks | None", locks: ExitStack) -> int:
                 plans = [plan]
                 if request.batch:
                     plan = plan if _other() else resumed(plan)
-                    videos = plan.videos if ranks is None else ranks.of_first(plan.videos)
+                    videos = plan.videos if ranks is None else ranks.broadcast_object(plan.videos)
                     plans = [plan_of(plan, video) for video in videos]
                     if all(video.finished for video in videos):
                         told = [_is_finished(video, quiet) for video in videos]
@@ -86,7 +86,7 @@ def _generate(request: Request, ranks: "Ranks | None", locks: ExitStack) -> int:
                 fifo = load(plan, ranks)
         except Stopped as stopped:
             if ranks is not None:
-                ranks.leave(stopped)
+                ranks.abort(stopped)
             say(f"\nstopped by {interrupts.why} before the first frame", quiet=_other())
             return interrupts.exit_code
         with fifo:

@@ -1,6 +1,6 @@
 """The `fifo-diffusion` command: options and their help. What they do is in `app/`.
 
-Nothing here imports PyTorch: `--help` and errors in what was typed come at once.
+Nothing here imports PyTorch: `--help` and errors in the arguments come at once.
 """
 
 import os
@@ -108,7 +108,7 @@ def evaluate(
 ) -> int:
     """Make the paper's tables and figures for a model: FIFO and its baselines on the same weights.
 
-    Stopped, it goes on where it was when the same is typed again. REPORT/config.json makes every number again.
+    Stopped, it goes on where it was when the same command is run again. REPORT/config.json makes every number again.
 
     [bold]Examples[/bold]
 
@@ -196,7 +196,7 @@ app.command("serve")(studio.command(page=False))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line; the exit code: 0, 1 failed, 2 typed wrongly, 129 SIGHUP, 130 Ctrl-C, 143 SIGTERM."""
+    """Run the command line; the exit code: 0, 1 failed, 2 usage error, 129 SIGHUP, 130 Ctrl-C, 143 SIGTERM."""
     typed = list(sys.argv[1:] if arguments is None else arguments)
     _open_standard_streams()
     code = _run(typed)
@@ -253,6 +253,6 @@ def _complain(message: str, code: int) -> int:
 
 
 def _options(error: Any) -> list[str]:
-    """The long options of the command that was typed."""
+    """The long options of the command."""
     command = getattr(getattr(error, "ctx", None), "command", None)
     return [name for p in getattr(command, "params", ()) for name in (*p.opts, *p.secondary_opts) if name[:2] == "--"]

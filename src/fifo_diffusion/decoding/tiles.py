@@ -75,7 +75,7 @@ class TileDecoder:
         return max(0, (self._count - self._size) // self._stride + 1)
 
     def _frames_to(self, tiles: int) -> int:
-        """Frames of so many tiles."""
+        """Number of frames in this many tiles."""
         return self._timing.frames(tiles * self._stride + 1) if tiles else 0
 
     def _accept(self, latents_BCFHW: Tensor) -> int:

@@ -17,15 +17,15 @@ class LatentTiming:
     further: int = 1
 
     def frames(self, latents: int) -> int:
-        """Frames of so many latents from the beginning of a video."""
+        """Frames that the first `latents` latents of a video decode to."""
         return self.first + (latents - 1) * self.further if latents > 0 else 0
 
     def latents(self, frames: int) -> int:
-        """The fewest latents that give so many frames."""
+        """The fewest latents that decode to this many frames."""
         return 1 + max(0, -(-(frames - self.first) // self.further)) if frames > 0 else 0
 
     def whole_latents(self, frames: int) -> int:
-        """The most latents that so many frames can be encoded to; at least one."""
+        """The most latents that this many frames can be encoded to; at least one."""
         return 1 + max(0, (frames - self.first) // self.further)
 
     def continued(self) -> "LatentTiming":

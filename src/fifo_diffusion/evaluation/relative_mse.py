@@ -166,7 +166,7 @@ def measure(
     Args:
         model: a `VideoModel`; guidance is off.
         clips: uint8 frames (F, H, W, 3) with F = f max(n) + f // 2, and captions. Every n uses the last n f + f // 2.
-        progress: is told after each clip.
+        progress: called with a line of text after each clip.
     """
     generator = torch.Generator().manual_seed(seed)
     found: dict[int, list[list[RelativeError]]] = {n: [] for n in partitions}

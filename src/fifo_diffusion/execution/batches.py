@@ -9,14 +9,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from fifo_diffusion.execution.frame_shard import FrameGroup
 from fifo_diffusion.execution.interfaces import QueueModel, as_banded
 from fifo_diffusion.execution.memory import is_out_of_memory
-from fifo_diffusion.execution.own_frames import Together
 from fifo_diffusion.method import Layout, Run, Window
 
-Fits = dict[tuple[int | bool, ...], tuple[int, bool]]
-"""What went through a model: by the size of a window, and whether the queue is banded, how many windows at once, and
-whether passes of guidance had to go one by one."""
+BatchLimits = dict[tuple[int | bool, ...], tuple[int, bool]]
+"""The largest batch known to fit in memory: by the shape of a window, and whether the queue is banded, the number of
+windows and whether the CFG passes had to run one after the other."""
 
 
 def in_batches(size: Callable[[], int]) -> Run:
@@ -33,15 +33,15 @@ def in_batches(size: Callable[[], int]) -> Run:
     return run
 
 
-class ModelCalls:
-    """The prediction of windows (`fifo_diffusion.method.Predict`), in one call of the model or in several.
+class WindowBatcher:
+    """Runs windows through the model (`fifo_diffusion.method.Predict`), and halves the batch when memory runs out.
 
     Args:
         layout: of the queue.
         like_BCFHW: a tensor of one window's shape and device.
         fits: what earlier runs on this model found out; what is found out here is added.
         windows: at once; None: one on a CPU, where more gain nothing, else as many as fit.
-        condition: what the model is told of windows, by their frame numbers.
+        condition: the conditioning of windows, by their frame numbers.
         together: the processes that share a banded pass, entered for each; None: this process alone.
 
     Attributes:
@@ -53,11 +53,11 @@ class ModelCalls:
         model: QueueModel,
         layout: Layout,
         like_BCFHW: Tensor,
-        fits: Fits,
+        fits: BatchLimits,
         windows: int | None,
         *,
         condition: Callable[[Sequence[Sequence[int]]], Any],
-        together: Callable[[], AbstractContextManager[Together]] | None,
+        together: Callable[[], AbstractContextManager[FrameGroup]] | None,
     ) -> None:
         self._model, self._layout, self._fits = model, layout, fits
         self._videos, self._device = len(like_BCFHW), like_BCFHW.device
@@ -128,13 +128,13 @@ class ModelCalls:
         usual: int,
         stage: int | None,
     ) -> Tensor:
-        """As `predict`, so many windows at a time."""
+        """As `predict`, `size` windows at a time."""
         rows = [x.split(size * self._videos) for x in (latents_BCFHW, timestep_BF)]
         some = [windows[start : start + size] for start in range(0, len(windows), size)]
         return torch.cat([self.predict(*part, usual=usual, stage=stage) for part in zip(*rows, some, strict=True)])
 
     def _take_less(self, windows: int, condition: Any) -> bool:
-        """Too much at once: from here on half as many windows, at last the passes of guidance one by one. False where
+        """Too much at once: from here on half as many windows, at last the CFG passes one by one. False where
         there is no less."""
         if windows > 1:
             self.windows = windows // 2
@@ -145,7 +145,7 @@ class ModelCalls:
         self._fits[self._size] = self.windows, self._passes_apart
         return True
 
-    def _banded(self, frames: int, together: Together | None) -> Callable[[Tensor, Tensor, Any], Tensor]:
+    def _banded(self, frames: int, together: FrameGroup | None) -> Callable[[Tensor, Tensor, Any], Tensor]:
         """The model's prediction of more frames than a window at once."""
         size = self._layout.frames * self.windows
         bands, chunks = self._layout.last_bands(frames), -(-frames // size)

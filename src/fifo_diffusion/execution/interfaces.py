@@ -6,7 +6,7 @@ from typing import Any, Protocol
 from torch import Tensor
 
 from fifo_diffusion.errors import ArgumentError, Setting
-from fifo_diffusion.execution.own_frames import Together
+from fifo_diffusion.execution.frame_shard import FrameGroup
 from fifo_diffusion.method import Bands
 
 
@@ -55,7 +55,7 @@ class BandedModel(Protocol):
         *,
         bands: Bands,
         chunks: int = 1,
-        together: Together | None = None,
+        together: FrameGroup | None = None,
     ) -> Tensor:
         """As `VideoModel.predict`, for F frames, where F is more than a window.
 

@@ -1,9 +1,9 @@
 """One video on many processes, with `torch.distributed`: each rank computes its share of the windows.
 
-In each iteration the ranks meet once, when all are done with their windows: every rank sends every other a message that
-says that it is well and at the same place, and brings the slots which that one needs. All messages, whatever they are
-for, begin with the same few bytes, so a rank that fails can tell the others, wherever they are, and none waits for one
-that will never come.
+Each iteration ends with one all-to-all, when all ranks are done with their windows: a 512-byte status header (the rank
+is alive, and at which step), then the slots that the receiver reads next. Every message begins with that header,
+whatever it is for, so a rank that fails can tell the others wherever they are, and none waits for one that will never
+come.
 """
 
 import hashlib
@@ -21,9 +21,9 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-PATIENCE = timedelta(minutes=10)
+TIMEOUT = timedelta(minutes=10)
 """How long a rank waits for the others. They may be that much slower; a rank that *ends* is noticed at once."""
-PARTING = timedelta(seconds=20)
+ABORT_TIMEOUT = timedelta(seconds=20)
 """How long a rank that fails waits to tell the others."""
 WORD_BYTES = 512
 _WORD_FLOATS = WORD_BYTES // 4
@@ -53,14 +53,14 @@ class Ranks:
         members = dist.get_process_group_ranks(group)
         self._first = members[0]
         # Unlike NCCL, Gloo raises an error where the user can catch it, at once when a connection breaks.
-        self._gloo = dist.new_group(members, timeout=PATIENCE, backend="gloo", use_local_synchronization=True)
+        self._gloo = dist.new_group(members, timeout=TIMEOUT, backend="gloo", use_local_synchronization=True)
         self._room = 0
         self._make_room(_WORD_FLOATS)
         self._over = False
 
     # ------------------------------------------------------------------ meeting
 
-    def agree(self, facts: dict[str, Any]) -> None:
+    def check_equal(self, facts: dict[str, Any]) -> None:
         """Check that plain values are the same on every rank. A rank without any, because it found an error, says
         {"error": message}.
 
@@ -87,7 +87,7 @@ class Ranks:
                     raise ValueError(f"{name} differs over ranks ({values}): give all ranks the same arguments")
         raise ValueError("the arguments differ over ranks: give all ranks the same")
 
-    def of_first(self, value: Any) -> Any:
+    def broadcast_object(self, value: Any) -> Any:
         """Rank 0's value, on every rank; plain data.
 
         Raises:
@@ -100,7 +100,7 @@ class Ranks:
                 dist.broadcast_object_list(values, src=self._first, group=self._gloo)
         return values[0]
 
-    def replicate(self, tensor: Tensor, word: str) -> Tensor:
+    def broadcast(self, tensor: Tensor, word: str) -> Tensor:
         """Rank 0's tensor, on every rank.
 
         Raises:
@@ -147,7 +147,7 @@ class Ranks:
             dist.all_gather([x.view(torch.uint8) for x in parts], sent.view(torch.uint8), group=self._group_of(sent))
         return [part.to(mine.device) for part in parts]
 
-    def trade(self, parcels: "Parcels", word: str) -> list[Tensor]:
+    def all_to_all(self, parcels: "SendBuffers", word: str) -> list[Tensor]:
         """What each rank has sent to this one, in return for the parcels: float32, flat; valid until the next meeting.
 
         Raises:
@@ -157,12 +157,12 @@ class Ranks:
             self._check(self._exchange(_HERE, word, parcels), word)
         return self._contents
 
-    def leave(self, why: object) -> None:
+    def abort(self, why: object) -> None:
         """Tell the others that this rank ends the run, so that they do not wait for it. Never fails; once the run is
         over, does nothing."""
         if not self._over:
             with suppress(Exception), _signals_held():
-                self._exchange(_ENDED, " ".join(str(why).split()), patience=PARTING)
+                self._exchange(_ENDED, " ".join(str(why).split()), patience=ABORT_TIMEOUT)
             self.close()
 
     def close(self) -> None:
@@ -173,7 +173,7 @@ class Ranks:
                 dist.destroy_process_group(self._gloo)
             self._gloo = None
 
-    def expect(self, longest: Tensor) -> None:
+    def reserve(self, longest: Tensor) -> None:
         """From here on parcels may be as long as this. All ranks must say so at the same place."""
         self._make_room(_WORD_FLOATS + longest.numel())
 
@@ -183,7 +183,7 @@ class Ranks:
         self._check(self._exchange(_HERE, word), word)
 
     def _exchange(
-        self, kind: bytes, word: str, parcels: "Parcels | None" = None, patience: timedelta = PATIENCE
+        self, kind: bytes, word: str, parcels: "SendBuffers | None" = None, patience: timedelta = TIMEOUT
     ) -> list[bytes]:
         """Send all the word, and the parcels with it; return theirs. Their parcels are in the inbox.
 
@@ -192,7 +192,7 @@ class Ranks:
         """
         if self._over:
             raise RankError("the run over several ranks has ended: make a new FIFO on a new process group")
-        parcels = parcels or Parcels([0] * self.size)
+        parcels = parcels or SendBuffers([0] * self.size)
         parcels.address((kind + word.encode()[: WORD_BYTES - 1]).ljust(WORD_BYTES, b"\0"))
         try:
             # Straight from each: Gloo's own all-gather passes on from rank to rank, so that each waits for all, one
@@ -200,12 +200,12 @@ class Ranks:
             lengths = self._lengths, parcels.lengths
             dist.all_to_all_single(self._inbox, parcels.sent, *lengths, group=self._gloo, async_op=True).wait(patience)
         except RuntimeError as error:
-            self.close()  # so that ranks which wait for this one are told too
+            self.close()  # so that ranks which wait for this one learn of it too
             raise RankError(_lost(error)) from error
         return [word.tobytes().rstrip(b"\0") for word in self._words]
 
     def _make_room(self, longest: int) -> None:
-        """For messages of so many floats from each of the others. The one to itself must be just as long as it is."""
+        """For messages of this many floats from each of the others. The one to itself must be just as long as it is."""
         if longest > self._room:
             self._room, self._lengths = longest, [longest] * self.size
             self._lengths[self.rank] = _WORD_FLOATS
@@ -238,7 +238,7 @@ class Ranks:
         return self._group if self.by_nccl(tensor) else self._gloo
 
 
-class Parcels:
+class SendBuffers:
     """Messages with floats for each rank; made once and filled in every iteration.
 
     Args:
@@ -274,7 +274,7 @@ def join_torchrun() -> Ranks:
     """
     backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() and dist.is_nccl_available() else "gloo"
     with _broken_connections():
-        dist.init_process_group(backend, timeout=PATIENCE)
+        dist.init_process_group(backend, timeout=TIMEOUT)
     return Ranks(dist.group.WORLD)
 
 
@@ -290,7 +290,7 @@ def _short(value: Any) -> str:
 
 def _lost(error: RuntimeError) -> str:
     late = "timed out" in str(error).lower() or "timeout" in str(error).lower()
-    return f"another rank did not come within {PATIENCE}" if late else "another rank is gone (it was killed, or failed)"
+    return f"another rank did not come within {TIMEOUT}" if late else "another rank is gone (it was killed, or failed)"
 
 
 @contextmanager

@@ -38,4 +38,4 @@ def tell_others(error: BaseException) -> None:
         from fifo_diffusion.execution.ranks import join_torchrun
 
         with suppress(Exception):
-            join_torchrun().leave(str(error) or type(error).__name__)
+            join_torchrun().abort(str(error) or type(error).__name__)

@@ -6,7 +6,7 @@ from typing import Any
 from torch import Tensor
 
 from fifo_diffusion.execution.interfaces import GuidedModel
-from fifo_diffusion.execution.ranks import Parcels, Ranks, digest
+from fifo_diffusion.execution.ranks import Ranks, SendBuffers, digest
 from fifo_diffusion.method import Layout, Queue, Run, Window
 from fifo_diffusion.method.layout import index_of
 
@@ -21,13 +21,13 @@ def share_windows(
         describe: as for `WindowShare`.
         passes: tells how many passes a prediction takes; only asked where there are ranks for each of them.
     """
-    queue.latents_BCFHW = ranks.replicate(queue.latents_BCFHW, "queue")
-    queue.known_BCFHW = ranks.replicate(queue.known_BCFHW, "known frames")
+    queue.latents_BCFHW = ranks.broadcast(queue.latents_BCFHW, "queue")
+    queue.known_BCFHW = ranks.broadcast(queue.known_BCFHW, "known frames")
     if layout.banded:
         return None
     # Passes go apart in all iterations or in none: on fewer ranks frames are the same to the last bit.
     count = passes() if ranks.size >= 2 * layout.most_windows else 1
-    ranks.expect(queue.latents_BCFHW)
+    ranks.reserve(queue.latents_BCFHW)
     return WindowShare(ranks, describe, count)
 
 
@@ -35,14 +35,14 @@ class WindowShare:
     """A rank's part in the windows of a stream.
 
     Each rank has neighbouring windows. Where they do not come out even, the first ranks have the smaller shares: rank 0
-    decodes and writes besides. Where there are ranks for it, the two passes of guidance go to ranks of their own, which
+    decodes and writes besides. Where there are ranks for it, the two CFG passes go to ranks of their own, which
     swap their outputs. Ranks beyond that have nothing to compute.
 
     Rank 0 always has the whole queue. The others have what their windows read, and the frames that leave; where NCCL
     exchanges, all of it.
 
     Args:
-        ranks: that have been told to `expect` the queue.
+        ranks: on which room for the queue is reserved.
         describe: must say the same on all ranks in each iteration.
         passes: of a prediction; 2 with guidance.
 
@@ -57,7 +57,7 @@ class WindowShare:
         self._traffic: _Traffic | None = None
 
     def of(self, rank: int, count: int) -> slice:
-        """Which of so many windows a rank computes, or has a pass of."""
+        """Which of `count` windows a rank computes, or has a pass of."""
         if self._apart(count):
             taken = self._pass(rank, count)
             return slice(0) if taken is None else slice(taken // 2, taken // 2 + 1)
@@ -80,13 +80,13 @@ class WindowShare:
         if self._apart(self._count):
             taken = self._pass(self.ranks.rank, self._count)
             if taken is None:
-                self.ranks.trade(Parcels([0] * self.ranks.size), self._word("passes"))  # while others swap theirs
+                self.ranks.all_to_all(SendBuffers([0] * self.ranks.size), self._word("passes"))  # others swap theirs
             else:
                 self.half = taken % 2
         return self.part(windows)
 
     def part(self, windows: Sequence[Any]) -> Sequence[Any]:
-        """Those of so many windows that would be computed here."""
+        """Those of these windows that are computed here."""
         return windows[self.of(self.ranks.rank, len(windows))]
 
     def predict(self, model: GuidedModel, condition: Any, latents_BCFHW: Tensor, timestep_BF: Tensor) -> Tensor:
@@ -106,9 +106,9 @@ class WindowShare:
         assert taken is not None
         holder = {self._pass(rank, self._count): rank for rank in range(self.ranks.size)}
         other = holder[taken ^ 1]
-        parcels = Parcels([output_BCFHW.numel() if rank == other else 0 for rank in range(self.ranks.size)])
+        parcels = SendBuffers([output_BCFHW.numel() if rank == other else 0 for rank in range(self.ranks.size)])
         parcels.contents[other].view(output_BCFHW.shape).copy_(output_BCFHW)
-        came = self.ranks.trade(parcels, self._word("passes"))[other][: output_BCFHW.numel()]
+        came = self.ranks.all_to_all(parcels, self._word("passes"))[other][: output_BCFHW.numel()]
         outputs = [output_BCFHW, came.view(output_BCFHW.shape).clone().to(output_BCFHW.device)]
         return outputs if taken % 2 == 0 else outputs[::-1]
 
@@ -137,7 +137,7 @@ class WindowShare:
         traffic = self._traffic
         for slots, content in traffic.give:
             content.copy_(slots_FBCHW[slots])
-        messages = self.ranks.trade(traffic.parcels, word)
+        messages = self.ranks.all_to_all(traffic.parcels, word)
         for slots, came in traffic.taken_from(messages):
             slots_FBCHW[slots] = came
 
@@ -153,7 +153,7 @@ class WindowShare:
         return [[slot for slots in share for slot in slots] for share in shares]
 
     def _apart(self, count: int) -> bool:
-        """Whether each pass of so many windows has a rank of its own."""
+        """Whether each pass of `count` windows has a rank of its own."""
         return self.passes == 2 and 0 < 2 * count <= self.ranks.size
 
     def _pass(self, rank: int, count: int) -> int | None:
@@ -200,7 +200,7 @@ class _Traffic:
         needs[0] = {*range(len(like_FBCHW))}
         others = [rank for rank in range(size) if rank != me]
         give = {rank: slots for rank in others if (slots := [slot for slot in spans[me] if slot in needs[rank]])}
-        self.parcels = Parcels([like_FBCHW[0].numel() * len(give.get(rank, ())) for rank in range(size)])
+        self.parcels = SendBuffers([like_FBCHW[0].numel() * len(give.get(rank, ())) for rank in range(size)])
         contents = {rank: self.parcels.contents[rank].view(-1, *like_FBCHW.shape[1:]) for rank in give}
         self.give = [(index_of(slots), contents[rank]) for rank, slots in give.items()]
         take = {rank: slots for rank in others if (slots := [slot for slot in spans[rank] if slot in needs[me]])}

@@ -1,4 +1,4 @@
-"""`--prompts` typed again after a stop: finished videos are left as they are, the stopped one goes on."""
+"""`--prompts` run again after a stop: finished videos are left as they are, the stopped one goes on."""
 
 import os
 import re
@@ -13,7 +13,7 @@ from fifo_diffusion.jobs.request import Request, Video
 def resumed(plan: Plan) -> Plan:
     """The plan of a batch, each of whose videos knows what is there of it already.
 
-    A video is recognised by what its file says: the same prompt, seed, model and settings. Where no seed was typed, it
+    A video is recognised by what its file says: the same prompt, seed, model and settings. Where no seed was given, it
     is the one that the batch was begun with.
 
     Raises:

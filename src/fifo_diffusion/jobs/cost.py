@@ -101,7 +101,7 @@ class Cost:
         return (first + self.late) * further - 1, (whole + self.late) * further - 1
 
     def until(self, frames: int) -> float:
-        """Frame-forwards that have been computed when so many frames are there."""
+        """Frame-forwards computed by the time this many frames are there."""
         if frames < 1 or (self.completes_clip and frames <= self.shown):
             return 0
         if frames <= self.opening:

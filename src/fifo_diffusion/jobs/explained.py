@@ -26,7 +26,7 @@ class Unexpected(UserError):
 
 
 def explain(error: Exception) -> UserError:
-    """Any error as one that a user is told."""
+    """Any error as one for the user."""
     if isinstance(error, UserError):
         return error
     from fifo_diffusion.video import VideoFileError

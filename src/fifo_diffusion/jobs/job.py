@@ -33,14 +33,14 @@ class Job:
         pace: whether frames come no faster than the output plays.
         state: the saved run that goes on, in the output that it counts.
         fps: of the output; None: the model's own.
-        scale: enlarges each pixel to a square of so many.
+        scale: enlarges each pixel to a square of scale x scale.
         metadata: texts to keep in the output; None: how the stream is made, where it knows.
         overwrite: replace what is there.
         background: encode in a thread while the next frame is computed.
         make_folder: make the folder that the output goes into.
         state_file: where states are saved; None: nowhere.
         state_every: frames between states.
-        state_seconds: a state is also due after so many; None: not by time.
+        state_seconds: a state is also due after this many; None: not by time.
         notes: what the state file holds beside the stream's own state.
         sound: put into the output when it is closed.
         remarks: on what was asked for, told at the start.

@@ -30,7 +30,7 @@ class Plan:
     """A checked run.
 
     Attributes:
-        request: what was typed.
+        request: what was asked for.
         source, device, dtype: what to load, and how.
         model: the model without its weights.
         settings: completed arguments of the first video (the others differ in the seed).
@@ -139,7 +139,7 @@ class Plan:
         return self.request.command(**self.changes(video))
 
     def changes(self, video: Video) -> dict[str, Any]:
-        """Options that this video alone has otherwise than they were typed."""
+        """Options that this video alone has otherwise than they were given."""
         changes: dict[str, Any] = {"output": video.output, "seed": video.seed, "state": None, "state_every": None}
         if self.request.batch:
             changes |= {"prompts": None, "prompt": video.prompt}

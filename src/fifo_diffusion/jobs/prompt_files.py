@@ -74,7 +74,7 @@ def schedule_of(given: Mapping[Any, Any]) -> Schedule:
 
 
 def in_frames(schedule: Mapping[Any, str], fps: float) -> dict[int, str]:
-    """The schedule of a video that plays so many frames per second, in order.
+    """The schedule of a video that plays at this frame rate, in order.
 
     Raises:
         UserError: two prompts for one frame.

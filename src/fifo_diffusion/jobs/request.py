@@ -201,7 +201,7 @@ class Request:
         return [Video(prompt, output or f"{slug(text)}.mp4", seed)]
 
     def command(self, **changes: Any) -> str:
-        """This command again, with changed settings (None takes one out), as it would be typed."""
+        """This command again, with changed settings (None takes one out), as a command line."""
         return repeated(self.settings, **changes)
 
 

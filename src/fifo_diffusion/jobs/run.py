@@ -10,6 +10,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+from fifo_diffusion.jobs.checkpointer import Checkpointer
 from fifo_diffusion.jobs.events import (
     Closing,
     Ended,
@@ -23,7 +24,6 @@ from fifo_diffusion.jobs.events import (
     StateSaved,
 )
 from fifo_diffusion.jobs.job import Job
-from fifo_diffusion.jobs.keeper import StateKeeper
 from fifo_diffusion.jobs.speed import known_speed, remember_speed
 from fifo_diffusion.jobs.stop import Stop, Stopped
 from fifo_diffusion.video import FrameWriter, VideoFileError, open_writer
@@ -54,7 +54,7 @@ def run(job: Job, *, on_event: OnEvent = lambda _: None, stop: Stop | None = Non
     ranks = job.fifo.ranks
     result = (_Along if ranks is not None and ranks.rank else _Run)(job, on_event, stop).make()
     if result.stopped and ranks is not None:
-        ranks.leave(f"stopped by {result.stopped}")
+        ranks.abort(f"stopped by {result.stopped}")
     return result
 
 
@@ -109,7 +109,7 @@ class _Run:
 
         job, lost = self.job, None
         saving = {"seconds": job.state_seconds, "on_saved": self._state_saved}
-        keeper = StateKeeper(job.state_file, job.state_every, job.notes, **saving)
+        keeper = Checkpointer(job.state_file, job.state_every, job.notes, **saving)
         self._introduce()
         with ExitStack() as opened:
             with self.stop.at_once():
@@ -139,7 +139,7 @@ class _Run:
             self._refused = True
             raise
 
-    def _write(self, stream: Any, writer: FrameWriter, keeper: StateKeeper) -> None:
+    def _write(self, stream: Any, writer: FrameWriter, keeper: Checkpointer) -> None:
         while not self.stop.why:
             # A frame in the making is worth finishing only where its state is kept.
             with self.stop.at_once(keeper.path is None or not writer.frames):
@@ -176,7 +176,7 @@ class _Run:
         except VideoFileError as error:
             self.tell(Note(f"the sound of {sound.source} is not in {output}: {error}"))
 
-    # ------------------------------------------------------------------ what is told and remembered
+    # ------------------------------------------------------------------ events, and what is remembered
 
     def _introduce(self) -> None:
         job, expected = self.job, None

@@ -22,10 +22,10 @@ def joined(request: Request) -> Iterator["Ranks | None"]:
 
     ranks = join_torchrun()
     try:
-        request.videos = ranks.of_first(request.videos)
+        request.videos = ranks.broadcast_object(request.videos)
         yield ranks
     except BaseException as error:
-        ranks.leave(str(error) or type(error).__name__)
+        ranks.abort(str(error) or type(error).__name__)
         raise
     ranks.close()
     import torch.distributed as dist

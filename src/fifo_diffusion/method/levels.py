@@ -21,7 +21,7 @@ class NoiseLevels:
     All coefficients are float64 on the CPU; steps are done in float32.
 
     Attributes:
-        timestep: (L,) what the model is told.
+        timestep: (L,) the timestep conditioning passed to the denoiser.
         alpha, sigma: (L,) signal and noise of the level. sqrt(abar) and sqrt(1 - abar) for diffusion models,
             1 - s and s for flow matching.
         target_alpha, target_sigma: (L,) the same after the step. That of level j is level j - 1.

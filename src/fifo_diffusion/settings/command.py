@@ -257,7 +257,7 @@ class Settings(StreamSettings, BaselineArguments):
 
 
 def repeated(settings: Settings, **changes: Any) -> str:
-    """The command that asks for the same again, with changes, as it would be typed."""
+    """The command that asks for the same again, with changes."""
     every, prompt, words = specs(settings), None, ["fifo-diffusion", "generate"]
     for name, value in settings.but(**changes).given.items():
         if name == "prompt":

@@ -200,7 +200,7 @@ class Texts(Kind):
 
 @dataclass(frozen=True)
 class Numbers(Kind):
-    """A list of finite numbers from `least` to `most`. They are typed with commas between them."""
+    """A list of finite numbers from `least` to `most`; on the command line with commas between them."""
 
     least: float
     most: float
@@ -248,5 +248,5 @@ class Anything(Kind):
 
 
 def number_text(value: float) -> str:
-    """A number as it is typed: 4, not 4.0."""
+    """A number as on the command line: 4, not 4.0."""
     return f"{value:g}" if math.isfinite(value) and value == float(f"{value:g}") else repr(value)

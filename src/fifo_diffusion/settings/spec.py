@@ -162,7 +162,7 @@ def as_option(name: str) -> str:
 
 
 def option_of(spec: Spec, value: Any = True) -> list[str]:
-    """A setting and its value as they are typed: --lookahead, -o ball.mp4, --lora a --lora b."""
+    """A setting and its value as words of the command line: --lookahead, -o ball.mp4, --lora a --lora b."""
     name = "-o" if spec.name == "output" else as_option(spec.name)
     if isinstance(spec.kind, Switch) and not isinstance(value, bool):
         return [as_option(f"{value}_{spec.name}")]

@@ -47,7 +47,7 @@ class Given:
     how: Fit = "crop"
 
     def last(self, count: int, size: tuple[int, int]) -> np.ndarray:
-        """The last so many, or all: uint8 (F, H, W, 3)."""
+        """The last `count`, or all: uint8 (F, H, W, 3)."""
         if isinstance(self.source, str):
             return read_frames(self.source, last=count, size=size, fps=self.fps, how=self.how)
         return np.stack([fit(frame, size, self.how) for frame in self.source[-count:]])
@@ -56,7 +56,7 @@ class Given:
         """uint8 (H, W, 3), from frame `index` to the last.
 
         Raises:
-            VideoFileError: a file no longer holds so many.
+            VideoFileError: a file no longer holds that many.
         """
         frames = self.source if not isinstance(self.source, str) else iter_frames(self.source, fps=self.fps)
         for frame in islice(frames, index, self.count):

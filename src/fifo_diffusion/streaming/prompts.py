@@ -181,7 +181,7 @@ def take_embeds(prompt: Any, negative_prompt: Any, arguments: dict[str, Any]) ->
 
 
 def parse_assigned(prompt: Any, videos: int) -> Prompts:
-    """A prompt that is assigned while so many videos run.
+    """A prompt that is assigned to a stream of this many videos.
 
     Raises:
         ValueError: another number of texts, or a schedule.

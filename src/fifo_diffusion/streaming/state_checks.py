@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from fifo_diffusion.settings import FifoSettings, specs
 from fifo_diffusion.settings.spec import IN_SETTINGS
 
-if TYPE_CHECKING:  # the command checks what was typed without PyTorch
+if TYPE_CHECKING:  # the command checks its arguments without PyTorch
     from torch import Tensor
 
 Check = Callable[[Any], bool]

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from fifo_diffusion.errors import ArgumentError
-from fifo_diffusion.execution.batches import Fits, ModelCalls, in_batches
+from fifo_diffusion.execution.batches import BatchLimits, WindowBatcher, in_batches
 from fifo_diffusion.method import Noise, NoiseLevels, Queue, diagonal_denoising
 from fifo_diffusion.models.shared.base import VideoModel
 from fifo_diffusion.models.shared.following_decoder import FollowingDecoder
@@ -59,7 +59,7 @@ class FrameStream(RunningVideo, Iterator[np.ndarray]):
         callback_on_frame: Callable[[int, np.ndarray], None] | None,
         pace: float | None,
         ranks: "Ranks | None",
-        fits: Fits,
+        fits: BatchLimits,
         check_open: Callable[[], None],
     ) -> None:
         self._model, self._ranks, self._check_open = model, ranks, check_open
@@ -73,7 +73,7 @@ class FrameStream(RunningVideo, Iterator[np.ndarray]):
         self._noise = draws_of(noise, settings.seeds, shape, len(levels))
         self._num_frames = num_frames
         self._callback = callback_on_frame
-        self._calls = ModelCalls(
+        self._calls = WindowBatcher(
             self._model,
             self._layout,
             self._like,
@@ -264,7 +264,7 @@ class FrameStream(RunningVideo, Iterator[np.ndarray]):
                     yield
                 except BaseException as error:
                     if self._ranks is not None:
-                        self._ranks.leave(str(error) or type(error).__name__)
+                        self._ranks.abort(str(error) or type(error).__name__)
                     raise
         finally:
             if self._closed and not self._busy.locked():

@@ -42,7 +42,7 @@ class Config:
         sampling: what the model is sampled by: `scheduler` and `flow_shift`, as for `generate`.
         tables: which of `TABLES`.
         rows: {name: {"method": ..., arguments of its stream ...}}. A row may have its own num_frames, num_prompts,
-            cost_frames and tables; with ranks, so many processes make its videos for the table of cost (FIFO only).
+            cost_frames and tables; with ranks, that many processes make its videos for the table of cost (FIFO only).
         prompts: one video each for every row.
         num_frames: of each video.
         seed: video k has seed + k; base clips count on from 10,000.

@@ -55,7 +55,7 @@ class _Distances:
             self.reference(kind, list(base))
 
     def _all(self, clips: Sequence[Callable[[], np.ndarray]], noise: float = 0) -> np.ndarray:
-        """Features of clips, which are in memory for as long as they are needed, with noise of so many grey levels."""
+        """Features of clips, with noise of this many grey levels added; each is in memory only while needed."""
         rng, found = np.random.default_rng(0), []
         for first in range(0, len(clips), frechet.AT_ONCE):
             some = np.stack([make() for make in clips[first : first + frechet.AT_ONCE]])

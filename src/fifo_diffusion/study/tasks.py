@@ -18,7 +18,7 @@ class Task:
     Attributes:
         name: of its result, parts/NAME.json.
         title: for people.
-        payload: what `evaluate_worker` is told.
+        payload: the input of the worker process.
     """
 
     name: str

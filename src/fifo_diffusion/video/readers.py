@@ -59,7 +59,7 @@ def read_frames(
     fps: float | None = None,
     how: Fit = "crop",
 ) -> np.ndarray:
-    """All frames of `path`, or its first or last so many (fewer if it has fewer): uint8 (F, H, W, 3).
+    """All frames of `path`, or its first or last ones (fewer if it has fewer): uint8 (F, H, W, 3).
 
     `size` is (height, width): frames are fitted to it by `fit`. `fps` is as in `iter_frames`.
     """

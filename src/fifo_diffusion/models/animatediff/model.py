@@ -1,8 +1,8 @@
 """The AnimateDiff family: image U-Nets of Stable Diffusion 1.5 and XL with motion modules between their layers.
 
 `UNetMotionModel` repeats its time embedding for every frame as `UNet3DConditionModel` does, so the hooks are the same.
-It differs in what else it is told: its pipelines give it the text once per frame, XL a pooled text and sizes besides,
-which are added to the time embedding, and IP-adapters pictures.
+It differs in its further conditioning: its pipelines give it the text once per frame, XL a pooled text and sizes
+besides, which are added to the time embedding, and IP-adapters pictures.
 
 The motion modules know a frame by its place in the window, not in the video: they need nothing special, but can tell
 no more frames apart than they have places.
@@ -31,7 +31,7 @@ class MotionCondition(TextCondition):
     Attributes:
         pooled: Stable Diffusion XL's other embedding of the text, (G, B, P), or with one text per frame (G, B, F, P).
         sizes: XL's numbers about size and crop, (G, B, 6).
-        guidance: embedding of the guidance scale, (G, B, D), for distilled U-Nets that are told it.
+        guidance: embedding of the guidance scale, (G, B, D), for distilled U-Nets that are conditioned on it.
         pictures: of each IP-adapter the embedded pictures, (G, B, ...). They belong to the clip: all frames, and all
             texts of a schedule, have the same.
     """

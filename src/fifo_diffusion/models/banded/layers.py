@@ -32,7 +32,7 @@ class BandedAttention:
 
     def __call__(self, attn: Attention, hidden_states: Tensor, *_: Any, **__: Any) -> Tensor:
         reach, at_once = self._table.reach, MOST_ROWS // len(self._table.queries)
-        seen = self._table.own.whole(hidden_states, 1)[:, reach.start : reach.stop]
+        seen = self._table.own.gather(hidden_states, 1)[:, reach.start : reach.stop]
         rows = zip(hidden_states.split(at_once), seen.split(at_once), strict=True)
         mixed = torch.cat([self._attend(attn, *parts) for parts in rows])
         return attn.to_out[1](attn.to_out[0](mixed))
@@ -157,7 +157,7 @@ class BandedNormsAndConvolutions(TorchFunctionMode):
 
     def _convolve(self, hidden_RCFHW: Tensor, weight: Tensor, *others: Any, **named: Any) -> Tensor:
         table, halo = self._table, weight.shape[2] // 2
-        around = table.own.around(hidden_RCFHW, 2, halo)
+        around = table.own.halo(hidden_RCFHW, 2, halo)
         before, after = (x if joined else x[:, :, :0] for x, joined in zip(around, table.joined, strict=True))
         runs = [*table.runs]
         runs[0] += before.shape[2]
@@ -193,7 +193,7 @@ def banded_group_norm(
     # the frames of a band.
     means, squares = (x.unflatten(1, (num_groups, -1)) for x in (mean, square))
     single = torch.stack([squares.mean(2) + _variance(means, 2), means.mean(2)])  # (2, R, G, own frames)
-    variances, banded = table.own.whole(single, 3)[..., table.seen]  # (R, G, own frames, f)
+    variances, banded = table.own.gather(single, 3)[..., table.seen]  # (R, G, own frames, f)
     scale = (variances.mean(-1) + _variance(banded, -1) + eps).rsqrt()
     channels = mean.shape[1] // num_groups
     scale, middle = (x.repeat_interleave(channels, 1) for x in (scale, banded.mean(-1)))  # (R, C, F)

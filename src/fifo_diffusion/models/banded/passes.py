@@ -1,7 +1,7 @@
 """One pass of a 3D U-Net over more frames than a window, in which every frame sees only its band of f frames.
 
 In `UNet3DConditionModel` and `UNetMotionModel` all but three kinds of layers look at one frame at a time. Those three
-are told who may see whom: temporal attention, convolutions over time, and the group norms that pool over time.
+get the mask of who sees whom: temporal attention, convolutions over time, and the group norms that pool over time.
 """
 
 from collections.abc import Callable

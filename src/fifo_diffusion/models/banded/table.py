@@ -8,7 +8,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-from fifo_diffusion.execution.own_frames import OwnFrames
+from fifo_diffusion.execution.frame_shard import FrameShard
 from fifo_diffusion.method import Bands
 
 
@@ -33,9 +33,9 @@ class BandTable:
             (N, q, k), or None for all. The last block may repeat the last frame.
     """
 
-    def __init__(self, bands: Bands, device: torch.device, own: OwnFrames | None = None) -> None:
+    def __init__(self, bands: Bands, device: torch.device, own: FrameShard | None = None) -> None:
         self._bands, self.frames = bands, len(bands[0])
-        self.own = own or OwnFrames(len(bands))
+        self.own = own or FrameShard(len(bands))
         mine = self.own.range
         self.starts = torch.tensor([bands[p].start for p in mine], device=device)
         self.seen = torch.tensor([list(bands[p]) for p in mine], device=device)

@@ -142,7 +142,7 @@ def _cleaned(wanted: bool | None) -> bool:
 
 
 def _padded(text: Tensor, length: int) -> Tensor:
-    """(..., L, D) with zeros up to so many tokens."""
+    """(..., L, D) padded with zeros to `length` tokens."""
     return pad(text, (0, 0, 0, length - text.shape[-2]))
 
 

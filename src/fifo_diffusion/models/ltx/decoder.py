@@ -50,7 +50,7 @@ class Convolution:
         return self.module.conv(x)
 
     def ready(self, frames: int) -> int:
-        """How many come out of so many."""
+        """How many frames come out once `frames` went in."""
         return max(0, frames - self.ahead)
 
 

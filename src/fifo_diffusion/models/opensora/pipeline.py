@@ -80,7 +80,7 @@ class OpenSoraPlanPipeline(LattePipeline):
     def prepare_latents(
         self, batch_size: int, num_channels_latents: int, num_frames: int, *args: Any, **kwargs: Any
     ) -> Tensor:
-        """Noise for so many latents.
+        """Noise for a clip of latents.
 
         Raises:
             ValueError: a clip that the transformer cannot make.

@@ -60,7 +60,7 @@ class CausalConv3d(nn.Module):
 
 
 def first_repeated(x: Tensor, times: int) -> Tensor:
-    """A clip with its first frame put in front of it so many times more."""
+    """A clip with its first frame repeated in front of it `times` more times."""
     return torch.cat([x[:, :, :1].expand(-1, -1, times, -1, -1), x], 2) if times else x
 
 

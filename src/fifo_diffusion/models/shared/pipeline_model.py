@@ -182,7 +182,7 @@ class PipelineModel(WrappedPipeline):
         return self.guided(outputs, timestep, condition)
 
     def passes_together(self, latents_BCFHW: Tensor) -> bool:
-        """Whether the passes of guidance are one batch. Unless a family says otherwise they come one after the other,
+        """Whether the CFG passes are one batch. Unless a family says otherwise they come one after the other,
         which takes half the memory."""
         return False
 

@@ -10,7 +10,7 @@ from fifo_diffusion.models.shared.hooks import bare
 from fifo_diffusion.models.shared.modules import dtype_of, submodules
 
 ENCODERS = ("text_encoder", "tokenizer", "image_encoder", "feature_extractor")
-"""How the names of parts begin that make texts and pictures into what a denoiser is told."""
+"""How the names of parts begin that make texts and pictures into the conditioning of a denoiser."""
 
 
 def weak(parts: Iterable[Any]) -> tuple[Any, ...]:

@@ -1,4 +1,4 @@
-"""Denoisers that are told one text for a whole window."""
+"""Denoisers that are conditioned on one text for a whole window."""
 
 from collections.abc import Sequence
 from dataclasses import replace

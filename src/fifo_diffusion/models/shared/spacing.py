@@ -127,8 +127,8 @@ def linear_sigmas(count: int) -> list[float]:
 
 
 def shift_by_length(scheduler: Any, tokens: int) -> float:
-    """mu of a scheduler with dynamic shifting for a video of so many tokens, as diffusers' `calculate_shift`: on a line
-    through two lengths of its configuration."""
+    """mu of a scheduler with dynamic shifting for a video of this length, as diffusers' `calculate_shift`: on a line
+    through two lengths of its configuration. `tokens`: of the whole video."""
     config = scheduler.config
     short, long = config.get("base_image_seq_len", 256), config.get("max_image_seq_len", 4096)
     low, high = config.get("base_shift", 0.5), config.get("max_shift", 1.15)

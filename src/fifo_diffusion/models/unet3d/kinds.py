@@ -8,5 +8,5 @@ from fifo_diffusion.models.videocrafter.model import VideoCrafterModel
 
 
 def unet3d_model(pipe: Any, **known: Any) -> VideoModel:
-    """A VideoCrafter U-Net in a pipeline of another family is told apart by its configuration."""
+    """A VideoCrafter U-Net in a pipeline of another family is recognised by its configuration."""
     return (VideoCrafterModel if "relative_positions" in pipe.unet.config else UNet3DModel)(pipe, **known)

@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from fifo_diffusion.execution.own_frames import OwnFrames, Together
+from fifo_diffusion.execution.frame_shard import FrameGroup, FrameShard
 from fifo_diffusion.method import Bands
 from fifo_diffusion.models.banded.passes import BandedPass
 from fifo_diffusion.models.banded.table import BandTable
@@ -75,16 +75,16 @@ class UNet3DModel(PipelineModel):
         *,
         bands: Bands,
         chunks: int = 1,
-        together: Together | None = None,
+        together: FrameGroup | None = None,
     ) -> Tensor:
         with self.working(latents_BCFHW, condition, banded=True):
             # By the whole queue, so that all processes do the same.
             passes = [condition] if self.passes_together(latents_BCFHW) else self.passes(condition)
-            own = OwnFrames(latents_BCFHW.shape[2], together)
+            own = FrameShard(latents_BCFHW.shape[2], together)
             if together is not None:
                 part = slice(own.range.start, own.range.stop)
                 latents_BCFHW, timestep_BF = latents_BCFHW[:, :, part], timestep_BF[:, part]
                 passes = [each.of_frames(part) for each in passes]
             with BandedPass(self.pipe.unet, BandTable(bands, latents_BCFHW.device, own), chunks):
                 outputs = [self.prediction(latents_BCFHW, timestep_BF, each) for each in passes]
-            return own.whole(self.guided(outputs, timestep_BF, condition), 2)
+            return own.gather(self.guided(outputs, timestep_BF, condition), 2)

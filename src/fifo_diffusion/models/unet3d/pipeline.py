@@ -102,7 +102,7 @@ class TextToVideoPipeline(DiffusionPipeline, TextualInversionLoaderMixin, Stable
             num_frames: frames of the clip.
             num_inference_steps: denoising steps.
             guidance_scale: classifier-free guidance above 1.
-            fps_condition: the frame rate that the model is told, where it takes one.
+            fps_condition: the frame-rate conditioning, where the model takes one.
             output_type: "np", "pt", "pil" or "latent".
 
         Raises:
@@ -186,7 +186,7 @@ class VideoCrafterPipeline(TextToVideoPipeline):
 
     Args:
         vae, text_encoder, tokenizer, unet, scheduler: from an original checkpoint or a converted folder.
-        fps_condition: the frame rate that the model is told where a call does not say one; None where it takes none.
+        fps_condition: the frame-rate conditioning where a call gives none; None where the model takes none.
     """
 
     def __init__(

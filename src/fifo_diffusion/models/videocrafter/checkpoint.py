@@ -62,7 +62,7 @@ def load_checkpoint(
         path: of the file, for messages; a folder `tokenizer` beside it is used.
         weights: published names to tensors, every one of them (`read_weights`).
         dtype: type of the weights; None keeps that of the file.
-        fps_condition: the frame rate that the model is told where a call says nothing; for variants that take one.
+        fps_condition: the frame-rate conditioning where a call gives none; for variants that take one.
         hub: arguments for the tokenizer's `from_pretrained` (cache_dir, local_files_only, ...).
         **parts: unet, vae, text_encoder, tokenizer or scheduler to use instead of the checkpoint's. `tokenizer` may
             be None with `text_encoder=None`: calls then need `prompt_embeds`.
@@ -218,7 +218,7 @@ def _check_parts(found: Mapping[str, Mapping[str, Tensor]], given: Mapping[str, 
 
 
 def _latent_size(tensors: Mapping[str, Tensor]) -> tuple[int, int]:
-    """VideoCrafter1 1024 alone is told a frame rate and has no temporal convolutions."""
+    """VideoCrafter1 1024 alone is conditioned on a frame rate and has no temporal convolutions."""
     variant = unet_variant(tensors)
     large = variant["fps_condition"] and not variant["temporal_convolutions"]
     return LARGE_LATENT_SIZE if large else LATENT_SIZE

@@ -24,7 +24,7 @@ class VideoCrafterUNet(UNet3DConditionModel):
     Its `forward` is the stock one. Argument `timestep_cond` is the frame rate, (1,) or one per row of the batch.
 
     Args:
-        fps_condition: whether the model is told a frame rate.
+        fps_condition: whether the model is conditioned on a frame rate.
         temporal_convolutions: whether residual blocks have them.
         relative_positions: the distance from which on frames count as equally far; 0: no relative positions.
         **others: as in ``UNet3DConditionModel``.

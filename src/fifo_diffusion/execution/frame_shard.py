@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 
-class Together(Protocol):
+class FrameGroup(Protocol):
     """The processes that send one queue through the model together."""
 
     rank: int
@@ -17,7 +17,7 @@ class Together(Protocol):
         ...
 
 
-class OwnFrames:
+class FrameShard:
     """The frames of the queue that this process computes: neighbours, as many as others have, or one less.
 
     Args:
@@ -28,14 +28,14 @@ class OwnFrames:
         range: the numbers of the frames.
     """
 
-    def __init__(self, frames: int, together: Together | None = None) -> None:
+    def __init__(self, frames: int, together: FrameGroup | None = None) -> None:
         self._together = together
         parts = 1 if together is None else min(together.size, frames)
         self._parts = [range(frames * k // parts, frames * (k + 1) // parts) for k in range(parts)]
         self._number = 0 if together is None else min(together.rank, parts - 1)
         self.range = self._parts[self._number]
 
-    def whole(self, own: Tensor, axis: int) -> Tensor:
+    def gather(self, own: Tensor, axis: int) -> Tensor:
         """What all have computed, F long on this axis."""
         if self._together is None:
             return own
@@ -44,7 +44,7 @@ class OwnFrames:
         found = self._together.gather_parts(torch.cat([own, missing], axis))
         return torch.cat([x.narrow(axis, 0, len(part)) for x, part in zip(found, self._parts, strict=False)], axis)
 
-    def around(self, own: Tensor, axis: int, count: int) -> tuple[Tensor, Tensor]:
+    def halo(self, own: Tensor, axis: int, count: int) -> tuple[Tensor, Tensor]:
         """The last frames of the part before and the first of the part after, `count` of each (none at the ends of the
         queue). No part may be shorter than that."""
         nothing = own.narrow(axis, 0, 0)

@@ -11,14 +11,14 @@ from fifo_diffusion.errors import UserError
 from fifo_diffusion.files import make_last
 
 
-class StateKeeper:
+class Checkpointer:
     """Saves a stream's state every few frames, each time only once its frames are in the output.
 
     Args:
         path: the state file; None keeps nothing.
         every: frames between states.
         notes: what the file holds beside the stream's own state.
-        seconds: a state is also due after so many, for models that take hours for those frames.
+        seconds: a state is also due after this long, for models that take hours for those frames.
         on_saved: called with a state's number of frames when it has been saved.
     """
 
@@ -36,7 +36,7 @@ class StateKeeper:
         self._waiting: Any = None
 
     def begin(self, stream: Any) -> None:
-        """Save where the first frame is still to come: what was computed to get there is kept too."""
+        """Checkpoint before the first frame, so that the sampled clip is not lost."""
         if self.path is not None:
             self._save(self._take(stream), None)
 
