@@ -44,6 +44,7 @@ class TestCogVideoX15(CogVideoX15Contract):
             model.predict(self.latents(model, 1), self.rising(model), condition)
 
 
+@pytest.mark.slow
 class TestCogVideoX15OfOneLayer(TestCogVideoX15):
     without = VARIANT
 

@@ -23,6 +23,7 @@ class TestHunyuanVideo(HunyuanVideoContract):
         assert distance(low, high) > 100 * TOLERANCE
 
 
+@pytest.mark.slow
 class TestHunyuanVideoOfOneHead(HunyuanVideoContract):
     """Two layers, and an autoencoder with attention."""
 

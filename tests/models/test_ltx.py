@@ -16,6 +16,7 @@ class TestLTX(LTXContract):
     """Dynamic shifting and a terminal sigma, as the checkpoints have them."""
 
 
+@pytest.mark.slow
 class TestLTXOfBothWays(LTXContract):
     """With a decoder that looks ahead, is told a time and adds noise, as version 0.9.1 has it."""
 

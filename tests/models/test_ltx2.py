@@ -26,6 +26,7 @@ class TestLTX2(LTX2Contract):
         assert distance(model.predict(x, t, condition), expected) > 100 * TOLERANCE
 
 
+@pytest.mark.slow
 class TestLTX2Later(LTX2Contract):
     """Version 2.3, whose text is modulated by the level of the window; a decoder that looks ahead."""
 

@@ -13,6 +13,7 @@ class TestMochi(MochiContract):
     """The scheduler as published, with inverted sigmas."""
 
 
+@pytest.mark.slow
 class TestMochiOfOneHead(MochiContract):
     """And a shift of the levels."""
 

@@ -13,6 +13,7 @@ class TestSanaVideo(SanaVideoContract):
     """With Wan's autoencoder, as the model of 480p."""
 
 
+@pytest.mark.slow
 class TestSanaVideoOfLTX2(SanaVideoContract):
     """With LTX-2's autoencoder, as the model of 720p, and a variance that is predicted too."""
 

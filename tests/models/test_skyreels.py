@@ -40,6 +40,7 @@ class TestSkyReelsPlain(WanContract):
         return mixing_off()
 
 
+@pytest.mark.slow
 class TestSkyReelsPlainByEuler(TestSkyReelsPlain):
     def make_pipe(self):
         return skyreels_plain(euler(), num_layers=1)
