@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from diffusers import AutoencoderKLLTXVideo
 
 from fifo_diffusion import FIFO
 from fifo_diffusion.models import registry
@@ -77,6 +78,26 @@ def test_a_stream_with_a_decoder_that_looks_ahead_is_its_latents_decoded_as_a_wh
         latents = latents.transpose(1, 2).unflatten(2, (-1, 4, 4))
         expected = (stock(fifo.pipe.vae, latents)[0, :9] * 255).round().to(torch.uint8).movedim(1, -1)
         assert same(frames(fifo.stream("a cat", num_frames=9, **call)), expected.numpy())
+
+
+def test_the_published_layout_waits_for_24_latents():
+    """As of version 0.9.0, whose numbers of layers are diffusers' own defaults."""
+    with torch.device("meta"):
+        assert LTXDecoder(AutoencoderKLLTXVideo()).latency == 24
+        assert LTXDecoder(AutoencoderKLLTXVideo(decoder_causal=True)).latency == 0
+
+
+def test_encoded_texts_come_with_their_mask():
+    call = SIZE | {"guidance_scale": 1.0, "window": 3, "num_partitions": 1, "lookahead": False, "seed": 0}
+    with FIFO(pipeline({"decoder_causal": True})) as fifo:
+        with torch.no_grad():
+            embeds, mask, *_ = fifo.pipe.encode_prompt(
+                "a cat", do_classifier_free_guidance=False, max_sequence_length=8
+            )
+        found = next(fifo.stream(prompt_embeds=embeds, prompt_attention_mask=mask, **call))
+        assert same(found, next(fifo.stream("a cat", **call)))
+        with pytest.raises(ValueError, match=r"^prompt_attention_mask belongs to prompt_embeds .*: give it too$"):
+            fifo.stream(prompt_embeds=embeds, **call)
 
 
 def test_levels_shift_with_the_size_of_the_window():

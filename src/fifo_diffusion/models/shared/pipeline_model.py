@@ -239,6 +239,9 @@ class PipelineModel(WrappedPipeline):
         pooled = "pooled_prompt_embeds"
         if pooled in names and pooled not in prompt.tensors:
             raise ValueError(f"{pooled} belongs to prompt_embeds with this pipeline: give it too")
+        mask = "prompt_attention_mask"
+        if mask in names and call.get(mask) is None:
+            raise ValueError(f"{mask} belongs to prompt_embeds with this pipeline: give it too")
         negatives = call.get("negative_prompt") or [""]
         if guided and not encoders and prompt.negative is None and isinstance(negatives[0], str):
             what = "this pipeline has no text encoder: give negative_prompt_embeds= too, or "
