@@ -20,6 +20,7 @@ from common import hardware
 from one_device import SIZES, load_random
 
 from fifo_diffusion import FIFO
+from fifo_diffusion.cli.bench import Setting, running
 
 SECONDS = 240
 PROMPT = "a red ball"
@@ -100,17 +101,26 @@ def timed(work: Callable[[], Any], device: str) -> float:
 
 
 def speed(fifo: FIFO, device: str, iterations: int, **call: Any) -> dict[str, Any]:
-    """Seconds per latent of FIFO, by iterations that fill a queue of noise (of the same work as all later ones), and of
+    """Seconds per latent of FIFO, by iterations of a full queue of noise (of the same work as all later ones), and of
     the pipeline's own call with as many steps; decoding apart."""
     if device == "cuda":
         torch.cuda.reset_peak_memory_stats()
-    stream = fifo.stream(PROMPT, start="noise", seed=0, **call)
-    stream._begin()
-    stream._advance()  # compiles kernels, finds out about the memory
-    iteration = sum(timed(stream._advance, device) for _ in range(iterations)) / iterations
-    latents, decoder = stream._queue.latents_BCFHW[:, : stream._like.shape[1]], fifo.model.decoder()
+    stream = running(fifo, Setting("windows as by default", windows=None), call)
+
+    def latent() -> None:
+        """To the first frame of the next iteration."""
+        done = stream.iteration
+        while stream.iteration == done:
+            next(stream)
+
+    latent()  # compiles kernels, finds out about the memory
+    total = sum(timed(latent, device) for _ in range(iterations)) / iterations
+    shape = fifo.model.latent_shape(stream.settings.height, stream.settings.width)
+    latents, decoder = torch.randn(1, shape[0], 2, *shape[1:], device=device), fifo.model.decoder()
     decoder.push(latents[:, :, :1])
-    decoding = timed(lambda: decoder.push(latents[:, :, 1:2]), device)
+    decoding = timed(lambda: decoder.push(latents[:, :, 1:]), device)
+    at_once = 1 if device == "cpu" else len(stream.settings.queue_layout.windows)
+    at_once = min([at_once, *(windows for windows, _ in fifo.fits.values())])
     peak = torch.cuda.max_memory_allocated() / 1e9 if device == "cuda" else None
     settings, levels = stream.settings, stream.settings.queue_layout.levels
     own = {"height": settings.height, "width": settings.width, "guidance_scale": settings.guidance_scale}
@@ -118,10 +128,10 @@ def speed(fifo: FIFO, device: str, iterations: int, **call: Any) -> dict[str, An
     few, more = (timed(lambda n=n: fifo.pipe(PROMPT, num_inference_steps=n, **own), device) for n in (1, 3))
     step = (more - few) / 2
     return {
-        "seconds per latent": round(iteration + decoding, 4),
-        "iteration": round(iteration, 4),
+        "seconds per latent": round(total, 4),
+        "iteration": round(total - decoding, 4),
         "decoding a latent": round(decoding, 4),
-        "windows at once": stream._calls.windows,
+        "windows at once": at_once,
         "the pipeline's own call, seconds per latent and as many steps": round(step * levels / settings.window, 4),
         "peak GB": peak and round(peak, 2),
     }

@@ -54,9 +54,11 @@ class Counted:
         self.first_frame = time.perf_counter() - began
         while self.stream.frame_index < 16:
             self.next()
-        while self.stream._queue.iteration < self.layout.levels:  # to the first new frames: the queue is full
+        while (done := self.stream.iteration) < self.layout.levels:  # to the first new frames: the queue is full
             self.next()
-        while self.stream._outlet.latents:
+        while self.stream.iteration == done:  # to the first frame of an iteration, and the others of it
+            self.next()
+        for _ in range(self.layout.frames_per_level - 1):
             self.next()
         self.seconds: list[float] = []
         self.counted: list[int] = []

@@ -8,7 +8,7 @@ import pytest
 
 from fifo_diffusion import FIFO
 from fifo_diffusion.cli import bench
-from fifo_diffusion.cli.bench import PLAIN, Setting, compare, running, settings, table
+from fifo_diffusion.cli.bench import PLAIN, Setting, compare, loaded, running, settings, table
 from fifo_diffusion.cli.main import main
 from fifo_diffusion.testing import tiny, tiny_latte, tiny_opensora, tiny_wan
 from streams import SMALL
@@ -23,10 +23,10 @@ def load(device: str, dtype: str) -> FIFO:
 def test_every_setting_makes_the_same_frames():
     frames = {}
     for setting in settings(4)[:4]:
-        with running(load, setting, "cpu", ARGUMENTS) as stream:
-            iteration = stream._queue.iteration
+        with running(loaded(load, setting, "cpu"), setting, ARGUMENTS) as stream:
+            iteration = stream.iteration
             frames[setting.name] = np.stack([next(stream) for _ in range(3)])
-            assert stream._queue.iteration == iteration + 3
+            assert stream.iteration == iteration + 3
     assert next(iter(frames)) == PLAIN
     for video in frames.values():
         assert np.abs(video.astype(int) - frames[PLAIN]).max() <= 1
@@ -35,8 +35,9 @@ def test_every_setting_makes_the_same_frames():
 def test_the_plain_path_takes_two_passes(monkeypatch):
     rows = []
     for passes in (True, False):
-        fifo = load("cpu", "float32")
-        with running(lambda *_, fifo=fifo: fifo, Setting("", passes=passes), "cpu", ARGUMENTS) as stream:
+        setting = Setting("", passes=passes)
+        fifo = loaded(load, setting, "cpu")
+        with running(fifo, setting, ARGUMENTS) as stream:
             fifo.pipe.unet.register_forward_pre_hook(lambda _module, given: rows.append(len(given[0])))
             next(stream)
     windows = len(stream.settings.queue_layout.windows)

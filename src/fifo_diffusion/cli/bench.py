@@ -109,19 +109,24 @@ Load = Callable[[str, str], "FIFO"]
 """`load(device, dtype)`: the model to measure. A function of a module: processes of their own call it again."""
 
 
-def running(load: Load, setting: Setting, device: str, arguments: dict[str, Any]) -> "FrameStream":
-    """A stream under this setting whose queue is full: each frame costs one iteration, its decoding included. The
-    queue holds noise, which costs the same."""
+def loaded(load: Load, setting: Setting, device: str) -> "FIFO":
+    """The model as this setting runs it."""
     from fifo_diffusion import FIFO
-    from fifo_diffusion.models.class_latte.model import ClassLatteModel
 
-    dtype = setting.dtype or ("bfloat16" if device.startswith("cpu") else "float16")
-    fifo = load(device, dtype)
-    prompt = "0" if isinstance(fifo.model, ClassLatteModel) else PROMPT
+    fifo = load(device, setting.dtype or ("bfloat16" if device.startswith("cpu") else "float16"))
     if setting.compiled:
         fifo.model.compile()
     if setting.passes:
         fifo = FIFO(fifo.pipe, model=OnePassAfterTheOther(fifo.model))  # type: ignore[arg-type]
+    return fifo
+
+
+def running(fifo: "FIFO", setting: Setting, arguments: dict[str, Any]) -> "FrameStream":
+    """A stream under this setting whose queue is full: each frame costs one iteration, its decoding included. The
+    queue holds noise, which costs the same."""
+    from fifo_diffusion.models.class_latte.model import ClassLatteModel
+
+    prompt = "0" if fifo.model.family == ClassLatteModel.family else PROMPT
     first = fifo.stream(prompt, seed=0, start="noise", **arguments)
     state = first.state()
     state.position = replace(state.position, iteration=first.settings.queue_layout.levels)
@@ -146,11 +151,12 @@ def compare(
         **{k: v for k, v in arguments.items() if k in ("num_partitions", "lookahead", "window")}
     )
     rows = settings(len(layout.windows), compiled)
-    streams = [running(load, setting, device, arguments) for setting in rows]
+    models = [loaded(load, setting, device) for setting in rows]
+    streams = [running(fifo, setting, arguments) for fifo, setting in zip(models, rows, strict=True)]
     seconds: list[list[float]] = [[] for _ in rows]
     for turn in range(repeats + 1):
-        for stream, taken in zip(streams, seconds, strict=True):
-            needed = _seconds(stream)
+        for fifo, stream, taken in zip(models, streams, seconds, strict=True):
+            needed = _seconds(stream, fifo.model.device)
             if turn:  # the first warms up
                 taken.append(needed)
     medians, peaks = [statistics.median(taken) for taken in seconds], []
@@ -161,12 +167,12 @@ def compare(
     return [
         {
             "setting": setting.name,
-            "dtype": str(stream._model.denoiser.dtype).removeprefix("torch."),
+            "dtype": str(fifo.model.denoiser.dtype).removeprefix("torch."),
             "seconds_per_frame": round(median, 4),
             "times_plain": round(medians[0] / median, 3),
             "peak_memory_mb": round(peak),
         }
-        for setting, stream, median, peak in zip(rows, streams, medians, peaks, strict=True)
+        for setting, fifo, median, peak in zip(rows, models, medians, peaks, strict=True)
     ]
 
 
@@ -196,17 +202,17 @@ def load_source(device: str, dtype: str, source: "str | ModelSource" = "toybox",
     return FIFO.from_pretrained(source, device=device, dtype=getattr(torch, dtype), **sampling)
 
 
-def _seconds(stream: "FrameStream") -> float:
+def _seconds(stream: "FrameStream", device: "torch.device") -> float:
     """Of one frame, in the mean over those that come at once: on a CPU those that the process was computing, with all
     its threads, so that a busy machine does not count."""
-    frames, iteration = 0, stream._queue.iteration
-    clock = time.process_time if stream._like.device.type == "cpu" else time.perf_counter
-    _wait(stream._like.device)
+    frames, iteration = 0, stream.iteration
+    clock = time.process_time if device.type == "cpu" else time.perf_counter
+    _wait(device)
     began = clock()
-    while stream._queue.iteration == iteration:  # frames that were there already, then the first of the next ones
+    while stream.iteration == iteration:  # frames that were there already, then the first of the next ones
         next(stream)
         frames += 1
-    _wait(stream._like.device)
+    _wait(device)
     return (clock() - began) / frames
 
 
@@ -224,7 +230,8 @@ def _peak_memory(load: Load, setting: Setting, device: str, arguments: dict[str,
     from fifo_diffusion.evaluation.hardware import forget_peak, peak_mb
 
     torch.set_num_threads(threads)
-    stream = running(load, setting, device, arguments)
-    forget_peak(stream._like.device)
+    fifo = loaded(load, setting, device)
+    stream = running(fifo, setting, arguments)
+    forget_peak(fifo.model.device)
     next(stream), next(stream)
-    return peak_mb(stream._like.device)
+    return peak_mb(fifo.model.device)
