@@ -21,7 +21,6 @@ from fifo_diffusion import FIFO
 from fifo_diffusion.baselines import sampler_of
 from fifo_diffusion.baselines.settings import BaselineSettings
 from fifo_diffusion.evaluation.metrics.frechet import jackknife
-from fifo_diffusion.method import QueueLayout
 from fifo_diffusion.study.checks import ROW_KEYS
 
 IMAGES = common.RESULTS.parent / "images"
@@ -60,19 +59,20 @@ def table(head: list[str], lines: list[list[str]]) -> str:
     return "\n".join("| " + " | ".join(line) + " |" for line in [head, ["---"] * len(head), *lines]) + "\n"
 
 
-def forwards(model: Any, row: dict[str, Any], count: int) -> float:
+def forwards(fifo: FIFO, row: dict[str, Any], count: int) -> float:
     """Frames sent through the U-Net for each frame of a video of so many, without guidance; FIFO's in the long run."""
     given = {name: value for name, value in row.items() if name not in ("method", *ROW_KEYS)}
     if row["method"] == "fifo":
-        return QueueLayout(model.frames, given["num_partitions"], given["lookahead"]).frame_forwards_per_frame
-    settings = BaselineSettings.collect(model, row["method"], num_frames=count, **given)
+        layout = fifo.layout(num_partitions=given["num_partitions"], lookahead=given["lookahead"])
+        return layout.frame_forwards_per_frame
+    settings = BaselineSettings.collect(fifo.model, row["method"], num_frames=count, **given)
     return sampler_of(row["method"]).frames_per_step(settings) * settings.num_inference_steps / count
 
 
 def tables(document: dict[str, Any]) -> str:
     """Those of docs/evaluation.md."""
     results, space = document["results"], document["results"]["frechet"]["space"]
-    model, config = FIFO.from_pretrained(document["config"]["model"]).model, document["config"]["rows"]
+    fifo, config = FIFO.from_pretrained(document["config"]["model"]), document["config"]["rows"]
     columns = [(f"FVD, {kind} clips", f"FVD ({space}) to {kind} clips") for kind in ("real", "base")]
     columns += [(name, name) for name in MEASURES]
 
@@ -97,7 +97,7 @@ def tables(document: dict[str, Any]) -> str:
         cost.setdefault(line["method"], []).append(line)
     kinds = {"beyond loading": ".0f", "s per frame": ".2f", "first frame, s": ".0f"}
     costs = [
-        [row, f"{forwards(model, config[row], own[-1]['frames']):.0f}"]
+        [row, f"{forwards(fifo, config[row], own[-1]['frames']):.0f}"]
         + [" / ".join(f"{line[kind]:{form}}" for line in own) for kind, form in kinds.items()]
         for row, own in cost.items()
     ]

@@ -106,7 +106,12 @@ SMALLEST = {
     "wan_rows": ["--frames", "2", "--height", "32", "--width", "32", "--rounds", "1"],
 }
 SMALLEST["side_by_side"] += ["--rounds", "1", "--frames", "1", "--warm-up", "1"]
-ELSEWHERE = {"common": "no script", "gpu": "test_gpu_script.py", "toybox_report": "its tables, here"}
+ELSEWHERE = {
+    "common": "no script",
+    "gpu": "test_gpu_script.py",
+    "toybox_report": "its tables, here",
+    "pipeline_census": "test_census.py",
+}
 
 
 def test_every_script_is_run_somewhere():
