@@ -40,6 +40,16 @@ LAYOUTS: dict[str, LayoutEntry] = {
         "fifo_diffusion.method.layouts:partitions",
         ("num_partitions", "lookahead", "frames_per_level"),
     ),
+    "rotating": LayoutEntry(
+        "its windows move by a slot per iteration",
+        "fifo_diffusion.method.layouts:rotating",
+        ("num_partitions", "lookahead", "frames_per_level"),
+    ),
+    "memory": LayoutEntry(
+        "MIGA's windows, which also see frames further on",
+        "fifo_diffusion.method.layouts:memory",
+        ("num_partitions", "frames_per_level"),
+    ),
 }
 """Name -> layout. One that is added here, by a program too, is known everywhere."""
 

@@ -9,6 +9,8 @@ from fifo_diffusion.evaluation.relative_mse import diagonal_errors
 from fifo_diffusion.jobs.cost import Cost
 from fifo_diffusion.method import Layout, Queue, QueueLayout, SeededNoise, Step, Window, diagonal_denoising
 from fifo_diffusion.method.layout import index_of
+from fifo_diffusion.method.memory import MemoryLayout
+from fifo_diffusion.method.rotating import RotatingLayout
 from fifo_diffusion.models.shared.schedulers import read_levels
 from fifo_diffusion.testing import tiny
 
@@ -83,6 +85,10 @@ LAYOUTS = {
     "blocks": (Blocks(4, 8), 8),
     "remembering": (Remembering(4, 3, False), 12),
     "alternating": (Alternating(), 8),
+    "rotating": (RotatingLayout(4, 2), 8),
+    "rotating without lookahead": (RotatingLayout(3, 3, False), 9),
+    "memory": (MemoryLayout(4, 4, frames_per_level=2), 8),
+    "long memory": (MemoryLayout(8, 4, frames_per_level=4), 8),
 }
 
 
@@ -153,6 +159,39 @@ def test_costs_and_errors_are_read_from_the_steps(layout):
     errors = diagonal_errors(Model(), levels, layout, clips, torch.randn_like(clips), None)
     assert errors.shape == (2, layout.slots)
     assert bool(errors.isfinite().all())
+
+
+@pytest.mark.parametrize("layout", [RotatingLayout(4, 3), RotatingLayout(5, 2), MemoryLayout(8, 4, frames_per_level=4)])
+def test_windows_that_move_read_f_real_frames(layout):
+    """From a start of f known frames on: never a slot before the oldest of them, and each window is f long."""
+    f, seen = layout.frames, []
+
+    def looking(latents, timestep, frames):
+        assert bool((latents != 0).flatten(1).any(1).all())
+        assert {len(window) for window in frames} == {f}
+        seen.append(min(map(min, frames)))
+        return denoise(latents, timestep, frames)
+
+    known = torch.stack([world(g) for g in range(-f, 0)], 1)[None]
+    queue = Queue.from_known(layout, NOISE, known, 0)
+    loop = diagonal_denoising(queue, layout, read_levels(tiny.scheduler(), layout.levels), looking, NOISE)
+    for _ in range(layout.fill_iterations + layout.period):
+        next(loop)
+    assert min(seen) == (-f if isinstance(layout, MemoryLayout) else 1 - f)
+
+
+@pytest.mark.parametrize("layout", [RotatingLayout(4, 2), MemoryLayout(4, 4, frames_per_level=2)])
+def test_windows_that_move_start_from_noise(layout):
+    levels, like = read_levels(tiny.scheduler(), 8), torch.zeros(1, 4, 1, 3, 3)
+    videos = []
+    for each in (QueueLayout(8, 1, False), layout):
+        queue, found = Queue.from_pure_noise(each, NOISE, like), {}
+        for first, latents in diagonal_denoising(queue, each, levels, denoise, NOISE):
+            found |= {first + k: latent for k, latent in enumerate(latents.unbind(2)) if first + k >= 0}
+            if len(found) >= 10:
+                break
+        videos.append(torch.stack([found[g] for g in range(10)], 2))
+    torch.testing.assert_close(*videos, rtol=1e-4, atol=1e-5)
 
 
 def test_a_start_from_noise_needs_a_queue_that_goes_down_level_by_level():

@@ -106,8 +106,8 @@ class Layout(ABC):
     @property
     def level_by_level(self) -> bool:
         """Whether every slot goes down by one level in each iteration: then a queue may start as pure noise."""
-        now = self.step(0)
-        return self.period == 1 and all(now.levels[p] - now.targets[p] == 1 for w in now.windows for p in w.writes)
+        steps = [self.step(k) for k in range(self.period)]
+        return all(s.leave and s.levels[p] - s.targets[p] == 1 for s in steps for w in s.windows for p in w.writes)
 
     @property
     def descents(self) -> tuple[int, ...]:

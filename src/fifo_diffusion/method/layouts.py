@@ -2,11 +2,13 @@
 
 from typing import Any, Protocol
 
-from fifo_diffusion.errors import ArgumentError
+from fifo_diffusion.errors import ArgumentError, Setting
 from fifo_diffusion.layout_list import LAYOUTS
 from fifo_diffusion.method.banded import BandedLayout
 from fifo_diffusion.method.layout import Layout
+from fifo_diffusion.method.memory import MemoryLayout
 from fifo_diffusion.method.partitions import QueueLayout
+from fifo_diffusion.method.rotating import RotatingLayout
 
 
 class QueueSettings(Protocol):
@@ -37,3 +39,18 @@ def partitions(settings: QueueSettings) -> QueueLayout:
     if settings.lookahead == "banded":
         return BandedLayout(frames, n, frames_per_level=b)
     return QueueLayout(frames, n, settings.lookahead, b)
+
+
+def rotating(settings: QueueSettings) -> RotatingLayout:
+    """The paper's layout with a grid that moves."""
+    frames, n, b = settings.window, settings.num_partitions, settings.frames_per_level
+    if settings.lookahead == "banded":
+        raise ArgumentError(
+            "lookahead", "banded", "it has no windows that could move; leave ", Setting("layout"), " out"
+        )
+    return RotatingLayout(frames, n, settings.lookahead, b)
+
+
+def memory(settings: QueueSettings) -> MemoryLayout:
+    """MIGA's windows."""
+    return MemoryLayout(settings.window, settings.num_partitions, frames_per_level=settings.frames_per_level)

@@ -1,5 +1,6 @@
 """The queue of FIFO-Diffusion (arXiv 2405.11473): what stands in it, and how it moves on."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import torch
@@ -99,17 +100,29 @@ class Queue:
     def step(self, layout: Layout) -> Step:
         """What this iteration does: that of the layout, without windows of known frames only.
 
-        While a queue comes down from pure noise, all slots are at one level at least, the context too: then window 0
-        writes all of its slots.
+        While a queue comes down from pure noise, all slots are at one level at least, the context too: then the
+        window that writes the head writes it too.
         """
         now = layout.step(self.iteration)
-        windows = layout.windows_from(self.front(layout), self.iteration)
+        windows = tuple(map(self._of_real_frames(layout), layout.windows_from(self.front(layout), self.iteration)))
         if not self.warming_up(layout):
             return replace(now, windows=windows)
         least = layout.levels - 1 - self.iteration
         levels = tuple(max(level, least) for level in now.levels)
         targets = tuple(max(target, least - 1) for target in now.targets)
-        return Step(levels, targets, tuple(map(_whole, windows)), now.leave)
+        return Step(levels, targets, tuple(_with_context(window, layout) for window in windows), now.leave)
+
+    def _of_real_frames(self, layout: Layout) -> Callable[[Window], Window]:
+        """Windows that reach further back than the oldest known frame see that one in place of those before it."""
+        count = self.known_BCFHW.shape[2]
+        oldest = self.first_new - count - self.frames(layout).start if count else 0
+
+        def clamped(window: Window) -> Window:
+            if min(window.reads) >= oldest:
+                return window
+            return Window(tuple(max(slot, oldest) for slot in window.reads), window.writes)
+
+        return clamped
 
     def front(self, layout: Layout, later: int = 0) -> int:
         """First padded slot that holds a frame to be computed, in this iteration or in a later one: known frames ahead
@@ -175,6 +188,8 @@ class Queue:
         return latents
 
 
-def _whole(window: Window) -> Window:
-    """Window 0 with its context among what it writes; others as they are."""
-    return Window(window.reads, window.reads) if window.reads[0] == 0 else window
+def _with_context(window: Window, layout: Layout) -> Window:
+    """The window that writes the head, with the context among what it writes; others as they are."""
+    if layout.context not in window.writes:
+        return window
+    return Window(window.reads, (*range(layout.context), *window.writes))
