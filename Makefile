@@ -36,7 +36,7 @@ test-all: $(VENV)/ready
 TORCH ?= $(shell sed -n 's/^torch==//p' constraints.txt)
 OLDEST ?= $(foreach name,cli cli_runs continued_runs states_of_others batches_of_prompts reports registry levels loop \
 	stream stream_states stream_prompts unet3d videocrafter \
-	animatediff latte class_latte opensora opensora_folders wan wan_streams skyreels offload cogvideox video_files measures frechet,$(wildcard tests/*/test_$(name).py))
+	animatediff latte class_latte opensora opensora_folders wan wan_streams skyreels offload cogvideox video_files measures guard openai frechet,$(wildcard tests/*/test_$(name).py))
 
 $(VENV)-oldest/ready: pyproject.toml constraints.txt tests/oldest.py
 	@echo "setting up $(VENV)-oldest (once; PyTorch is large)"

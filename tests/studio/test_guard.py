@@ -151,6 +151,7 @@ def test_an_upload_that_is_too_large_is_refused(client):
         "/api/runs/ID/live/tick",
         "/api/runs/ID/frames/..%2f..%2frun.json",
         "/api/runs/ID/frames/-1.jpg",
+        f"/api/runs/ID/frames/{'9' * 5000}.jpg",
         "/api/runs/ID/run.json",
         "/static/../server.py",
         "/static/..%2fserver.py",

@@ -1,6 +1,7 @@
 """Our own routes: runs while they are made, forks, schedules, cost, the server itself. See docs/http.md."""
 
 import asyncio
+import re
 import shutil
 import socket
 from contextlib import suppress
@@ -190,8 +191,11 @@ async def all_events(request: Request) -> Response:
 
 async def frame(request: Request) -> Response:
     """GET /api/runs/{id}/frames/{k}.jpg"""
+    run, number = run_of(request), request.path_params["k"]
     width = whole_of(request.query_params, "width", NARROWEST, WIDEST)
-    return await pictures.frame(run_of(request), request.path_params["k"], width)
+    if not re.fullmatch(r"\d{1,10}", number, re.ASCII):
+        raise missing(f"{run.id} has no frame {number[:40]}")
+    return await pictures.frame(run, int(number), width)
 
 
 async def newest(request: Request) -> Response:
@@ -282,7 +286,7 @@ ROUTES = [
     Route("/api/runs/{id}/fork", fork, methods=["POST"]),
     Route("/api/runs/{id}/extend", extend, methods=["POST"]),
     Route("/api/runs/{id}/move", move, methods=["POST"]),
-    Route("/api/runs/{id}/frames/{k:int}.jpg", frame),
+    Route("/api/runs/{id}/frames/{k}.jpg", frame),
     Route("/api/runs/{id}/live/frame.jpg", newest),
     Route("/api/runs/{id}/live/queue.png", queue_strip),
     Route("/api/runs/{id}/start", start),

@@ -8,6 +8,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from python_multipart.exceptions import FormParserError
 from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
@@ -105,13 +106,13 @@ def _from_json(body: bytes) -> dict[str, Any]:
 
 async def _from_form(request: Request) -> dict[str, Any]:
     try:
-        form = await request.form(max_files=2, max_fields=MOST_FIELDS, max_part_size=MOST_PART)
-    except HTTPException as error:  # what the parser of forms refuses
-        raise HttpError(400, f"the form cannot be read: {shortened(error.detail)}") from error
+        async with request.form(max_files=2, max_fields=MOST_FIELDS, max_part_size=MOST_PART) as form:
+            items = [(key, await _value(value)) for key, value in form.multi_items()]
+    except (HTTPException, FormParserError) as error:
+        said = error.detail if isinstance(error, HTTPException) else error
+        raise HttpError(400, f"the form cannot be read: {shortened(said)}") from error
     fields: dict[str, Any] = {}
-    for key, value in form.multi_items():
-        if isinstance(value, UploadFile):
-            value = Upload(value.filename or "", await value.read())
+    for key, value in items:
         inner = re.fullmatch(r"(\w+)\[(.*)\]", key, re.DOTALL)
         if inner is None:
             if key in fields:
@@ -122,6 +123,10 @@ async def _from_form(request: Request) -> dict[str, Any]:
         else:
             _inner(fields, inner[1], list).append(value)
     return fields
+
+
+async def _value(value: str | UploadFile) -> str | Upload:
+    return value if isinstance(value, str) else Upload(value.filename or "", await value.read())
 
 
 def _inner(fields: dict[str, Any], name: str, kind: type) -> Any:

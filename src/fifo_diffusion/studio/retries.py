@@ -27,7 +27,7 @@ class Retries:
 
     def __init__(self, runs: Runs) -> None:
         self.runs = runs
-        self._turn = asyncio.Lock()
+        self._turns: dict[str, asyncio.Lock] = {}
 
     async def once(self, request: Request, fields: Mapping[str, Any], make: Callable[[], Awaitable[Run]]) -> Run:
         """The run that an earlier try of this request has made, or a new one.
@@ -36,20 +36,23 @@ class Retries:
             request: its headers say whether it may be a further try: `Idempotency-Key`, or a retry count as the
                 `openai` client sends it.
             fields: of its body.
-            make: makes the run. One after the other, so that a try waits for the one before it.
+            make: makes the run. A further try waits until the one before it has its own.
         """
-        async with self._turn:
-            again = request.headers.get("x-stainless-retry-count", "0") not in ("", "0")
-            key = request.headers.get("idempotency-key")
-            digest = _digest(request.url.path, fields, key)
-            known = self._known()
-            if (again or key is not None) and digest in known:
-                run = self.runs.get(known[digest][0])
-                if run is not None:
-                    return run
-            run = await make()
-            self._remember(known | {digest: (run.id, time.time())})
-            return run
+        again = request.headers.get("x-stainless-retry-count", "0") not in ("", "0")
+        key = request.headers.get("idempotency-key")
+        digest = _digest(request.url.path, fields, key)
+        turn = self._turns.setdefault(digest, asyncio.Lock())
+        try:
+            async with turn:
+                known = self._known().get(digest) if again or key is not None else None
+                run = None if known is None else self.runs.get(known[0])
+                if run is None:
+                    run = await make()
+                    self._remember(self._known() | {digest: (run.id, time.time())})
+                return run
+        finally:
+            if not turn.locked():
+                self._turns.pop(digest, None)
 
     @property
     def _file(self) -> Path:
