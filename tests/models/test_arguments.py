@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from fifo_diffusion import FIFO
+from fifo_diffusion.models import registry
 from fifo_diffusion.models.class_latte.pipeline import ClassLattePipeline
 from fifo_diffusion.models.opensora.pipeline import OpenSoraPlanPipeline
 from fifo_diffusion.models.shared.arguments import EMBEDS, NEGATIVE_EMBEDS, REFUSED
@@ -19,6 +20,7 @@ from streams import SMALL
 
 PASSED_ON = {
     "attention_kwargs",
+    "complex_human_instruction",
     "clean_caption",
     "clip_skip",
     "cross_attention_kwargs",
@@ -26,20 +28,28 @@ PASSED_ON = {
     "enable_temporal_attentions",
     "fps",
     "fps_condition",
+    "frame_rate",
     "guidance_scale_2",
+    "image",
     "ip_adapter_image",
     "ip_adapter_image_embeds",
     "mask_feature",
     "max_sequence_length",
+    "motion_speed",
     "negative_crops_coords_top_left",
     "negative_original_size",
+    "negative_prompt_attention_mask",
     "negative_prompt_2",
     "negative_target_size",
     "original_size",
+    "prompt_attention_mask",
+    "prompt_template",
+    "true_cfg_scale",
+    "use_resolution_binning",
     "prompt_2",
     "target_size",
 }
-"""Arguments that reach the denoiser through what the pipeline gives it."""
+"""Arguments that reach the denoiser through what the pipeline gives it, or that a family looks at."""
 
 PIPELINES = [
     diffusers.TextToVideoSDPipeline,
@@ -48,7 +58,15 @@ PIPELINES = [
     diffusers.AnimateDiffPipeline,
     diffusers.AnimateDiffSDXLPipeline,
     diffusers.WanPipeline,
+    diffusers.WanImageToVideoPipeline,
+    diffusers.SkyReelsV2Pipeline,
     diffusers.SkyReelsV2DiffusionForcingPipeline,
+    diffusers.CogVideoXPipeline,
+    diffusers.HunyuanVideoPipeline,
+    diffusers.MochiPipeline,
+    diffusers.LTXPipeline,
+    diffusers.LTX2Pipeline,
+    diffusers.SanaVideoPipeline,
     diffusers.LattePipeline,
     OpenSoraPlanPipeline,
     ClassLattePipeline,
@@ -58,7 +76,8 @@ PIPELINES = [
 @pytest.mark.parametrize("kind", PIPELINES, ids=lambda kind: kind.__name__)
 def test_every_argument_of_every_pipeline_is_ours_or_passed_on_or_refused(kind):
     own = set(inspect.signature(FIFO.stream).parameters)
-    places = [own, set(REFUSED), PASSED_ON, {*EMBEDS, *NEGATIVE_EMBEDS}]
+    by_family = {*REFUSED, *getattr(registry.find(registry.family_of(kind.__name__).model), "no_effect", ())}
+    places = [own, by_family - own, PASSED_ON, {*EMBEDS, *NEGATIVE_EMBEDS}]
     for name in call_arguments(object.__new__(kind)):
         assert sum(name in place for place in places) == 1, name
 
@@ -96,8 +115,6 @@ def test_a_call_that_swallows_everything_is_known_by_its_named_arguments():
         ("callback_on_step_end_tensor_inputs", ["latents"], "use callback_on_frame"),
         ("callback", print, "use callback_on_frame"),
         ("num_videos_per_prompt", 2, "a list with one prompt for each video"),
-        ("timesteps", [999, 500], "pipe.scheduler"),
-        ("sigmas", [1.0, 0.5], "pipe.scheduler"),
         ("guidance_rescale", 0.7, "FIFO applies guidance itself"),
         ("latents", torch.zeros(1), "start="),
     ],

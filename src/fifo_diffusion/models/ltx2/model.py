@@ -28,7 +28,8 @@ class LTX2Model(LTXModel):
     no_effect = (
         *("stg_scale", "modality_scale", "guidance_rescale", "audio_guidance_scale", "audio_stg_scale"),
         *("audio_modality_scale", "audio_guidance_rescale", "audio_latents", "noise_scale", "decode_timestep"),
-        *("decode_noise_scale", "enable_prompt_enhancement"),
+        *("decode_noise_scale", "spatio_temporal_guidance_blocks", "use_cross_timestep", "enable_prompt_enhancement"),
+        *("system_prompt", "prompt_max_new_tokens", "prompt_enhancement_kwargs", "prompt_enhancement_seed"),
     )
 
     def usual_frames(self) -> int:

@@ -20,6 +20,7 @@ _LONG_VIDEOS = "it belongs to the pipeline's own way to long videos, whose place
 _OWN_STEPS = "it is an argument of its own: give it beside them"
 _MANY = "give a list with one prompt for each video"
 _CALLBACK = "use callback_on_frame"
+_LENGTHS = "give num_frames= for the length of the video, window= for that of the model's clips"
 REFUSED = {
     "callback": _CALLBACK,
     "callback_steps": _CALLBACK,
@@ -30,7 +31,10 @@ REFUSED = {
     "return_dict": "fifo(...) always returns an object with .frames",
     "num_videos_per_prompt": _MANY,
     "num_images_per_prompt": _MANY,
-    "video_length": "give num_frames= for the length of the video, window= for that of the model's clips",
+    "video_length": _LENGTHS,
+    "frames": _LENGTHS,
+    "min_seconds": _LENGTHS,
+    "max_seconds": _LENGTHS,
     "timesteps": _OWN_STEPS,
     "sigmas": _OWN_STEPS,
     "denoising_end": "every frame is denoised to its end",

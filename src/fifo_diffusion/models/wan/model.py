@@ -176,6 +176,7 @@ class WanPictureModel(WanModel):
     """
 
     family = "Wan 2.2 TI2V-5B"
+    no_effect = ("last_image", "image_embeds")
 
     def check_denoisers(self) -> None:
         if not self.clean_start:
@@ -193,7 +194,7 @@ class WanPictureModel(WanModel):
         return super().clip_length() | {"image": Image.new("RGB", (64, 64))}
 
     def condition(self, prompts: Sequence[str], **call: Any) -> WanCondition:
-        if call.pop("image", None) is not None or call.pop("last_image", None) is not None:
+        if call.pop("image", None) is not None:
             raise ValueError(Message("give the picture as ", Setting("start"), " instead of image"))
         return super().condition(prompts, **call)
 
