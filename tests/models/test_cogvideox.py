@@ -27,6 +27,7 @@ class TestCogVideoX(CogVideoXContract):
             model.predict(self.latents(model, 1), self.rising(model), condition)
 
 
+@pytest.mark.slow
 class TestCogVideoXByPlaces(TestCogVideoX):
     """With added positions, as the model of 2B; without a negative prompt's row where guidance is off."""
 

@@ -66,6 +66,7 @@ class TestSkyReels(WanContract):
         return mixing_off()
 
 
+@pytest.mark.slow
 class TestSkyReelsToldTheFrameRate(TestSkyReels):
     without = VARIANT
 

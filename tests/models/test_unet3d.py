@@ -33,6 +33,7 @@ class TestTextToVideo(UNet3DContract):
         assert distance(*predictions) < 1e-5
 
 
+@pytest.mark.slow
 class TestVelocity(UNet3DContract):
     """v-prediction, DDPM-free betas as toybox has them."""
 
@@ -44,6 +45,7 @@ class TestVelocity(UNet3DContract):
         return pipe
 
 
+@pytest.mark.slow
 class TestStock(UNet3DContract):
     """diffusers' own, deprecated class, as long as it is there."""
 

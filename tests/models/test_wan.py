@@ -27,6 +27,7 @@ class TestWan(WanContract):
         ]
 
 
+@pytest.mark.slow
 class TestWanByEuler(WanContract):
     """Flow-matching Euler, which `WanPipeline` names as its scheduler."""
 
