@@ -2,6 +2,7 @@
 
 import os
 import sys
+from collections.abc import Callable
 from contextlib import ExitStack, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -107,7 +108,7 @@ def _generate(request: Request, ranks: "Ranks | None", locks: ExitStack) -> int:
 
 def _make(plan: Plan, fifo: "FIFO", video: Video, interrupts: Interrupts) -> Result:
     """One video, as far as it gets."""
-    shown = _Shown(plan, video)
+    shown = Shown(plan, video, quiet=plan.request.quiet)
     try:
         result = runner.run(job_of(plan, fifo, video), on_event=shown, stop=interrupts)
     except Exception as error:
@@ -145,15 +146,23 @@ def _quiet(request: Request) -> bool:
     return request.quiet or _other()
 
 
-class _Shown:
+class Shown:
     """What a run says, for people. Ranks that do not talk show nothing.
+
+    Args:
+        plan, video: what is made.
+        quiet: say only how to go on after a stop.
+        advice: says that in the place of what is right for one file.
 
     Attributes:
         failed: how it failed, if it did.
     """
 
-    def __init__(self, plan: Plan, video: Video) -> None:
-        self.plan, self.video, self.quiet = plan, video, plan.request.quiet
+    def __init__(
+        self, plan: Plan, video: Video, *, quiet: bool, advice: Callable[[Result], None] | None = None
+    ) -> None:
+        self.plan, self.video, self.quiet = plan, video, quiet
+        self._advice = advice or self._say_how_to_go_on
         self.failed: Failed | None = None
         self._progress: Progress | None = None
 
@@ -174,7 +183,7 @@ class _Shown:
             self._progress.close()
             self._progress = None
         if isinstance(event, Ended) and event.result.stopped:
-            self._say_how_to_go_on(event.result)
+            self._advice(event.result)
 
     def _introduce(self, event: Started) -> None:
         plan, settings, quiet = self.plan, self.plan.settings, self.quiet

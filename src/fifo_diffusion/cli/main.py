@@ -14,7 +14,7 @@ from typing import Annotated, Any
 import typer
 
 from fifo_diffusion import __version__
-from fifo_diffusion.cli import evaluate_options, studio
+from fifo_diffusion.cli import evaluate_options, runs, studio
 from fifo_diffusion.cli.errors import FAILURE, USAGE, exit_code, told
 from fifo_diffusion.cli.notes import notes_told
 from fifo_diffusion.cli.options import given_of, with_options
@@ -70,12 +70,19 @@ def generate(ctx: typer.Context, **_: Any) -> int:
 
     fifo-diffusion generate --schedule day.txt -o day.mp4 --state day.state   (continues after Ctrl-C)
 
+    fifo-diffusion generate "a red ball on a navy background" --forever --run runs/   (seen and changed from elsewhere)
+
     fifo-diffusion generate "mountains scrolling to the left at sunset" --forever -o - | mpv -
     """
     from fifo_diffusion.jobs.request import Request
 
     try:
-        request = Request.from_options(given_of(ctx.params))
+        given = given_of(ctx.params)
+        if given.get("run") is not None and not given.get("dry_run"):
+            from fifo_diffusion.cli.one_run import run_here
+
+            return run_here(given)
+        request = Request.from_options(given)
     except Exception as error:
         tell_others(error)
         raise
@@ -180,6 +187,44 @@ def doctor() -> int:
 
 
 @app.command()
+def work(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", show_default=False, help="A folder of runs.")],
+    once: Annotated[bool, typer.Option("--once", help="Leave when no run waits.")] = False,
+    unload_after: Annotated[
+        float | None,
+        typer.Option("--unload-after", metavar="SECONDS", min=0, help="Leave after so long without a run."),
+    ] = None,
+    workers: Annotated[
+        int, typer.Option("--workers", metavar="N", min=1, help="So many processes, each with one of the GPUs.")
+    ] = 1,
+    device: Annotated[str | None, typer.Option("--device", help="cpu, cuda, cuda:1, mps.")] = None,
+    with_parent: Annotated[bool, typer.Option("--with-parent", help="Leave when standard input ends.")] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Warnings of libraries.")] = False,
+) -> int:
+    """Make the runs of a folder, one after the other, with the model kept loaded between them.
+
+    Any number of workers may share a folder, on any number of machines. Under torchrun its processes make each video
+    together.
+
+    [bold]Examples[/bold]
+
+    fifo-diffusion work runs/
+
+    CUDA_VISIBLE_DEVICES=1 fifo-diffusion work /shared/runs --unload-after 600
+
+    torchrun --nproc-per-node 4 --no-python fifo-diffusion work runs/
+    """
+    from fifo_diffusion.cli.work import many, work
+
+    if workers == 1:
+        options = {"device": device, "with_parent": with_parent, "debug": debug}
+        return work(folder, once=once, unload_after=unload_after, **options)
+    given = ["--once"] * once + ["--debug"] * debug + (["--device", device] if device is not None else [])
+    given += ["--unload-after", str(unload_after)] if unload_after is not None else []
+    return many(folder, workers, given)
+
+
+@app.command()
 @with_options("model", "device", "num_partitions", *SAMPLING)
 def bench(
     repeats: Annotated[int, typer.Option(min=1, help="Turns; the median counts.")] = 7,
@@ -193,6 +238,7 @@ def bench(
 
 
 app.command("serve")(studio.command(page=False))
+app.add_typer(runs.app, name="runs")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

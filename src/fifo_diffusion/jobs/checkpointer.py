@@ -1,14 +1,44 @@
-"""A run's state file, never ahead of the output that it counts."""
+"""What a run keeps beside its video, and hears meanwhile. A state file is never ahead of the output that it counts."""
 
 import os
 import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from fifo_diffusion.errors import UserError
 from fifo_diffusion.files import make_last
+
+
+class Keeping(Protocol):
+    """What the runner calls, in its own thread. `Checkpointer` is for a video in one file, `jobs/runs/keeping.py` for
+    one in a run's folder. On ranks that do not write only `before_frame` is called.
+
+    Attributes:
+        keeps: whether a frame in the making is worth finishing when the run is stopped.
+    """
+
+    keeps: bool
+
+    def begin(self, stream: Any) -> None:
+        """The stream is open, and its first frame still to come."""
+
+    def open(self, open_file: Callable[..., Any]) -> Any:
+        """The writer of the video.
+
+        Args:
+            open_file: opens the job's output, or a file of another name; keywords are further metadata of it.
+        """
+
+    def before_frame(self, stream: Any, writer: Any) -> None:
+        """Before each frame, and once more after the last. `writer` is None on ranks that do not write."""
+
+    def after_frame(self, stream: Any, writer: Any) -> None:
+        """After each frame that was given to the writer."""
+
+    def end(self, stream: Any, writer: Any) -> None:
+        """There is a frame, none is made any more, and the writer is closed."""
 
 
 class Checkpointer:
@@ -35,10 +65,22 @@ class Checkpointer:
         self._taken_at = time.monotonic()
         self._waiting: Any = None
 
+    @property
+    def keeps(self) -> bool:
+        """As `Keeping.keeps`."""
+        return self.path is not None
+
     def begin(self, stream: Any) -> None:
         """Checkpoint before the first frame, so that the sampled clip is not lost."""
         if self.path is not None:
             self._save(self._take(stream), None)
+
+    def open(self, open_file: Callable[..., Any]) -> Any:
+        """One file."""
+        return open_file()
+
+    def before_frame(self, stream: Any, writer: Any) -> None:
+        """Nothing is heard."""
 
     def after_frame(self, stream: Any, writer: Any) -> None:
         """To be called after each frame that was given to the writer."""

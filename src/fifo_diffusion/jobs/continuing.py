@@ -43,13 +43,7 @@ def load_state(request: Request) -> Any:
             f"{request.continues} was not saved by this command and names no output: continue it in Python with "
             f"fifo.stream(start={str(request.continues)!r})"
         )
-    try:
-        check_values("notes", state.notes, NOTES, others=True)
-    except ValueError as error:
-        raise usage(
-            f"{request.continues} is damaged, or of another version of this program (",
-            *(message_of(error), "): start anew"),
-        ) from error
+    check_notes(state, request.continues)
     every = {
         name: spec for name, spec in specs(Settings).items() if spec.saved or name in ("seed", "num_inference_steps")
     }
@@ -74,6 +68,20 @@ def load_state(request: Request) -> Any:
     if prompt is not None and prompt != before:
         raise _other(request, f"was saved with another prompt ({_short(before)}): leave the prompt out")
     return state
+
+
+def check_notes(state: Any, path: Path) -> None:
+    """Check what a state holds beside the stream's own.
+
+    Raises:
+        UsageError: the file is damaged, or of another version.
+    """
+    try:
+        check_values("notes", state.notes, NOTES, others=True)
+    except ValueError as error:
+        raise usage(
+            f"{path} is damaged, or of another version of this program (", *(message_of(error), "): start anew")
+        ) from error
 
 
 def continued_video(request: Request, state: Any, num_frames: int | None) -> Video:

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any
 from fifo_diffusion.errors import ArgumentError, Message
 from fifo_diffusion.jobs.baselines import baseline_arguments
 from fifo_diffusion.jobs.cost import cost_of
+from fifo_diffusion.jobs.checkpointer import Keeping
 from fifo_diffusion.jobs.plan import Plan, stream_arguments
+from fifo_diffusion.jobs.prompt_files import text_of
 from fifo_diffusion.jobs.request import DEFAULT_STATE_EVERY, DEFAULT_STATE_SECONDS, Video
 from fifo_diffusion.jobs.speed import speed_key
 from fifo_diffusion.jobs.start_file import Sound, sound_of
@@ -41,6 +43,7 @@ class Job:
         state_file: where states are saved; None: nowhere.
         state_every: frames between states.
         state_seconds: a state is also due after this many; None: not by time.
+        keeping: what is kept in place of a state file; None: that.
         notes: what the state file holds beside the stream's own state.
         sound: put into the output when it is closed.
         remarks: on what was asked for, told at the start.
@@ -69,6 +72,7 @@ class Job:
     state_file: Path | None = None
     state_every: int = DEFAULT_STATE_EVERY
     state_seconds: float | None = DEFAULT_STATE_SECONDS
+    keeping: Keeping | None = None
     notes: dict[str, Any] = field(default_factory=dict)
     sound: Sound | None = None
     remarks: tuple[str | Message, ...] = ()
@@ -123,7 +127,7 @@ def _unknown_to_toybox(model: str, prompt: str | dict[int, str]) -> list[str]:
     from fifo_diffusion.toybox import describe
 
     known = set(re.findall(r"[a-z]+", describe().lower()))
-    text = prompt if isinstance(prompt, str) else " ".join(prompt.values())
+    text = prompt if isinstance(prompt, str) else " ".join(map(text_of, prompt.values()))
     unknown = list(dict.fromkeys(word for word in re.findall(r"\w+", text.lower()) if word not in known))
     if not unknown:
         return []

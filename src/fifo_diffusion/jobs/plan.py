@@ -189,9 +189,15 @@ def _check_inputs(request: Request, output: str) -> None:
             )
 
 
-def make_plan(request: Request) -> Plan:
-    """Check a request completely, but for what only the weights can tell."""
-    state = load_state(request) if request.continues else None
+def make_plan(request: Request, state: Any = None) -> Plan:
+    """Check a request completely, but for what only the weights can tell.
+
+    Args:
+        request: what was asked for.
+        state: that the request's one video goes on from, where no state file of the request says it. Its notes are
+            those of `Plan.notes`.
+    """
+    state = load_state(request) if request.continues else state
     notes = state.notes if state is not None else {}
     asked = request.settings
     model_name = notes.get("model") or asked.model or DEFAULT_MODEL
@@ -216,7 +222,7 @@ def make_plan(request: Request) -> Plan:
         levels = levels_of(model, settings)
         if state is not None:
             state.check_fits(model.latent_shape(settings.height, settings.width), levels.planes)
-    videos = request.videos if state is None else [continued_video(request, state, num_frames)]
+    videos = [continued_video(request, state, num_frames)] if request.continues else request.videos
     videos = [v if isinstance(v.prompt, str) else replace(v, prompt=in_frames(v.prompt, fps)) for v in videos]
     scale = int(notes.get("scale") or asked.scale)
     count = notes["given"] if notes else 0 if given is None else given.count

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from fifo_diffusion.errors import Setting, usage
+from fifo_diffusion.settings import StreamSettings, specs
 from fifo_diffusion.text import shortened
 
 MOST_BYTES = 2**24
@@ -28,7 +29,9 @@ class Time:
         return f"{self.seconds:g}s"
 
 
-Schedule = dict[int | Time, str]
+Said = str | dict[str, str]
+"""A prompt, or {"prompt": text, "change": how}: one that comes in another way than `prompt_change`."""
+Schedule = dict[int | Time, Said]
 """Prompts by the frame or time from which on they count."""
 
 
@@ -63,23 +66,24 @@ def read_schedule(path: Path) -> Schedule:
 
 
 def schedule_of(given: Mapping[Any, Any]) -> Schedule:
-    """A schedule from {frame or time: prompt}: 120, "120", "1:30" or "90s".
+    """A schedule from {frame or time: prompt}: 120, "120", "1:30" or "90s"; a prompt may be a `Said`.
 
     Raises:
         UsageError: it is none, or has no prompt for frame 0.
     """
-    schedule = _from_pairs([(str(key), prompt) for key, prompt in given.items()], "the schedule")
+    pairs = [(str(key), list(said.items()) if isinstance(said, Mapping) else said) for key, said in given.items()]
+    schedule = _from_pairs(pairs, "the schedule")
     _check_start(schedule, "the schedule", 'add one, {"0": "a red ball"} say')
     return schedule
 
 
-def in_frames(schedule: Mapping[Any, str], fps: float) -> dict[int, str]:
+def in_frames(schedule: Mapping[Any, Said], fps: float) -> dict[int, Said]:
     """The schedule of a video that plays at this frame rate, in order.
 
     Raises:
         UserError: two prompts for one frame.
     """
-    frames: dict[int, str] = {}
+    frames: dict[int, Said] = {}
     names: dict[int, str] = {}
     for key, prompt in schedule.items():
         frame = round(key.seconds * fps) if isinstance(key, Time) else key
@@ -89,9 +93,14 @@ def in_frames(schedule: Mapping[Any, str], fps: float) -> dict[int, str]:
     return dict(sorted(frames.items()))
 
 
-def first_prompt(schedule: Mapping[Any, str]) -> str:
+def first_prompt(schedule: Mapping[Any, Said]) -> str:
     """The prompt that a video opens with."""
-    return next(prompt for key, prompt in schedule.items() if _is_start(key))
+    return next(text_of(said) for key, said in schedule.items() if _is_start(key))
+
+
+def text_of(said: Said) -> str:
+    """The text of what a schedule says of a frame."""
+    return said if isinstance(said, str) else said["prompt"]
 
 
 def check_prompt(prompt: str, where: str = "the prompt") -> None:
@@ -158,11 +167,25 @@ def _from_pairs(pairs: list[Any], where: str) -> Schedule:
                 "give ",
                 Setting("negative_prompt"),
             )
+        change = _change(pair[1]) if isinstance(pair, tuple) else None
+        if change is not None and _key(pair[0]) is not None:
+            _add(schedule, pair[0], change["prompt"].strip(), where, change["change"])
+            continue
         if not isinstance(pair, tuple) or not isinstance(pair[1], str) or _key(pair[0]) is None:
             shown = f"{pair[0]!r}: {pair[1]!r}" if isinstance(pair, tuple) else repr(pair)
             raise usage(f'{where}: {_short(shown)} is not of the form "FRAME": "prompt", such as "100": "a red ball"')
         _add(schedule, pair[0], pair[1].strip(), where)
     return schedule
+
+
+def _change(pairs: Any) -> dict[str, str] | None:
+    """{"prompt": text, "change": how}, where these pairs are that."""
+    if not isinstance(pairs, list) or not all(isinstance(pair, tuple) for pair in pairs):
+        return None
+    found = dict(pairs)
+    kind = specs(StreamSettings)["prompt_change"].kind
+    right = found.keys() == {"prompt", "change"} and isinstance(found["prompt"], str) and kind.fits(found["change"])
+    return found if right else None
 
 
 def _is_json(text: str) -> bool:
@@ -192,7 +215,7 @@ def _key(text: str) -> int | Time | None:
     return None
 
 
-def _add(schedule: Schedule, typed: str, prompt: str, where: str) -> None:
+def _add(schedule: Schedule, typed: str, prompt: str, where: str, change: str | None = None) -> None:
     key = _key(typed)
     if key is None or (key >= MOST_FRAMES if isinstance(key, int) else key.seconds >= MOST_FRAMES):
         raise usage(f"{where}: {_short(typed)} is no frame number below {MOST_FRAMES:,}, and no time such as 1:30")
@@ -204,7 +227,7 @@ def _add(schedule: Schedule, typed: str, prompt: str, where: str) -> None:
         whole = f"{where}: one negative prompt holds for the whole video: give "
         raise usage(whole, Setting("negative_prompt"), " instead of --neg")
     check_prompt(prompt, where)
-    schedule[key] = prompt
+    schedule[key] = prompt if change is None else {"prompt": prompt, "change": change}
 
 
 def _check_start(schedule: Schedule, where: str, advice: str) -> None:

@@ -147,8 +147,11 @@ class Request:
             for name in ("prompts", "state"):
                 if name in settings.given:
                     raise usage(Setting(name), " needs a file as output: - is a pipe")
-        if settings.state_every is not None and state is None:
-            raise usage(Setting("state_every"), " goes with ", Setting("state"), " FILE")
+        if settings.state_every is not None and state is None and settings.run is None:
+            raise usage(Setting("state_every"), " goes with ", Setting("state"), " FILE or ", Setting("run"), " DIR")
+        for name in ("keep", "keep_seconds"):
+            if name in settings.given and settings.run is None:
+                raise usage(Setting(name), " goes with ", Setting("run"), " DIR")
         if settings.output is not None and not settings.output.strip():
             raise usage("the output's name is empty: -o ball.mp4")
 

@@ -7,10 +7,11 @@ The order of writes is that of docs/architecture.md: a state is never ahead of t
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from fifo_diffusion.jobs.checkpointer import Checkpointer
+from fifo_diffusion.jobs.checkpointer import Checkpointer, Keeping
 from fifo_diffusion.jobs.events import (
     Closing,
     Ended,
@@ -53,7 +54,7 @@ def run(job: Job, *, on_event: OnEvent = lambda _: None, stop: Stop | None = Non
     stop = Stop() if stop is None else stop
     ranks = job.fifo.ranks
     result = (_Along if ranks is not None and ranks.rank else _Run)(job, on_event, stop).make()
-    if result.stopped and ranks is not None:
+    if result.stopped and ranks is not None and not stop.everywhere:
         ranks.abort(f"stopped by {result.stopped}")
     return result
 
@@ -107,9 +108,7 @@ class _Run:
     def _make(self) -> None:
         from fifo_diffusion.execution.ranks import RankError
 
-        job, lost = self.job, None
-        saving = {"seconds": job.state_seconds, "on_saved": self._state_saved}
-        keeper = Checkpointer(job.state_file, job.state_every, job.notes, **saving)
+        job, lost, keeper = self.job, None, self._keeper()
         self._introduce()
         with ExitStack() as opened:
             with self.stop.at_once():
@@ -117,7 +116,7 @@ class _Run:
                 self.began = time.monotonic()
                 if job.state is None:
                     keeper.begin(stream)
-                writer = self.writer = opened.enter_context(self._open(stream))
+                writer = self.writer = opened.enter_context(keeper.open(partial(self._open, stream)))
             self.tell(Opened())
             try:
                 self._write(stream, writer, keeper)
@@ -132,6 +131,13 @@ class _Run:
                 raise lost
         self._remember_speed()
 
+    def _keeper(self) -> Keeping:
+        job = self.job
+        if job.keeping is not None:
+            return job.keeping
+        saving = {"seconds": job.state_seconds, "on_saved": self._state_saved}
+        return Checkpointer(job.state_file, job.state_every, job.notes, **saving)
+
     def _stream(self) -> Any:
         try:
             return open_stream(self.job)
@@ -139,10 +145,13 @@ class _Run:
             self._refused = True
             raise
 
-    def _write(self, stream: Any, writer: FrameWriter, keeper: Checkpointer) -> None:
+    def _write(self, stream: Any, writer: FrameWriter, keeper: Keeping) -> None:
         while not self.stop.why:
+            keeper.before_frame(stream, writer)
+            if self.stop.why:
+                return
             # A frame in the making is worth finishing only where its state is kept.
-            with self.stop.at_once(keeper.path is None or not writer.frames):
+            with self.stop.at_once(not keeper.keeps or not writer.frames):
                 frame = next(stream, None)
             if frame is None:
                 return
@@ -150,17 +159,18 @@ class _Run:
             self.tell(FrameDone(writer.frames, frame))
             keeper.after_frame(stream, writer)
 
-    def _open(self, stream: Any) -> FrameWriter:
+    def _open(self, stream: Any, part: str | None = None, **facts: str) -> FrameWriter:
+        """The output, or a part of it in a file of its own."""
         job = self.job
         if job.make_folder:
             Path(job.output).parent.mkdir(exist_ok=True)
         return open_writer(
-            job.output,
+            job.output if part is None else part,
             fps=self._fps(stream),
             scale=job.scale,
-            metadata=getattr(stream, "metadata", None) if job.metadata is None else job.metadata,
-            overwrite=job.overwrite,
-            continue_from=None if job.state is None else job.done,
+            metadata=((getattr(stream, "metadata", None) if job.metadata is None else job.metadata) or {}) | facts,
+            overwrite=job.overwrite or part is not None,
+            continue_from=None if job.state is None or part is not None else job.done,
             background=job.background,
         )
 
@@ -210,7 +220,11 @@ class _Along(_Run):
     def _make(self) -> None:
         try:
             with self.stop.at_once(), self._stream() as stream:
-                for _ in stream:
+                keeper = self._keeper()
+                while not self.stop.why:
+                    keeper.before_frame(stream, None)
+                    if self.stop.why or next(stream, self) is self:  # frames are None here
+                        return
                     self._along += 1
                     self.tell(FrameDone(self._along, None))
         except Exception:

@@ -18,22 +18,27 @@ class Stop:
 
     Attributes:
         why: what asked, for people ("Ctrl-C"); empty until then.
+        everywhere: of a run over several ranks: all of them have been asked before the same frame, and none need be
+            told.
     """
 
     why: str = ""
+    everywhere: bool = False
 
-    def ask(self, why: str) -> None:
+    def ask(self, why: str, *, everywhere: bool = False) -> None:
         """Stop the run at the next opportunity.
 
         Args:
             why: what asks, not empty. The first one counts.
+            everywhere: every rank is asked now.
 
         Raises:
             ValueError: it is empty.
         """
         if not why:
             raise ValueError('why is empty: say what asks for the stop, for example "the user"')
-        self.why = self.why or why
+        if not self.why:
+            self.why, self.everywhere = why, everywhere
 
     @contextmanager
     def at_once(self, yes: bool = True) -> Iterator[None]:
@@ -45,3 +50,37 @@ class Stop:
         if yes and self.why:
             raise Stopped(f"stopped by {self.why}")
         yield
+
+
+class OwnStop(Stop):
+    """Asks one run to stop; that it is asked leaves the other alone, of which it is stopped too.
+
+    Args:
+        other: of all runs of a process, say.
+    """
+
+    def __init__(self, other: Stop) -> None:
+        self._other, self._own, self._all = other, "", False
+
+    @property
+    def why(self) -> str:  # type: ignore[override]
+        """As `Stop.why`, of either."""
+        return self._own or self._other.why
+
+    @property
+    def everywhere(self) -> bool:  # type: ignore[override]
+        """As `Stop.everywhere`."""
+        return self._all if self._own else self._other.everywhere
+
+    def ask(self, why: str, *, everywhere: bool = False) -> None:
+        """As `Stop.ask`."""
+        if not self.why:
+            self._own, self._all = why, everywhere
+
+    @contextmanager
+    def at_once(self, yes: bool = True) -> Iterator[None]:
+        """As `Stop.at_once`; the other one's way to interrupt counts."""
+        if yes and self._own:
+            raise Stopped(f"stopped by {self._own}")
+        with self._other.at_once(yes):
+            yield

@@ -15,6 +15,15 @@ if TYPE_CHECKING:
 def joined(request: Request) -> Iterator["Ranks | None"]:
     """The processes that make this video together, or None. All get rank 0's outputs and seeds. Where one fails, the
     others are told."""
+    with together() as ranks:
+        if ranks is not None:
+            request.videos = ranks.broadcast_object(request.videos)
+        yield ranks
+
+
+@contextmanager
+def together() -> Iterator["Ranks | None"]:
+    """The processes that torchrun started together, or None. Where one fails, the others are told."""
     if torchrun_rank() is None:
         yield None
         return
@@ -22,7 +31,6 @@ def joined(request: Request) -> Iterator["Ranks | None"]:
 
     ranks = join_torchrun()
     try:
-        request.videos = ranks.broadcast_object(request.videos)
         yield ranks
     except BaseException as error:
         ranks.abort(str(error) or type(error).__name__)

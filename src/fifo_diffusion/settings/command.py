@@ -7,7 +7,7 @@ from typing import Any
 from fifo_diffusion.method_list import BASELINES as METHODS
 from fifo_diffusion.method_list import methods
 from fifo_diffusion.settings.baselines import BaselineArguments
-from fifo_diffusion.settings.kinds import Choice, Flag, Listed, Number, Text, Texts, Whole
+from fifo_diffusion.settings.kinds import Choice, Flag, Listed, Number, Size, Text, Texts, Whole
 from fifo_diffusion.settings.spec import (
     BASELINES,
     FIFO,
@@ -219,10 +219,40 @@ class Settings(StreamSettings, BaselineArguments):
         None,
         Whole(1, 10**9),
         RUN,
-        "Frames between two writes of --state.",
+        "Frames between two writes of --state, or between two states of --run.",
         FILES,
         metavar="N",
-        usual="50, and at least once a minute",
+        usual="50, and at least once a minute; 32 with --run",
+        methods=FIFO,
+    )
+    run: str | None = setting(
+        None,
+        Text(),
+        RUN,
+        "Make the video as a run in this folder of runs: seen and commanded from elsewhere while it is made, with "
+        "states to go on, to fork and to extend from. The folder of one run makes it go on.",
+        FILES,
+        metavar="DIR",
+        methods=FIFO,
+    )
+    keep: str | None = setting(
+        None,
+        Size(),
+        RUN,
+        "Room that a run may take: 20GB. Its older states go first.",
+        FILES,
+        metavar="SIZE",
+        usual="no limit",
+        methods=FIFO,
+    )
+    keep_seconds: float | None = setting(
+        None,
+        Number(0, 1e9, above=True),
+        RUN,
+        "Of a run with --forever and --keep: seconds of video that are kept when room is short; what is older goes.",
+        FILES,
+        metavar="X",
+        usual="all",
         methods=FIFO,
     )
     dry_run: bool = setting(

@@ -1,6 +1,7 @@
 """Kinds of values that settings have: what fits, in words, and as a JSON schema."""
 
 import math
+import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -178,6 +179,30 @@ class Text(Kind):
     @property
     def schema(self) -> dict[str, Any]:
         return {"type": "string", "pattern": "^[^\\u0000]*$"}
+
+
+_BYTES = {"KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
+_SIZE = re.compile(r"(\d{1,9}(?:\.\d{1,3})?)\s?(KB|MB|GB|TB)", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Size(Kind):
+    """Room on a disk, as people write it: 20GB, 500 MB."""
+
+    def wanted(self, value: Any) -> str:
+        fits = isinstance(value, str) and _SIZE.fullmatch(value) and bytes_of(value) > 0
+        return "" if fits else "a size such as 20GB or 500MB"
+
+    @property
+    def schema(self) -> dict[str, Any]:
+        return {"type": "string", "pattern": r"^\d{1,9}(\.\d{1,3})?\s?([KMGT]B|[kmgt]b)$"}
+
+
+def bytes_of(size: str) -> int:
+    """The bytes of a text that fits `Size`."""
+    match = _SIZE.fullmatch(size)
+    assert match is not None
+    return round(float(match[1]) * _BYTES[match[2].upper()])
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ run_1f2e3d4c5b6a/
   events.jsonl    what happened, for ever: the log and the timeline
   control.jsonl   commands by anybody; its maker reads them between frames
   lock            held by its maker
+  at              how many frames there were before the one that is made now; exact also when its maker dies
   place           where it stands in the queue, if it was moved
   video/          00000000.mp4, 00000032.mp4 ...: parts, named by their first frame; the last one grows
   states/         00000032.safetensors ...: what the run can go on from, at borders of parts
@@ -28,24 +29,13 @@ from typing import Any
 from fifo_diffusion.errors import UserError
 from fifo_diffusion.files import written_whole
 from fifo_diffusion.jobs.locks import FileLock, is_locked
-from fifo_diffusion.jobs.runs.lines import append, read
+from fifo_diffusion.jobs.runs.commands import checked_command, is_command
+from fifo_diffusion.jobs.runs.lines import append, read, with_ends
 from fifo_diffusion.jobs.runs.status import COMPLETED, FAILED, IN_PROGRESS, QUEUED, Status
 from fifo_diffusion.version import __version__
 
 ID = re.compile(r"run_[0-9a-f]{12}")
 FORMAT = "fifo-diffusion run 1"
-COMMANDS = {
-    "prompt": {"text": str, "change": str, "frame": int},
-    "schedule": {"keys": dict},
-    "stop": {},
-    "pause": {},
-    "resume": {},
-    "pin": {"frame": int},
-    "unpin": {"frame": int},
-    "extend": {"num_frames": int},
-}
-"""What can be commanded, and with which fields; see `RunFolder.command`."""
-NEEDED = {"prompt": ("text",), "schedule": ("keys",), "pin": ("frame",), "unpin": ("frame",), "extend": ("num_frames",)}
 WATCHED_SECONDS = 5
 """How long pictures for watchers are written after `RunFolder.watch` was called."""
 
@@ -184,6 +174,13 @@ class RunFolder:
         with written_whole(self.folder / "status.json", lasting=lasting) as partial:
             partial.write_text(json.dumps(record))
 
+    def died_at(self) -> int:
+        """Frames that there were when its maker ended without a word."""
+        try:
+            return int((self.folder / "at").read_text())
+        except (OSError, ValueError):
+            return 0
+
     def lock(self) -> FileLock:
         """Its lock, not taken yet: `take()` makes this process its maker, `release()` ends that."""
         return FileLock(self.folder / "lock")
@@ -206,15 +203,14 @@ class RunFolder:
         * started: frame (number of the first that is made now), resumed, num_frames, fps, width, height, seed, slots,
           model, dtype, device, software, fingerprint, settings (all that shape the video, completed)
         * planned: frame (when it is to come into force), and text and change, or keys, as below
-        * prompt: text, frame (there were so many when it came into force), key (the first frame that it can wholly
-          shape, as in a schedule), change ("tail", "queue" or "blend"); reached, with "blend", the frame from which on
-          it counts alone
-        * schedule: keys ({"120": text}), frame, key: all prompts from frame `key` on were replaced
+        * prompt: text, frame (there were so many when it came into force), change ("tail", "queue" or "blend"), key
+          (the frame at which a schedule makes the same change), schedule (of frames in the queue then, and later ones)
+        * schedule: keys ({"120": text}, as they were given), frame, schedule (as with prompt)
         * snapshot: frame, change_frame (a prompt that is given then counts from this frame on)
-        * pinned, unpinned: frame
         * extended: num_frames
         * died: frame (there were so many). Its maker ended without a word, and another goes on
-        * paused, stopped: frame, why; resumed
+        * paused, stopped, interrupted (its maker was ended in order, and the next one goes on): frame, why
+        * resumed: keep, where it was given
         * failed: frame, code, message; completed: frame
         * note: text
 
@@ -247,30 +243,24 @@ class RunFolder:
         * schedule: `keys`, {frame: text}: the prompts of all frames that can still be changed, in the place of those
           planned. Keys before the first of these frames count from that one on.
         * stop: end, with the frames that there are.
-        * pause: end for now, and let no worker take it; resume: let one, also what was stopped or failed.
-        * pin, unpin: never thin out the state of this `frame`; let it go.
+        * pause: end for now, and let no worker take it; resume: let one, also what was stopped or failed. `keep`: room
+          that it may take from now on, "40GB".
+        * pin, unpin: never thin out the state of this `frame`; let it go. That is done at once.
         * extend: make it `num_frames` long in all. Also what is completed.
 
         Raises:
             ValueError: there is no such command, or its fields do not fit.
+            UsageError: a text that is no prompt.
             UserError: the run is gone, or the disk is full.
         """
-        known = COMMANDS.get(kind)
-        if known is None:
-            raise ValueError(f"there is no command {kind!r}: give {', '.join(COMMANDS)}")
-        fields = {name: value for name, value in fields.items() if value is not None}
-        for name in NEEDED.get(kind, ()):
-            if name not in fields:
-                raise ValueError(f"the command {kind} needs {name}")
-        for name, value in fields.items():
-            wanted = known.get(name)
-            if wanted is None or not isinstance(value, wanted) or isinstance(value, bool):
-                raise ValueError(f"the command {kind} takes no {name}={value!r}")
-        if kind == "schedule":
-            fields["keys"] = {str(int(frame)): str(text) for frame, text in fields["keys"].items()}
+        fields = checked_command(kind, fields)
         if not self.exists:
             raise UserError(f"there is no run {self.id} in {self.folder.parent}")
         try:
+            if kind in ("pin", "unpin"):
+                mark = self.folder / "pins" / f"{fields['frame']:08d}"
+                mark.touch() if kind == "pin" else mark.unlink(missing_ok=True)
+                return
             append(self.folder / "control.jsonl", {"at": round(time.time(), 3), "do": kind, **fields})
         except OSError as error:
             raise UserError(f"cannot write to {self.folder}: {error.strerror or error}") from error
@@ -279,7 +269,12 @@ class RunFolder:
         """Commands from a place in bytes on: each has `do` (its kind), `at` and the fields of `command`; and where the
         next one will begin. Those that are no commands of this version are left out."""
         found, end = read(self.folder / "control.jsonl", since)
-        return [command for command in found if _is_command(command)], end
+        return [command for command in found if is_command(command)], end
+
+    def commands_in_place(self, since: int = 0) -> list[tuple[dict[str, Any], int]]:
+        """As `commands`, but with each one the place after it."""
+        found = with_ends(self.folder / "control.jsonl", since)
+        return [(command, end) for command, end in found if is_command(command)]
 
     # ------------------------------------------------------------------ files
 
@@ -353,14 +348,6 @@ class RunFolder:
             except OSError as error:
                 raise UserError(f"cannot remove {self.folder}: {error.strerror or error}") from error
         shutil.rmtree(gone, ignore_errors=True)
-
-
-def _is_command(command: Mapping[str, Any]) -> bool:
-    kind = command.get("do")
-    known = COMMANDS.get(kind) if isinstance(kind, str) else None
-    if known is None or not all(name in command for name in NEEDED.get(str(kind), ())):
-        return False
-    return all(isinstance(command[name], wanted) for name, wanted in known.items() if name in command)
 
 
 def _numbered(folder: Path, suffix: str) -> list[tuple[int, Path]]:

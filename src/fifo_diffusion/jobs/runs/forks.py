@@ -9,10 +9,11 @@ from typing import Any
 
 from fifo_diffusion.errors import ArgumentError, UserError
 from fifo_diffusion.jobs.request import check_texts
+from fifo_diffusion.jobs.runs.commands import CHANGE
 from fifo_diffusion.jobs.runs.folder import RunFolder
 from fifo_diffusion.jobs.runs.status import Status
 from fifo_diffusion.jobs.runs.timeline import prompts_of
-from fifo_diffusion.settings import STARTS, FifoSettings, specs
+from fifo_diffusion.settings import STARTS
 
 FOLDERS = ("video", "states", "pins", "live")
 HISTORY = ("started", "planned", "prompt", "schedule")
@@ -40,11 +41,10 @@ def fork(
         raise UserError(f"{parent.id} has {status.frames} frames: give a frame from 0 to {status.frames}, not {at}")
     check_texts(prompt, None)
     if change is not None:
-        specs(FifoSettings)["prompt_change"].kind.take("change", change)
+        CHANGE.take("change", change)
     request = dict(parent.request)
-    if num_frames is None:
-        num_frames = status.num_frames
-    else:
+    num_frames = status.num_frames if num_frames is None else num_frames
+    if num_frames is not None:
         request = {name: value for name, value in request.items() if name not in ("seconds", "forever")}
         request["num_frames"] = num_frames
     if num_frames is not None and num_frames <= at:

@@ -12,7 +12,7 @@ from fifo_diffusion.files import written_whole
 from fifo_diffusion.jobs.runs.folder import RunFolder
 from fifo_diffusion.jobs.start_file import sound_of
 from fifo_diffusion.settings import STARTS
-from fifo_diffusion.video import VideoFileError, count_frames, iter_frames, read_fps, read_metadata
+from fifo_diffusion.video import VideoFileError, iter_frames, read_fps, read_metadata
 from fifo_diffusion.video.joining import join_videos
 
 THUMBNAIL_SIDE = 320
@@ -25,7 +25,8 @@ def join(run: RunFolder, path: str | os.PathLike[str], frames: int | None = None
     if not parts:
         raise UserError(f"{run.id} has no frame yet")
     try:
-        facts = read_metadata(parts[0][1]) | {"run": run.id}
+        facts = {name: said for name, said in read_metadata(parts[0][1]).items() if name != "first_frame"}
+        facts["run"] = run.id
         count = join_videos([part for _, part in parts], path, metadata=facts, most_frames=frames)
         request = dict(run.request)
         if request.get("include_start") and request.get("start", STARTS[0]) not in STARTS and not parts[0][0]:
@@ -87,15 +88,3 @@ def as_jpeg(picture: Image.Image | np.ndarray, quality: int = 85) -> bytes:
     found, data = Image.fromarray(picture) if isinstance(picture, np.ndarray) else picture, io.BytesIO()
     found.save(data, "JPEG", quality=quality)
     return data.getvalue()
-
-
-def whole_frames(run: RunFolder) -> int:
-    """Frames that are there after its maker ended without a word: those of a torn part are counted by reading it."""
-    parts = run.parts()
-    while parts:
-        first, part = parts.pop()
-        try:
-            return first + count_frames(part)
-        except VideoFileError:
-            continue
-    return 0

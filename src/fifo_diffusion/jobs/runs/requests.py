@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from fifo_diffusion.errors import ArgumentError, Setting, usage
-from fifo_diffusion.jobs.prompt_files import MOST_FRAMES, Schedule, schedule_of
+from fifo_diffusion.jobs.prompt_files import MOST_FRAMES, Schedule, first_prompt, schedule_of
 from fifo_diffusion.jobs.request import (
     DEFAULT_FRAMES,
     DEFAULT_MODEL,
@@ -36,7 +36,13 @@ def schema() -> dict[str, Any]:
     """JSON Schema of a request."""
     found = json_schema(Settings, names())
     schedule = found["properties"]["schedule"]
-    texts = {"type": "object", "additionalProperties": {"type": "string"}, "minProperties": 1}
+    how = {
+        "prompt": {"type": "string"},
+        "change": json_schema(Settings, ["prompt_change"])["properties"]["prompt_change"],
+    }
+    change = {"type": "object", "properties": how, "required": ["prompt", "change"], "additionalProperties": False}
+    either = {"anyOf": [{"type": "string"}, change]}
+    texts = {"type": "object", "additionalProperties": either, "minProperties": 1}
     schedule |= texts | {"description": 'Prompts by frame or time: {"0": "a red ball", "120": "a blue ball"}.'}
     schedule.pop("pattern", None)
     return found
@@ -95,7 +101,7 @@ def first_prompt_of(request: Mapping[str, Any]) -> str:
     """The text that a checked request's video opens with, for lists."""
     if "prompt" in request:
         return request["prompt"]
-    return next(text for key, text in schedule_of(request["schedule"]).items() if str(key) in ("0", "0s"))
+    return first_prompt(schedule_of(request["schedule"]))
 
 
 def frames_asked(request: Mapping[str, Any], fps: float) -> int | None:

@@ -11,6 +11,7 @@ import numpy as np
 
 from fifo_diffusion.errors import UserError
 from fifo_diffusion.files import written_whole
+from fifo_diffusion.jobs.locks import FileLock, is_locked
 from fifo_diffusion.jobs.runs import forks, parts
 from fifo_diffusion.jobs.runs.folder import ID, RunFolder
 from fifo_diffusion.jobs.runs.requests import checked
@@ -18,10 +19,16 @@ from fifo_diffusion.jobs.runs.status import QUEUED, Status
 from fifo_diffusion.settings import STARTS
 from fifo_diffusion.video import VideoFileError, read_metadata
 
+WORKERS = ".workers"
+"""Folder in a folder of runs with a file for each worker, which it holds locked."""
+
 
 class Run(RunFolder):
     """One run: what its folder says and takes (see `RunFolder`), and what can be made of it. Nothing here computes a
     frame; a worker, or `generate --run`, does."""
+
+    held: FileLock | None = None
+    """Its lock, where `Runs.create` was to take it."""
 
     @property
     def place(self) -> float:
@@ -180,6 +187,7 @@ class Runs:
         *,
         start_file: str | os.PathLike[str] | None = None,
         parent: Mapping[str, Any] | None = None,
+        lock: bool = False,
     ) -> Run:
         """A new run, queued: a worker will make it.
 
@@ -189,6 +197,7 @@ class Runs:
                 one is drawn.
             start_file: a picture, video or folder of pictures that it starts from; it is copied.
             parent: for `Run.parent`.
+            lock: take its lock before anybody else can see it, so that this process makes it; see `Run.held`.
 
         Raises:
             UsageError, ArgumentError: the request does not fit; see `requests.checked`.
@@ -204,6 +213,9 @@ class Runs:
             run = Run(folder)
             run.write_status(Status(num_frames=whole.get("num_frames"), seed=whole["seed"]))
             run.append_event("queued")
+            if lock:
+                run.held = run.lock()
+                run.held.take()
             run.publish(whole, parent)
         except OSError as error:
             shutil.rmtree(folder, ignore_errors=True)
@@ -269,6 +281,20 @@ class Runs:
             return
         at = others.index(before)
         run.place = (places[at - 1] + places[at]) / 2 if at else places[at] - 1
+
+    def workers(self) -> int:
+        """How many workers look after this folder now, on all machines that share it."""
+        try:
+            files = list((self.root / WORKERS).iterdir())
+        except OSError:
+            return 0
+        found = 0
+        for file in files:
+            try:
+                found += is_locked(file)
+            except OSError:  # another user's
+                found += 1
+        return found
 
     def of_video(self, path: str | os.PathLike[str]) -> Run | None:
         """The run that a video file was joined from, by what the file says; None where it does not, or the run is

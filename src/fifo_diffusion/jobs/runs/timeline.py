@@ -7,12 +7,14 @@ from fifo_diffusion.jobs.prompt_files import in_frames
 from fifo_diffusion.jobs.runs.folder import RunFolder
 from fifo_diffusion.jobs.runs.requests import schedule_in
 
+CHANGES = ("planned", "prompt", "schedule")
+"""Events that change which text a frame has."""
 
-def prompts_of(run: RunFolder) -> dict[int, str]:
-    """All prompts of a run, {frame: text}, as `FIFO.stream` takes them: those asked for at the beginning, and what was
-    given and edited while it ran. With the request's other settings they make the same frames again.
 
-    A prompt that came into force by "blend" has two keys: where it began, and where it is reached.
+def prompts_of(run: RunFolder) -> dict[int, Any]:
+    """All prompts of a run as `FIFO.stream` takes them, {frame: text} or {frame: {"prompt": text, "change": how}}:
+    those asked for at the beginning, and what was given and edited while it ran. With the request's other settings they
+    make the same frames again.
 
     Raises:
         UserError: the run is gone.
@@ -20,49 +22,37 @@ def prompts_of(run: RunFolder) -> dict[int, str]:
     events = run.events()[0]
     fps = next((event["fps"] for event in events if event["event"] == "started"), 1.0)
     asked = schedule_in(run.request)
-    keys = {0: asked} if isinstance(asked, str) else in_frames(asked, fps)
+    keys: dict[int, Any] = {0: asked} if isinstance(asked, str) else dict(in_frames(asked, fps))
     for event in events:
-        if event["event"] == "prompt":
-            keys = _assigned(keys, event)
-        elif event["event"] == "schedule":
-            keys = edited(keys, event["keys"], event["key"])
+        if event["event"] in ("prompt", "schedule"):
+            keys = _followed(keys, {int(frame): said for frame, said in event["schedule"].items()})
     return keys
 
 
-def edited(keys: Mapping[int, str], new: Mapping[Any, str], first: int) -> dict[int, str]:
-    """A schedule whose keys from `first` on are replaced; new keys before it count from there on."""
-    kept = {frame: text for frame, text in keys.items() if frame < first}
-    late = {max(first, int(frame)): text for frame, text in sorted(new.items(), key=lambda each: int(each[0]))}
-    return kept | late
-
-
-def _assigned(keys: Mapping[int, str], event: Mapping[str, Any]) -> dict[int, str]:
-    key, text = event["key"], event["text"]
-    kept = {frame: before for frame, before in keys.items() if frame < key}
-    if event.get("change") == "blend":
-        return kept | {key: entering(keys, key), event["reached"]: text}
-    return kept | {key: text}
-
-
-def entering(keys: Mapping[int, str], frame: int) -> str:
-    """The text that counts for a frame."""
-    return keys[max((key for key in keys if key <= frame), default=min(keys))]
+def _followed(before: Mapping[int, Any], known: Mapping[int, Any]) -> dict[int, Any]:
+    """What was known of all frames, and is known now of those in the queue and later ones. Both are in the order in
+    which changes happen; the first of those known now is what holds from earlier on, without its way."""
+    first, *later = known
+    order = list(before)
+    kept = order[: order.index(first) + 1] if first in before else [frame for frame in order if frame < first]
+    return {frame: before[frame] for frame in kept} | {frame: known[frame] for frame in later}
 
 
 def pending(events: Iterable[Mapping[str, Any]], frame: int) -> list[dict[str, Any]]:
-    """Changes that are to be made, or made again, after going on from a state: `planned`, `prompt` and `schedule`
-    events for this frame or later, in order. In those that came into force before, `made` is True."""
+    """Changes that are to be made, or made again, after going on from a state of `frame` frames: those for then or
+    later, in order. In those that came into force before, `made` is True."""
     found: list[dict[str, Any]] = []
     for event in events:
-        if event["event"] not in ("planned", "prompt", "schedule") or event["frame"] < frame:
+        if event["event"] not in CHANGES or event["frame"] < frame:
             continue
-        same = [each for each in found if _what(each) == _what(event)]
-        if same:
-            same[0]["made"] = same[0]["made"] or event["event"] != "planned"
+        planned = event["event"] == "planned"
+        same = next((each for each in found if _what(each) == _what(event)), None)
+        if same is not None and not planned:
+            same["made"] = True
         else:
-            found.append(dict(event) | {"made": event["event"] != "planned"})
+            found.append(dict(event) | {"made": not planned})
     return sorted(found, key=lambda each: each["frame"])
 
 
 def _what(event: Mapping[str, Any]) -> tuple[Any, ...]:
-    return event["frame"], event.get("text"), str(event.get("keys")), event.get("change")
+    return event["frame"], event.get("text"), str(event.get("keys"))
