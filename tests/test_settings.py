@@ -25,7 +25,7 @@ from fifo_diffusion.settings import (
     specs,
     taking,
 )
-from fifo_diffusion.settings.kinds import Choice, Listed, Number, Numbers, Switch, Texts, Whole
+from fifo_diffusion.settings.kinds import Choice, Listed, Number, Numbers, Size, Switch, Texts, Whole
 from fifo_diffusion.settings.spec import FIFO as FIFO_ALONE
 from fifo_diffusion.settings.spec import IN_SETTINGS, LOOK, STREAM, setting
 from fifo_diffusion.streaming.settings import RunSettings
@@ -167,6 +167,8 @@ def _edges(kind: object) -> list[object]:
         odd += [*kind.words(), "fifo "]
     if isinstance(kind, Switch):
         odd += [*kind.more]
+    if isinstance(kind, Size):
+        odd += ["20GB", "500 MB", "0.5tb", "0GB", "0.0 kb", "20", "GB", "20Gb", "1e3GB"]
     if isinstance(kind, Texts):
         odd += [[], ["a"], ["a", "b"], ["a", 1], ["a\0"]]
     if isinstance(kind, Numbers):

@@ -182,7 +182,7 @@ class Text(Kind):
 
 
 _BYTES = {"KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
-_SIZE = re.compile(r"(\d{1,9}(?:\.\d{1,3})?)\s?(KB|MB|GB|TB)", re.IGNORECASE)
+_SIZE = re.compile(r"(?=[0.]*[1-9])([0-9]{1,9}(?:\.[0-9]{1,3})?) ?([KMGT]B|[kmgt]b)")
 
 
 @dataclass(frozen=True)
@@ -190,19 +190,18 @@ class Size(Kind):
     """Room on a disk, as people write it: 20GB, 500 MB."""
 
     def wanted(self, value: Any) -> str:
-        fits = isinstance(value, str) and _SIZE.fullmatch(value) and bytes_of(value) > 0
-        return "" if fits else "a size such as 20GB or 500MB"
+        return "" if isinstance(value, str) and _SIZE.fullmatch(value) else "a size such as 20GB or 500MB"
 
     @property
     def schema(self) -> dict[str, Any]:
-        return {"type": "string", "pattern": r"^\d{1,9}(\.\d{1,3})?\s?([KMGT]B|[kmgt]b)$"}
+        return {"type": "string", "pattern": f"^{_SIZE.pattern}$"}
 
 
 def bytes_of(size: str) -> int:
     """The bytes of a text that fits `Size`."""
     match = _SIZE.fullmatch(size)
     assert match is not None
-    return round(float(match[1]) * _BYTES[match[2].upper()])
+    return math.ceil(float(match[1]) * _BYTES[match[2].upper()])
 
 
 @dataclass(frozen=True)

@@ -263,8 +263,8 @@ class Schedule:
             if last is not None and self._begun(last, change.frame, change.way):
                 said = [each for each in said if each[0] != last.frame]
                 said.append((last.frame, change.prompts, "blend", change.time))
-            elif last is None or change.way != HOLD:
-                way = None if last is None or change.way == self.usual else change.way
+            elif last is None or change.way != HOLD or len(change.mixture) == 1:
+                way = None if last is None or change.way in (self.usual, HOLD) else change.way
                 said = [each for each in said if each[0] != change.frame]
                 said.append((change.frame, change.prompts, way, change.time))
             last = change
