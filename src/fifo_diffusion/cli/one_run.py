@@ -40,7 +40,7 @@ def run_here(given: Mapping[str, Any]) -> int:
         leads = ranks is None or not ranks.rank
         run = _opened(given) if leads else None
         if ranks is not None:
-            folder = ranks.of_first(None if run is None else str(run.folder))
+            folder = ranks.broadcast_object(None if run is None else str(run.folder))
             run = Run(Path(folder))
         assert run is not None
         with run.held or nullcontext():

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from fifo_diffusion.errors import ArgumentError, Message
 from fifo_diffusion.jobs.baselines import baseline_arguments
-from fifo_diffusion.jobs.cost import cost_of
 from fifo_diffusion.jobs.checkpointer import Keeping
+from fifo_diffusion.jobs.cost import cost_of
 from fifo_diffusion.jobs.plan import Plan, stream_arguments
 from fifo_diffusion.jobs.prompt_files import text_of
 from fifo_diffusion.jobs.request import DEFAULT_STATE_EVERY, DEFAULT_STATE_SECONDS, Video

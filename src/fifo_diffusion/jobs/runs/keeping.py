@@ -105,7 +105,7 @@ class RunKeeping:
             self._at.write(b"%12d\n" % stream.frame_index)
         due = self._orders.due(stream.frame_index) if self._writes else []
         if self._ranks is not None:
-            due = self._ranks.of_first(due)
+            due = self._ranks.broadcast_object(due)
         for order in due:
             self._carry_out(order, stream, writer)
         if self.num_frames is not None and stream.frame_index >= self.num_frames and not self._stop.why:

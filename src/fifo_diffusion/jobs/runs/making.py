@@ -99,7 +99,7 @@ def make(
     stop, writes = OwnStop(Stop() if stop is None else stop), ranks is None or not ranks.rank
     begun = _prepare(run) if writes else None
     if ranks is not None:
-        begun = ranks.of_first(begun)
+        begun = ranks.broadcast_object(begun)
     if begun is None:
         return run.status
     keeping: RunKeeping | None = None
@@ -121,7 +121,7 @@ def make(
         result = _make(run, plan, keeping, fifo, stop, told)
     except Stopped as stopped:
         if ranks is not None:
-            ranks.leave(stopped)
+            ranks.abort(stopped)
         if writes:
             why = str(stopped) or "a stop"
             run.append_event("interrupted", frame=begun.status.frames, why=why)

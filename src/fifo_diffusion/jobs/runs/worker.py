@@ -113,7 +113,7 @@ class Worker:
                 idle = time.monotonic() - idle_since
                 late = self.unload_after is not None and idle >= self.unload_after
                 found = run is not None, None if run is None else run.id, once or late or bool(self.stop.why)
-                any_run, id, leaves = found if ranks is None else ranks.of_first(found)
+                any_run, id, leaves = found if ranks is None else ranks.broadcast_object(found)
                 try:
                     if any_run:
                         self._make(self.runs.get(id), model, ranks)
