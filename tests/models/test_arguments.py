@@ -62,6 +62,7 @@ PIPELINES = [
     diffusers.SkyReelsV2Pipeline,
     diffusers.SkyReelsV2DiffusionForcingPipeline,
     diffusers.CogVideoXPipeline,
+    diffusers.EasyAnimatePipeline,
     diffusers.HunyuanVideoPipeline,
     diffusers.MochiPipeline,
     diffusers.LTXPipeline,

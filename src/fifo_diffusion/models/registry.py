@@ -137,6 +137,12 @@ FAMILIES = (
         half="bfloat16",
     ),
     Family(
+        "EasyAnimate, text to video",
+        ("EasyAnimatePipeline",),
+        "fifo_diffusion.models.easyanimate.model:EasyAnimateModel",
+        verified=BY_CONTRACT,
+    ),
+    Family(
         "HunyuanVideo 1.0, text to video",
         ("HunyuanVideoPipeline",),
         "fifo_diffusion.models.hunyuan_video.model:HunyuanVideoModel",

@@ -74,12 +74,8 @@ REFUSED: dict[str, Refusal] = {
         "its scheduler scales what the model is given and gives in a way of its own (EDM)", _use("WanPipeline")
     ),
     "CosmosVideoToWorldPipeline": Refusal(_PICTURE, _start("WanPipeline")),
-    "EasyAnimateControlPipeline": Refusal(_CONTROL, _use("CogVideoXPipeline")),
-    "EasyAnimateInpaintPipeline": Refusal(_PICTURE, _start("CogVideoXPipeline")),
-    "EasyAnimatePipeline": Refusal(
-        "its autoencoder keeps what it remembers inside its layers, and nothing here streams it",
-        _use("CogVideoXPipeline"),
-    ),
+    "EasyAnimateControlPipeline": Refusal(_CONTROL, _use("EasyAnimatePipeline")),
+    "EasyAnimateInpaintPipeline": Refusal(_PICTURE, _start("EasyAnimatePipeline")),
     "HeliosPipeline": Refusal(_LONG, _DIRECTLY),
     "HeliosPyramidPipeline": Refusal(_LONG, _DIRECTLY),
     "HunyuanSkyreelsImageToVideoPipeline": Refusal(_PICTURE, _start("HunyuanVideoPipeline")),

@@ -6,7 +6,14 @@ import pytest
 import torch
 from diffusers.models.attention_processor import Attention, MochiAttention
 
-from fifo_diffusion.testing import tiny_hunyuan_video, tiny_ltx, tiny_ltx2, tiny_mochi, tiny_sana_video
+from fifo_diffusion.testing import (
+    tiny_easyanimate,
+    tiny_hunyuan_video,
+    tiny_ltx,
+    tiny_ltx2,
+    tiny_mochi,
+    tiny_sana_video,
+)
 from fifo_diffusion.testing.contract import SharedText, VideoModelContract
 
 
@@ -21,6 +28,35 @@ def without_joint_attention():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Attention, "forward", forward)
         yield
+
+
+class EasyAnimateContract(SharedText, VideoModelContract):
+    """Text and video in two streams that look at each other."""
+
+    height = width = 32
+    opening, further = 13, 5
+
+    def make_pipe(self):
+        return tiny_easyanimate.pipeline()
+
+    def denoiser(self, pipe):
+        return pipe.transformer
+
+    def stock(self, pipe, latents, timestep, text):
+        with torch.no_grad():
+            found = pipe.transformer(latents, timestep.expand(len(latents)), encoder_hidden_states=text)
+        return found.sample[:, : latents.shape[1]]
+
+    def sampled(self, pipe, latents, **call):
+        return super().sampled(pipe, latents, negative_prompt="", **call)
+
+    def whole_decoding(self, pipe, latents):
+        with torch.no_grad():
+            video = pipe.vae.decode(latents / pipe.vae.config.scaling_factor, return_dict=False)[0]
+        return pipe.video_processor.postprocess_video(video, output_type="pt")
+
+    def without_frame_mixing(self):
+        return without_joint_attention()
 
 
 class HunyuanVideoContract(SharedText, VideoModelContract):
