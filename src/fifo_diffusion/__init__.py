@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 from fifo_diffusion.version import __version__ as __version__
 
 if TYPE_CHECKING:
+    from fifo_diffusion.jobs.runs.run import Run, Runs
     from fifo_diffusion.models.registry import Family, register_family, supported_pipelines
     from fifo_diffusion.pipeline import FIFO
     from fifo_diffusion.streaming.state import RunState
@@ -18,7 +19,9 @@ __all__ = [
     "Family",
     "FrameStream",
     "QueueState",
+    "Run",
     "RunState",
+    "Runs",
     "open_writer",
     "register_family",
     "supported_pipelines",
@@ -30,7 +33,9 @@ _HOMES = {
     "FIFO": "pipeline",
     "Family": "models.registry",
     "FrameStream": "streaming.stream",
+    "Run": "jobs.runs.run",
     "RunState": "streaming.state",
+    "Runs": "jobs.runs.run",
     "register_family": "models.registry",
     "supported_pipelines": "models.registry",
     "open_writer": "video",

@@ -99,8 +99,6 @@ def test_its_events_are_a_schedule_that_makes_it_again(bench, changes):
         17: lambda: run.command("schedule", keys={"26": A}),
         19: lambda: run.command("prompt", text=B, change=ways[2]),
     }
-    if changes == "blend":
-        del at[17]
     bench.make(run, at)
     said = prompts_of(run)
     schedule = {str(key): text for key, text in said.items()}
