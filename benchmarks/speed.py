@@ -7,7 +7,8 @@
 
 Frame-forwards are counted at the denoiser and compared with `QueueLayout`: after the opening clip every frame costs
 n f / b, twice that with lookahead, (n f + f') / b where that is banded, and twice again with guidance. Settings are
-measured in turns (one frame of each at a time), so that a busy moment of the machine hits all of them alike.
+measured in turns (one frame of each at a time), so that a busy moment of the machine hits all of them alike. "demo" is
+what `make demo` was before presets; `live.py` measures what it is.
 """
 
 import argparse

@@ -93,6 +93,7 @@ SMALLEST = {
     "banded_halo": ["--partitions", "1", "--halos", "4"],
     "banded_speed": ["--model", "narrow", "--height", "64", "--width", "64", "--partitions", "1", "--turns", "1"],
     "full_checkpoint": [".", "--tiny"],
+    "live": ["--repeats", "1", "--frames", "2"],
     "memory": ["stub", "--frames", "250"],
     "model_memory": [],
     "one_device": ["--repeats", "1", "--partitions", "1"],
