@@ -105,5 +105,9 @@ def test_levels_shift_with_the_size_of_the_window():
     few, many = (model.levels(8, size=(f, 32, 32)).sigma for f in (2, 4))
     assert few[0] == pytest.approx(0.1)  # shift_terminal
     assert bool((few[1:-1] < many[1:-1]).all())
+    own = model.pipe.scheduler
+    own.set_timesteps(sigmas=[1.0, 0.8, 0.5], mu=model.spacing(3, (4, 32, 32))["mu"])
+    chosen = model.levels(3, size=(4, 32, 32), sigmas=(1.0, 0.8, 0.5))  # of a distilled model, say
+    assert chosen.sigma.flip(0).tolist() == pytest.approx(own.sigmas[:3].tolist())
     with pytest.raises(ValueError, match="guidance_rescale would have no effect here"):
         model.condition(["a cat"], guidance_rescale=0.5, **SIZE)
