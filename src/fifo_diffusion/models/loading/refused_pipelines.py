@@ -65,7 +65,7 @@ REFUSED: dict[str, Refusal] = {
     "Cosmos2TextToImagePipeline": Refusal(_SINGLE, _start("WanPipeline")),
     "Cosmos2VideoToWorldPipeline": Refusal(_PICTURE, _start("WanPipeline")),
     "Cosmos2_5_PredictBasePipeline": Refusal(
-        "its call runs a filter of contents (the package cosmos_guardrail), with which nothing was tried here",
+        "its licence wants a filter of contents over every frame (cosmos_guardrail), which FIFO does not run",
         _use("WanPipeline"),
     ),
     "Cosmos2_5_TransferPipeline": Refusal(_CONTROL, _use("WanPipeline")),
