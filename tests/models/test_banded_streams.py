@@ -179,7 +179,7 @@ def test_two_videos_are_each_alone_and_chunks_do_not_show(fifo):
         assert np.abs(both[:, k] - alone).max() <= 1
 
 
-@pytest.mark.parametrize("change", ["tail", "blend"])
+@pytest.mark.parametrize("change", [pytest.param("tail", marks=pytest.mark.slow), "blend"])
 def test_a_prompt_assigned_while_running_is_a_schedule(fifo, change):
     stream = fifo.stream("a cat", seed=0, prompt_change=change, **SMALL)
     first = frames(stream, 6)

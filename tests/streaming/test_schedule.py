@@ -1,6 +1,7 @@
 """Schedules of running videos: changes each in its own way, edited while they run, saved and begun again."""
 
 import json
+from itertools import product
 
 import numpy as np
 import pytest
@@ -24,8 +25,13 @@ def text(schedule, frame, head):
     return {prompts[0]: weight for prompts, weight in schedule.mixture(frame, head).items()}
 
 
-@pytest.mark.parametrize("usual", WAYS)
-@pytest.mark.parametrize("how", WAYS)
+PAIRS = [*zip(WAYS, ("queue", "blend", "tail"), strict=True)]
+
+
+@pytest.mark.parametrize(
+    ("how", "usual"),
+    [*PAIRS, *(pytest.param(*pair, marks=pytest.mark.slow) for pair in product(WAYS, WAYS) if pair not in PAIRS)],
+)
 def test_a_live_change_is_a_schedule_and_a_fork(fifo, how, usual):
     """At frame 6 by hand; planned from the beginning; and from a snapshot of frame 6 under an edited schedule."""
     arguments = {"seed": 0, "prompt_change": usual, **SMALL}

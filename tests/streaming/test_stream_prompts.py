@@ -35,8 +35,10 @@ def test_a_change_of_the_whole_queue_happens_when_its_frame_is_at_the_head(fifo,
     assert seen[13] == {"a dog"}
 
 
-@pytest.mark.parametrize("change", ["tail", "queue"])
-@pytest.mark.parametrize("b", [1, 2])
+@pytest.mark.parametrize(
+    ("change", "b"),
+    [("tail", 1), ("queue", 2), *(pytest.param(*p, marks=pytest.mark.slow) for p in (("tail", 2), ("queue", 1)))],
+)
 def test_a_prompt_that_is_given_is_seen_as_soon_as_the_dry_run_says(fifo, monkeypatch, change, b):
     """At the latest, and no earlier than that at some frame."""
     settings, waits = SMALL | {"frames_per_level": b, "prompt_change": change}, []
@@ -102,7 +104,7 @@ def watch_texts(fifo, monkeypatch):
     return seen
 
 
-@pytest.mark.parametrize("change", ["tail", "queue", "blend"])
+@pytest.mark.parametrize("change", ["blend", *(pytest.param(way, marks=pytest.mark.slow) for way in ("tail", "queue"))])
 def test_a_prompt_assigned_while_running_is_a_schedule(fifo, change):
     stream = fifo.stream("a cat", seed=0, prompt_change=change, **SMALL)
     first = frames(stream, 6)
