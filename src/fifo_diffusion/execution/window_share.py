@@ -70,7 +70,7 @@ class WindowShare:
             some(self.mine(windows), denoise, y_BCFHW)
             following = layout.windows_from(queue.front(layout, 1), queue.iteration + 1)
             wanted = [_wanted(window, layout, queue.iteration) for window in following]
-            self.exchange(y_BCFHW, [window.writes for window in windows], wanted, queue.leaving(layout))
+            self.exchange(y_BCFHW, [window.writes for window in windows], wanted, queue.needed(layout))
 
         return run
 
@@ -113,7 +113,11 @@ class WindowShare:
         return outputs if taken % 2 == 0 else outputs[::-1]
 
     def exchange(
-        self, result_BCFHW: Tensor, written: Sequence[Sequence[int]], wanted: Sequence[Sequence[int]], head: range
+        self,
+        result_BCFHW: Tensor,
+        written: Sequence[Sequence[int]],
+        wanted: Sequence[Sequence[int]],
+        head: Sequence[int],
     ) -> None:
         """Fill in, by one collective, at least what this rank needs of what the others computed.
 
@@ -123,7 +127,7 @@ class WindowShare:
         Args:
             written: the padded slots that each window of the iteration writes.
             wanted: those that each window of the next iteration reads, by their numbers in this one.
-            head: those that leave the queue: every rank needs them.
+            head: those that every rank needs: that leave the queue, or that entering noise depends on.
 
         Raises:
             RankError: a rank has left, is gone, or is at another place.

@@ -1,6 +1,6 @@
 """The queue of FIFO-Diffusion (arXiv 2405.11473): what stands in it, and how it moves on."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -10,6 +10,7 @@ from fifo_diffusion.errors import ArgumentError, Setting
 from fifo_diffusion.method.layout import Layout, Step, Window
 from fifo_diffusion.method.levels import NoiseLevels
 from fifo_diffusion.method.noise import Noise, noise_of
+from fifo_diffusion.method.tail import coherent_noise
 
 
 @dataclass
@@ -24,6 +25,8 @@ class Queue:
         origin: frame number of slot 0 (the head) in iteration 0.
         iteration: iterations done.
         from_noise: started from noise (Algorithm 2): slots come down together during the warm-up.
+        coherent_tail: strength of the low frequencies that entering noise has of the frame before it (`tail.py`); 0 is
+            the paper's.
     """
 
     latents_BCFHW: Tensor
@@ -32,6 +35,7 @@ class Queue:
     origin: int
     iteration: int = 0
     from_noise: bool = False
+    coherent_tail: float = 0.0
 
     @classmethod
     def from_known(
@@ -43,6 +47,7 @@ class Queue:
         *,
         planes: int = 1,
         entry: float = 1.0,
+        coherent_tail: float = 0.0,
     ) -> "Queue":
         """The first new frames enter at the tail, with the known ones as their past.
 
@@ -50,12 +55,14 @@ class Queue:
             known_BCFHW: at least f - 1 clean latents; more than f are never read.
             first_new: frame number of the first new frame; the known ones carry the numbers before it.
             planes, entry: those of the `NoiseLevels`.
+            coherent_tail: of the queue.
         """
         if known_BCFHW.shape[2] < layout.frames - 1:
             raise ValueError(f"a start needs at least {layout.frames - 1} known frames, not {known_BCFHW.shape[2]}")
         b, c, _, h, w = known_BCFHW.shape
         latents = known_BCFHW.new_zeros((b, c * planes, layout.size, h, w), dtype=torch.float32)
         queue = cls(latents, known_BCFHW.float(), first_new, first_new - layout.slots + layout.entering)
+        queue.coherent_tail = coherent_tail
         queue._enqueue(layout, noise, layout.entering, entry)
         return queue
 
@@ -153,9 +160,11 @@ class Queue:
         self._shift(past, y_BCFHW, layout, levels, noise)
         return first, levels.latent(y_BCFHW[:, :, c : c + b])
 
-    def leaving(self, layout: Layout) -> range:
-        """The padded slots that `advance` takes what leaves from."""
-        return range(layout.context, layout.context + layout.step(self.iteration).leave)
+    def needed(self, layout: Layout) -> Sequence[int]:
+        """The padded slots that `advance` looks at: it takes what leaves from the first, and what entering noise has of
+        the frame before it from the last."""
+        leaving = range(layout.context, layout.context + layout.step(self.iteration).leave)
+        return (*leaving, layout.size - 1) if self.coherent_tail else leaving
 
     def _shift(self, context_BCFHW: Tensor, y_BCFHW: Tensor, layout: Layout, levels: NoiseLevels, noise: Noise) -> None:
         """The queue of the next iteration, with this context."""
@@ -168,9 +177,19 @@ class Queue:
         """Fresh noise into the last `count` slots."""
         if not count:
             return
-        fresh = entry * noise_of(noise, self.frames(layout)[-count:], layout.levels, self.latents_BCFHW)
+        fresh = noise_of(noise, self.frames(layout)[-count:], layout.levels, self.latents_BCFHW)
+        if self.coherent_tail:
+            fresh = coherent_noise(fresh, self._newest(layout, count, fresh.shape[1]), self.coherent_tail)
+        fresh = entry * fresh
         self.latents_BCFHW[:, : fresh.shape[1], -count:] = fresh
         self.latents_BCFHW[:, fresh.shape[1] :, -count:] = 0
+
+    def _newest(self, layout: Layout, entering: int, channels: int) -> Tensor:
+        """The latent (B, C, H, W) of the frame before those that enter."""
+        slot = layout.size - entering - 1
+        if self.known_BCFHW.shape[2] and (slot < 0 or self.frames(layout)[slot] < self.first_new):
+            return self.known_BCFHW[:, :, -1]
+        return self.latents_BCFHW[:, :channels, slot]
 
     def read(self, layout: Layout, levels: NoiseLevels, noise: Noise) -> Tensor:
         """What the padded slots hold, (B, C, F, H, W): known frames at the levels of their slots, under the noise that

@@ -276,6 +276,19 @@ class FifoSettings(QueueSettings, SamplingSettings):
         saved=IN_SETTINGS,
         doc='"tail", "queue" or "blend"; see `Schedule`.',
     )
+    coherent_tail: float = setting(
+        0.0,
+        Number(0, 1),
+        STREAM,
+        "Share of the newest frame's low frequencies in the noise that enters, 0 to 1.",
+        METHOD,
+        metavar="X",
+        methods=FIFO,
+        saved=IN_SETTINGS,
+        older=0.0,
+        doc="share of the newest frame's low frequencies in the noise that enters at the tail, 0 (the paper's white "
+        "noise) to 1; its variance stays (Ouroboros-Diffusion, arXiv 2501.09019; see `method.tail`).",
+    )
     compat: str | None = setting(
         None,
         Choice("published"),

@@ -1,6 +1,6 @@
 """How a video opens: what comes before the first frame out of the queue, and the queue that goes on from there."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from torch import Tensor
 
@@ -44,11 +44,11 @@ def open_video(
     Args:
         like_BCFHW: a tensor of one window's shape and device.
     """
-    layout, window = settings.queue_layout, settings.window
+    layout, window, tail = settings.queue_layout, settings.window, settings.coherent_tail
     known, first_new, clean = plan.known_BCFHW, plan.first_latent, None
 
     if plan.kind == "noise":
-        return Opening(Queue.from_pure_noise(layout, noise, like_BCFHW, **levels.entering))
+        return Opening(replace(Queue.from_pure_noise(layout, noise, like_BCFHW, **levels.entering), coherent_tail=tail))
     if plan.kind == "clip":
         published = settings.compat == "published"
         clip_levels = model.published_clip_levels(levels) if published else levels
@@ -64,4 +64,5 @@ def open_video(
         *_, known = complete(levels, predict, noise, range(first_new - window, first_new), known)
         clean = known[:, :, given:]
     frames = plan.shown_frames + plan.new_timing.frames(first_new - plan.first_latent)
-    return Opening(Queue.from_known(layout, noise, known, first_new, **levels.entering), clean, frames)
+    queue = Queue.from_known(layout, noise, known, first_new, **levels.entering, coherent_tail=tail)
+    return Opening(queue, clean, frames)

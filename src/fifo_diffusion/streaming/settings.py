@@ -119,6 +119,9 @@ class RunSettings(Completed, FifoSettings):
             if settings.compat == "published":
                 instead = (Setting("lookahead", True), ", or leave ", Setting("compat"), " out")
                 raise ArgumentError("lookahead", "banded", Setting("compat", "published"), " has none; use ", *instead)
+        elif settings.compat == "published" and settings.coherent_tail:
+            published = Setting("compat", "published"), " has none; leave one of them out"
+            raise ArgumentError("coherent_tail", settings.coherent_tail, *published)
         elif settings.compat == "published" and not isinstance(settings.queue_layout, QueueLayout):
             published = Setting("compat", "published"), " has the paper's only; leave one of them out"
             raise ArgumentError("layout", settings.layout, *published)

@@ -248,6 +248,7 @@ class FrameStream(RunningVideo, Iterator[np.ndarray]):
         state.check_fits(self._model.latent_shape(self.settings.height, self.settings.width), self._levels.planes)
         kind = self._model.published_queue if self.settings.compat == "published" else Queue
         self._queue = state.queue_of(kind, device)
+        self._queue.coherent_tail = self.settings.coherent_tail
         self.frame_index, self._opening = at.frame_index, at.opening
         if at.continues:
             self._timing = self._timing.continued()
