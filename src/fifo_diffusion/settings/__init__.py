@@ -5,8 +5,9 @@ are made from these fields. Nothing here imports PyTorch."""
 from fifo_diffusion.settings.baselines import BaselineArguments
 from fifo_diffusion.settings.command import DTYPES, STARTS, Settings, repeated
 from fifo_diffusion.settings.face import taking
+from fifo_diffusion.settings.queue import QueueSettings
 from fifo_diffusion.settings.spec import Spec, as_option, checked, json_schema, names_of, option_of, specs
-from fifo_diffusion.settings.stream import FifoSettings, QueueSettings, StreamSettings
+from fifo_diffusion.settings.stream import FifoSettings, StreamSettings
 
 __all__ = [
     "DTYPES",
