@@ -56,10 +56,12 @@ def test_commands_reach_the_maker(client, runs, maker):
     assert done == [
         {"do": "prompt", "text": "a blue ball", "change": "queue"},
         {"do": "prompt", "text": "a green ball"},
-        {"do": "pin", "frame": 8},
         {"do": "pause"},
         {"do": "stop"},
     ]
+    assert client.get(f"/api/runs/{run.id}").json()["pins"] == [8]
+    command(do="unpin", frame=8)
+    assert client.get(f"/api/runs/{run.id}").json()["pins"] == []
     assert command(400, do="jump")["error"]["param"] == "do"
     assert command(400, do="prompt", text=" ")["error"]["param"] == "text"
     assert command(400, do="prompt", text="x", change="soon")["error"]["param"] == "change"

@@ -130,3 +130,28 @@ def test_one_request_that_makes_the_whole_video(studio, serving, stand_in, runs)
     assert answer.getheader("x-request-id") == runs.list()[0].id
     assert answer.read()[4:8] == b"ftyp"
     connection.close()
+
+
+@pytest.mark.slow
+def test_the_whole_script_with_a_worker_and_toybox(runs, serving, tmp_path):
+    """Made, extended by its own file bit for bit, remixed, listed and deleted."""
+    client = client_of(serving(make_studio(runs.root, models=["toybox"], page=False)))
+    prompt = "a red ball moving right on a navy background"
+    quick = {"seed": 3, "num_partitions": 1, "lookahead": False}
+    video = client.videos.create_and_poll(prompt=prompt, seconds="2", size="64x64", extra_body=quick)
+    assert (video.status, video.model_extra["frames"], video.size) == ("completed", 20, "64x64")
+    client.videos.download_content(video.id).write_to_file(tmp_path / "own.mp4")
+    with open(tmp_path / "own.mp4", "rb") as file:
+        longer = client.videos.extend(video=file, prompt=prompt, seconds="1")
+    assert client.videos.poll(longer.id).status == "completed"
+    client.videos.download_content(longer.id).write_to_file(tmp_path / "longer.mp4")
+    once, twice = read_frames(tmp_path / "own.mp4"), read_frames(tmp_path / "longer.mp4")
+    assert (len(once), len(twice)) == (20, 30)
+    assert (once == twice[:20]).all()
+    remix = client.videos.poll(client.videos.remix(video.id, prompt="a green square").id)
+    assert (remix.status, remix.model_extra["seed"]) == ("completed", 3)
+    with open(tmp_path / "own.mp4", "rb") as file:
+        grown = client.videos.create(prompt=prompt, seconds="1", input_reference=file, extra_body=quick)
+    assert client.videos.poll(grown.id).status == "completed"
+    assert len(list(client.videos.list(limit=2))) == 4
+    assert client.videos.delete(grown.id).deleted

@@ -165,11 +165,13 @@ def _counted(request: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _plan(request: Mapping[str, Any]) -> Any:
+    from fifo_diffusion.jobs.libraries import quiet_libraries
     from fifo_diffusion.jobs.plan import make_plan
     from fifo_diffusion.jobs.request import Request, Video
     from fifo_diffusion.jobs.runs.requests import schedule_in
     from fifo_diffusion.settings import Settings
 
+    quiet_libraries()
     prompt = schedule_in(request)
     asked = {name: value for name, value in request.items() if name not in NO_MATTER}
     return make_plan(Request(Settings.of(asked), [Video(prompt, "video.mp4", asked["seed"])]))
@@ -177,9 +179,6 @@ def _plan(request: Mapping[str, Any]) -> Any:
 
 def main() -> None:
     """Answer until standard input ends."""
-    from fifo_diffusion.jobs.libraries import quiet_libraries
-
-    quiet_libraries()
     out, sys.stdout = sys.stdout, sys.stderr  # whatever a library prints is no answer
     for line in sys.stdin:
         out.write(json.dumps(answer(json.loads(line))) + "\n")

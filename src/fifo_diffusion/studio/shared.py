@@ -193,7 +193,8 @@ class Studio:
         def forked() -> Run:
             there = run.status.frames
             end = there if at is None else min(at, there)
-            same = prompt == list(prompts_of(run).values())[-1]
+            last = list(prompts_of(run).values())[-1]
+            same = prompt == (last["prompt"] if isinstance(last, dict) else last)
             return run.fork(end, None if same else prompt, num_frames=end + more)
 
         return await attempt(forked)
