@@ -81,7 +81,7 @@ def test_pipelines_whose_relatives_can_be_used(tmp_path):
     class WanModularPipeline:
         pass
 
-    class LTXModularPipeline:
+    class OtherModularPipeline:
         pass
 
     with pytest.raises(TypeError, match=r"FIFO\(AnimateDiffPipeline.from_pretrained\(NAME, motion_adapter=ADAPTER\)\)"):
@@ -90,7 +90,7 @@ def test_pipelines_whose_relatives_can_be_used(tmp_path):
         FIFO(WanModularPipeline())
     assert "('tokenizer', 'text_encoder', 'vae', 'scheduler')" in str(raised.value)
     with pytest.raises(TypeError, match="modular pipeline, and FIFO takes"):
-        FIFO(LTXModularPipeline())
+        FIFO(OtherModularPipeline())
     (tmp_path / "modular_model_index.json").write_text("{}")
     with pytest.raises(ValueError, match="folder of a modular pipeline"):
         FIFO.from_pretrained(tmp_path, device="cpu")
