@@ -9,7 +9,7 @@ from diffusers.models.unets.unet_motion_model import AnimateDiffTransformer3D
 
 from fifo_diffusion.testing import tiny, tiny_animatediff, tiny_cogvideox, tiny_latte, tiny_videocrafter, tiny_wan
 from fifo_diffusion.testing.contract import VARIANT, SharedText, VideoModelContract
-from fifo_diffusion.testing.contract.transformers import without_joint_attention
+from fifo_diffusion.testing.contract.mixing import without_joint_attention
 
 
 class UNet3DContract(VideoModelContract):

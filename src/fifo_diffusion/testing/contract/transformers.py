@@ -15,19 +15,7 @@ from fifo_diffusion.testing import (
     tiny_sana_video,
 )
 from fifo_diffusion.testing.contract import SharedText, VideoModelContract
-
-
-@contextmanager
-def without_joint_attention():
-    """Within, attention over text and video, and the text's own, give nothing."""
-
-    def forward(self, hidden_states, encoder_hidden_states=None, **_):
-        nothing = 0 * hidden_states
-        return nothing if encoder_hidden_states is None else (nothing, 0 * encoder_hidden_states)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Attention, "forward", forward)
-        yield
+from fifo_diffusion.testing.contract.mixing import without_joint_attention
 
 
 class EasyAnimateContract(SharedText, VideoModelContract):
