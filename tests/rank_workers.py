@@ -240,3 +240,27 @@ def reference(fifo: FIFO, saved: str) -> dict[str, np.ndarray]:
     first = list(islice(stream, 2))
     stream.prompt = "a dog"
     return {"whole": whole, "resumed": whole[7:], "from noise": np.stack([*first, *stream])}
+
+
+def run_folder(fifo: FIFO, rank: int, root: str) -> tuple[str, int, str]:
+    """A run whose prompt changes after 5 frames, that is stopped after 9 and extended: how it ended twice."""
+    from fifo_diffusion.jobs.events import FrameDone
+    from fifo_diffusion.jobs.runs.making import make
+    from fifo_diffusion.jobs.runs.run import Runs
+
+    (run,) = Runs(root).list()
+
+    def told(event: Any) -> None:
+        if rank == 0 and isinstance(event, FrameDone):
+            if event.frames == 5:
+                run.command("prompt", text="a blue cube", change="queue")
+            if event.frames == 9:
+                run.command("stop")
+
+    with run.lock() as lock:
+        assert rank or lock.take()
+        first = make(run, lambda _: fifo, on_event=told, ranks=fifo.ranks)
+        if rank == 0:
+            run.extend(3)
+        second = make(run, lambda _: fifo, ranks=fifo.ranks)
+        return first.state, first.frames, second.state if rank == 0 else "completed"

@@ -5,13 +5,17 @@ import time
 
 import pytest
 
+from fifo_diffusion import FIFO
 from fifo_diffusion.errors import UserError
 from fifo_diffusion.jobs.locks import FileLock
 from fifo_diffusion.jobs.runs import worker as workers
 from fifo_diffusion.jobs.runs.run import Runs
 from fifo_diffusion.jobs.runs.status import Status
+from fifo_diffusion.jobs.runs.timeline import prompts_of
 from fifo_diffusion.jobs.runs.worker import WarmModel, Worker, claim
 from fifo_diffusion.jobs.stop import Stop
+from fifo_diffusion.testing import tiny
+from run_helpers import parts
 
 
 @pytest.fixture
@@ -114,3 +118,22 @@ def test_the_model_stays_loaded_for_the_next_run(bench, monkeypatch):
     assert Counted.closed
     WarmModel().close()
     assert {run.status.state for run in bench.runs.list()} == {"completed"}
+
+
+@pytest.mark.slow
+def test_on_two_ranks_prompts_and_stops_come_before_the_same_frame(bench, tmp_path):
+    """And the frames are those of one process."""
+    import rank_workers
+
+    run = bench.create(num_frames=20)
+    alone = bench.twin(run)
+    found = rank_workers.on_ranks(rank_workers.run_folder, 2, tmp_path / "ranks", str(bench.runs.root))
+    assert found[0] == ("completed", 9, "completed")
+    with FIFO(tiny.pipeline(**tiny.LIGHT)) as bench.loaded:
+        at = {5: lambda: alone.command("prompt", text="a blue cube", change="queue"), 9: lambda: alone.command("stop")}
+        bench.make(alone, at)
+        alone.extend(3)
+        bench.make(alone)
+    assert (run.status.state, run.status.frames, run.status.num_frames) == ("completed", 12, 12)
+    assert parts(run) == parts(alone)
+    assert prompts_of(run) == prompts_of(alone) == {0: "a red ball", 5: {"prompt": "a blue cube", "change": "queue"}}

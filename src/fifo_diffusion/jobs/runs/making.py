@@ -89,7 +89,7 @@ def make(
         ranks: processes that make it together, or None.
 
     Returns:
-        where it stands now.
+        where it stands now; on ranks that do not write, perhaps a moment before.
 
     Raises:
         RankError: another rank ended the run, or is gone: these processes cannot make videos together any more.
