@@ -243,7 +243,7 @@ def test_the_content_is_there_while_it_grows(client, runs, maker, tmp_path):
     assert part.content == answer.content[10:20]
     ten = saved(client.get(f"/v1/videos/{run.id}/content?frames=10"), tmp_path / "ten.mp4")
     assert count_frames(ten) == 10
-    assert len(list((run.folder / "joined").iterdir())) <= 2
+    assert len(list(run.folder.glob("*.mp4"))) <= 2
 
 
 def test_a_piece_is_cut_where_parts_begin(client, made, tmp_path):
@@ -258,7 +258,7 @@ def test_a_piece_is_cut_where_parts_begin(client, made, tmp_path):
     error_of(client.get(f"/v1/videos/{run.id}/content?from=20"), 404)
     error_of(client.get(f"/v1/videos/{run.id}/content?from=9&to=9"))
     error_of(client.get(f"/v1/videos/{run.id}/content?from=-1"))
-    assert not list((run.folder / "joined").glob(".*"))
+    assert not list(run.folder.glob(".piece-*"))
 
 
 def test_thumbnails_and_sheets(client, made):

@@ -127,26 +127,24 @@ async def video(run: Run, frames: int | None = None) -> Response:
     path = _joined(run, wanted, whole=status.over)
     if path is None:
         path = await _made(lambda: _join(run, wanted))
-    return _file(path, run, int(path.stem.partition("-")[2]))
+    return _file(path, run, int(path.stem.rpartition("-")[2]))
 
 
 def _joined(run: Run, wanted: int, *, whole: bool) -> Path | None:
     """The file of so many frames, where it was joined before. That of a growing run may lack the newest ones."""
-    there = sorted((run.folder / "joined").glob(f"{wanted:08d}-*.mp4"))
+    there = sorted(run.folder.glob(f"whole-{wanted:08d}-*.mp4"))
     return there[-1] if there and (not whole or there[-1].stem.endswith(f"-{wanted:08d}")) else None
 
 
 def _join(run: Run, wanted: int) -> Path:
-    folder = run.folder / "joined"
-    folder.mkdir(exist_ok=True)
-    partial = folder / f".partial-{secrets.token_hex(6)}.mp4"
+    partial = run.folder / f".whole-{secrets.token_hex(6)}.mp4"
     try:
         count = run.join(partial, wanted)
-        path = folder / f"{wanted:08d}-{count:08d}.mp4"
+        path = run.folder / f"whole-{wanted:08d}-{count:08d}.mp4"
         os.replace(partial, path)
     finally:
         partial.unlink(missing_ok=True)
-    every = sorted(folder.glob("[0-9]*.mp4"), key=lambda each: each.stat().st_mtime)
+    every = sorted(run.folder.glob("whole-*.mp4"), key=lambda each: each.stat().st_mtime)
     for old in every[:-JOINED_KEPT]:
         old.unlink(missing_ok=True)
     return path
@@ -170,10 +168,9 @@ async def piece(run: Run, since: int, until: int | None) -> Response:
     if not begins or since >= run.status.frames:
         raise missing(f"{run.id} has no frame {since}")
     chosen = [path for first, path in parts if first >= begins[-1] and (until is None or first < until)]
-    path = run.folder / "joined" / f".piece-{secrets.token_hex(6)}.mp4"
+    path = run.folder / f".piece-{secrets.token_hex(6)}.mp4"
 
     def made() -> int:
-        path.parent.mkdir(exist_ok=True)
         try:
             facts = read_metadata(chosen[0]) | {"run": run.id, "first_frame": str(begins[-1])}
             return join_videos(chosen, path, metadata=facts)

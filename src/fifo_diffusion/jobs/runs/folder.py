@@ -8,6 +8,7 @@ run_1f2e3d4c5b6a/
   lock            held by its maker
   at              how many frames there were before the one that is made now; exact also when its maker dies
   place           where it stands in the queue, if it was moved
+  whole-*.mp4     its video joined, thumbnail-*.jpg: made when somebody asks, and made again when they are gone
   video/          00000000.mp4, 00000032.mp4 ...: parts, named by their first frame; the last one grows
   states/         00000032.safetensors ...: what the run can go on from, at borders of parts
   pins/           00000032: a state that is never thinned out
