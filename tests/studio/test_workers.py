@@ -13,8 +13,10 @@ import psutil
 import pytest
 
 from fifo_diffusion.errors import UserError
-from fifo_diffusion.studio import workers
+from fifo_diffusion.studio import planning, workers
+from fifo_diffusion.studio.answers import HttpError
 from fifo_diffusion.studio.board import Board
+from fifo_diffusion.studio.planning import Planner
 from fifo_diffusion.studio.server import listening
 from fifo_diffusion.studio.workers import Workers, visible_gpus
 
@@ -68,6 +70,30 @@ def test_one_that_left_is_started_again_when_something_waits(runs):
     made.board.glance(fresh=True)
     looked_after(made, [lambda: made.places[0].began > began])
     assert made.places[0].restarts == 0
+
+
+def test_a_process_that_does_not_answer_is_ended_and_another_asked(monkeypatch):
+    echo = (
+        "import sys, json\n"
+        "for line in sys.stdin: print(json.dumps({'run': json.loads(line)['video'], 'frames': 3}), flush=True)"
+    )
+    waits = "import time; time.sleep(60)"
+
+    async def asked(code):
+        planner = Planner([sys.executable, "-c", code])
+        try:
+            return await planner.origin("a.mp4"), await planner.origin("b.mp4")
+        finally:
+            monkeypatch.setattr(planning, "IDLE_SECONDS", 0)
+            await planner.close_if_idle()
+            assert planner._process is None
+
+    assert asyncio.run(asked(echo)) == (("a.mp4", 3), ("b.mp4", 3))
+    monkeypatch.setattr(planning, "MOST_SECONDS", 0.3)
+    for code in ("pass", "print('no answer')", waits):
+        with pytest.raises(HttpError) as caught:
+            asyncio.run(asked(code))
+        assert caught.value.status == 503
 
 
 def test_which_gpus_there_are(monkeypatch):

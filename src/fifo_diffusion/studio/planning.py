@@ -8,7 +8,7 @@ import asyncio
 import json
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -26,9 +26,14 @@ NO_MATTER = ("schedule", "keep", "keep_seconds", "state_every")
 
 
 class Planner:
-    """Asks the process, which is started by the first question and ended when it has had none for ten minutes."""
+    """Asks the process, which is started by the first question and ended when it has had none for ten minutes.
 
-    def __init__(self) -> None:
+    Args:
+        command: what starts it.
+    """
+
+    def __init__(self, command: Sequence[str] = (sys.executable, "-m", __name__)) -> None:
+        self._command = command
         self._process: asyncio.subprocess.Process | None = None
         self._turn = asyncio.Lock()
         self._asked = 0.0
@@ -77,7 +82,7 @@ class Planner:
     async def _started(self) -> asyncio.subprocess.Process:
         if self._process is None or self._process.returncode is not None:
             self._process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-m", __name__),
+                *self._command,
                 stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.PIPE,
                 stderr=asyncio.subprocess.DEVNULL,
