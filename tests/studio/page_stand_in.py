@@ -1,0 +1,88 @@
+"""A browser, and a stand-in for the model: what the tests of the page need beside a server."""
+
+import shutil
+import threading
+import time
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from fifo_diffusion.jobs.runs.status import COMPLETED, QUEUED
+
+SLOTS = 8
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+
+
+def needed():
+    """Skip where there is no browser, and say how to get one."""
+    pytest.importorskip("playwright.sync_api", reason="the page is tested in a browser: make browser")
+    if CHROMIUM is None:
+        pytest.skip("the page is tested in Chromium: apt-get install chromium")
+
+
+class StandIn:
+    """Makes all runs of a folder that wait, in a thread, so many frames a second; shows its queue, and does what it is
+    told, as a worker does. `maker` is that of conftest.py."""
+
+    def __init__(self, runs, maker, rate=10.0):
+        self.runs, self.maker, self.rate = runs, maker, rate
+        self.ended = threading.Event()
+        self.held = threading.Event()  # set: runs wait
+        self.thread = threading.Thread(target=self._work, daemon=True)
+
+    def __enter__(self):
+        self.thread.start()
+        return self
+
+    def __exit__(self, *_):
+        self.ended.set()
+        self.thread.join(20)
+
+    def _work(self):
+        while not self.ended.wait(0.02):
+            for run in [] if self.held.is_set() else self.runs.queue()[:1]:
+                self._make(run)
+
+    def _make(self, run):
+        if run.status.state != QUEUED:
+            return
+        maker, read, due = self.maker(run, run.status.num_frames), run.status.control, time.monotonic()
+        maker.settings["slots"] = SLOTS
+        while maker.num_frames is None or maker.frames < maker.num_frames:
+            commands, read = run.commands(read)
+            maker.settings["control"] = read
+            for each in (each for each in commands if each["do"] == "prompt"):
+                change = each.get("change", "tail")
+                key = maker.frames + (0 if change == "queue" else SLOTS - 1)
+                text = {"text": each["text"], "change": change}
+                run.append_event("prompt", frame=maker.frames, key=key, control=read, **text)
+            ends = {each["do"] for each in commands} & {"stop", "pause"}
+            if ends or self.ended.is_set():
+                stopped = "stop" in ends
+                maker.end(COMPLETED if stopped else QUEUED, stopped=stopped, paused=not stopped)
+                return
+            if run.is_watched:
+                self._show_queue(run, maker.frames)
+            maker.make(1)
+            due += 1 / self.rate
+            time.sleep(max(0, due - time.monotonic()))
+        maker.end()
+
+    def _show_queue(self, run, frame):
+        shades = np.linspace(250 - frame % 100, 20, SLOTS).astype(np.uint8)
+        strip = np.repeat(np.broadcast_to(shades, (8, SLOTS)), 8, axis=1)
+        partial = run.live_folder / ".queue.png"
+        Image.fromarray(np.stack([strip] * 3, -1)).save(partial, "PNG")
+        partial.replace(run.live_folder / "queue.png")
+
+
+def until(condition, seconds=15.0):
+    """Wait until something is so, and give it: asked from outside, since the page's policy forbids evaluating text."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        found = condition()
+        if found:
+            return found
+        time.sleep(0.05)
+    raise AssertionError(f"not so within {seconds} s")
