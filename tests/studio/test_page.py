@@ -34,7 +34,14 @@ def working(runs, maker):
         yield stand_in
 
 
-COST = {"ok": True, "error": None, "notes": ["a remark"], "rows": [["frames", "20"]], "eta_seconds": 12.0, "command": "x"}
+COST = {
+    "ok": True,
+    "error": None,
+    "notes": ["a remark"],
+    "rows": [["frames", "20"]],
+    "eta_seconds": 12.0,
+    "command": "x",
+}
 
 
 @pytest.fixture
@@ -216,7 +223,9 @@ def test_history_gives_its_settings_back(tab, made):
     page = tab()
     page.click("[aria-label^='Use these settings']")
     until(lambda: page.input_value("#prompt") == run.request["prompt"])
-    values = {name: page.input_value(f"#f-{name}") for name in ("num_partitions", "guidance_scale", "lookahead", "seed")}
+    values = {
+        name: page.input_value(f"#f-{name}") for name in ("num_partitions", "guidance_scale", "lookahead", "seed")
+    }
     assert values == {"num_partitions": "2", "guidance_scale": "3.5", "lookahead": "false", "seed": "3"}
     assert page.input_value("#length") == "12"
     assert page.is_checked(".lora-on")
@@ -239,7 +248,17 @@ def test_a_dropped_picture_is_where_it_starts(tab, runs):
 @pytest.mark.slow
 def test_the_form_has_every_setting_and_says_what_is_wrong(tab):
     page = tab()
-    elsewhere = {"prompt", "schedule", "num_frames", "seconds", "forever", "lora", "size", "input_reference", "start_of"}
+    elsewhere = {
+        "prompt",
+        "schedule",
+        "num_frames",
+        "seconds",
+        "forever",
+        "lora",
+        "size",
+        "input_reference",
+        "start_of",
+    }
     for name in new_video()["properties"].keys() - elsewhere:
         assert page.locator(f"#f-{name}").count() == 1, name
     page.click("#generate")

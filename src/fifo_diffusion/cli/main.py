@@ -237,6 +237,7 @@ def bench(
     print(run(**given_of(options), repeats=repeats, compiled=compiled))
 
 
+app.command("studio")(studio.command(page=True))
 app.command("serve")(studio.command(page=False))
 app.add_typer(runs.app, name="runs")
 
