@@ -7,11 +7,11 @@ from urllib.parse import urlsplit
 
 import av
 import pytest
+from page_stand_in import CHROMIUM, StandIn, needed, until
 from PIL import Image
 
 from fifo_diffusion.studio.schema import new_video
 from fifo_diffusion.studio.server import make_studio
-from page_stand_in import CHROMIUM, StandIn, needed, until
 
 PROMPT = "a red ball moving right"
 PHONE = {"viewport": {"width": 390, "height": 844}, "is_mobile": True}
