@@ -1,4 +1,4 @@
-"""The page in a browser, over a stand-in that makes frames: live, after a reload, in two tabs, by keyboard, on a phone."""
+"""The page in a browser, over a stand-in that makes frames: live, after a reload, in two tabs, by keyboard and phone."""
 
 import io
 import re
