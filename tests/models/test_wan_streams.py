@@ -1,5 +1,6 @@
 """Streams of a model whose latents are several frames each, from Wan's decoder to the command line."""
 
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -231,4 +232,5 @@ def test_a_live_change_is_a_schedule_in_frames(fifo, how, start):
     assert stream.preview() is None
     next(stream)
     frames(stream, 4)
-    assert stream.preview().shape[0] == stream.slots
+    assert stream.preview().shape[0] == stream.slots == len(stream.queue_frames)
+    assert {b - a for a, b in pairwise(stream.queue_frames)} == {4}

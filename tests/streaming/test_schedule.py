@@ -144,6 +144,7 @@ def test_the_queue_is_seen_before_its_frames_are_clean(fifo):
     assert strips[-1].shape == (seen.slots, height, width, 3)
     assert strips[-1].dtype == np.uint8
     assert (seen.slots, seen.levels) == (8, 8)
+    assert seen.queue_frames == list(range(24, 32))
     assert seen.iteration > 24 - 4
     two = fifo.stream(["a cat", "a dog"], seed=0, **SMALL)
     two.preview()

@@ -33,6 +33,7 @@ class Maker:
         self.run, self.lock = run, run.lock()
         assert self.lock.take()
         self.num_frames = num_frames or run.request.get("num_frames")
+        self.queue = []
         self.frames, self.writer = run.status.frames, None
         for _, part in [each for each in run.parts() if each[0] >= self.frames]:
             part.unlink()
@@ -69,7 +70,7 @@ class Maker:
         partial = live / ".frame.jpg"
         Image.fromarray(picture(self.frames - 1)).save(partial, "JPEG")
         partial.replace(live / "frame.jpg")
-        (live / ".tick").write_text(json.dumps({"frames": self.frames, "at": time.time()}))
+        (live / ".tick").write_text(json.dumps({"frames": self.frames, "at": time.time(), "queue": self.queue}))
         (live / ".tick").replace(live / "tick")
 
     def end_part(self):

@@ -47,7 +47,11 @@ class StandIn:
     def _make(self, run):
         if run.status.state != QUEUED:
             return
-        maker, read, due = self.maker(run, run.status.num_frames), run.status.control, time.monotonic()
+        try:
+            maker = self.maker(run, run.status.num_frames)
+        except AssertionError:  # the server looks whether somebody has its lock: again, a moment later
+            return
+        read, due, newest = run.status.control, time.monotonic(), ("0", run.request.get("prompt", ""))
         maker.settings["slots"] = SLOTS
         while maker.num_frames is None or maker.frames < maker.num_frames:
             commands, read = run.commands(read)
@@ -56,7 +60,9 @@ class StandIn:
                 change = each.get("change", "tail")
                 key = maker.frames + (0 if change == "queue" else SLOTS - 1)
                 text = {"text": each["text"], "change": change}
-                run.append_event("prompt", frame=maker.frames, key=key, control=read, **text)
+                schedule = {newest[0]: newest[1], str(key): {"prompt": each["text"], "change": change}}
+                run.append_event("prompt", frame=maker.frames, key=key, control=read, schedule=schedule, **text)
+                newest = str(key), each["text"]
             ends = {each["do"] for each in commands} & {"stop", "pause"}
             if ends or self.ended.is_set():
                 stopped = "stop" in ends
@@ -64,6 +70,7 @@ class StandIn:
                 return
             if run.is_watched:
                 self._show_queue(run, maker.frames)
+            maker.queue = list(range(maker.frames + 1, maker.frames + 1 + SLOTS))
             maker.make(1)
             due += 1 / self.rate
             time.sleep(max(0, due - time.monotonic()))

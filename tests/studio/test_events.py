@@ -91,7 +91,7 @@ def test_pictures_are_told_soon_and_only_to_who_watches(studio, serving, runs, m
         making.make(1)
         found = listener.until(lambda kind, data: kind == "frame")
         waits.append(time.monotonic() - began)
-        assert found[-1][1] == {"frame": number, "queue": False}
+        assert found[-1][1] == {"frame": number, "queue": []}
     assert sorted(waits)[2] < 1  # far from what it is, on a machine with much else to do
     making.end()
 

@@ -65,7 +65,7 @@ class Preview:
         yet, or nothing is in the queue but known frames."""
         frames = queue.frames(layout)
         self._guesses = {frame: guess for frame, guess in self._guesses.items() if frame in frames}
-        slots = [p for p in range(layout.context, layout.size) if frames[p] >= max(0, queue.first_new)]
+        slots = shown_slots(queue, layout)
         if self._squares is None or self._products is None or not slots:
             return None
         latents = self._levels.latent(queue.latents_BCFHW)
@@ -76,6 +76,12 @@ class Preview:
         pictures = _with_one(shown.flatten(0, 1)) @ colours
         batch, count, _, height, width = shown.shape
         return to_uint8(pictures.reshape(batch, count, height, width, 3).movedim(-1, 2).nan_to_num().clamp(0, 1))
+
+
+def shown_slots(queue: Queue, layout: Layout) -> list[int]:
+    """The padded slots of what is still to leave the queue; known frames are not."""
+    frames = queue.frames(layout)
+    return [p for p in range(layout.context, layout.size) if frames[p] >= max(0, queue.first_new)]
 
 
 def _with_one(latents_BCHW: Tensor) -> Tensor:

@@ -11,7 +11,7 @@ from fifo_diffusion.method import Layout, NoiseLevels, Queue
 from fifo_diffusion.models.shared.base import VideoModel
 from fifo_diffusion.models.shared.texts import Prompt
 from fifo_diffusion.streaming.outlet import Outlet
-from fifo_diffusion.streaming.preview import Preview
+from fifo_diffusion.streaming.preview import Preview, shown_slots
 from fifo_diffusion.streaming.prompt_notes import assigned
 from fifo_diffusion.streaming.prompts import PromptTrack, schedule_items
 from fifo_diffusion.streaming.schedule import WAYS, Entries
@@ -70,6 +70,14 @@ class RunningVideo:
             return None
         pictures = self._preview.pictures(self._queue, self._layout)
         return pictures if pictures is None or self.settings.batch else pictures[0]
+
+    @property
+    def queue_frames(self) -> list[int]:
+        """The first frame of each latent that `preview` shows."""
+        if self._queue is None:
+            return []
+        frames = self._queue.frames(self._layout)
+        return [self._frame_of(frames[slot]) for slot in shown_slots(self._queue, self._layout)]
 
     # ------------------------------------------------------------------ prompts
 

@@ -127,7 +127,7 @@ class _Following:
             yield _event("video", video)
         frames = self._new_picture()
         if frames:
-            yield _event("frame", {"frame": frames, "queue": (run.live_folder / "queue.png").exists()})
+            yield _event("frame", {"frame": frames, "queue": run.queue_frames()})
         self.over = final
 
     def _new_picture(self) -> int:

@@ -304,7 +304,8 @@ class RunFolder:
     def live_folder(self) -> Path:
         """Where pictures for watchers are, while `watch` is called at least every few seconds: `frame.jpg` (the newest
         frame), `queue.png` (guesses of the frames in the queue, side by side, clean left to noisy right; only where
-        the model can tell) and, replaced after them, `tick`: {"frames": how many there were, "at": Unix time}."""
+        the model can tell) and, replaced after them, `tick`: {"frames": how many there were, "at": Unix time, "queue":
+        the first frame of each picture in `queue.png`}."""
         return self.folder / "live"
 
     def watch(self) -> None:
@@ -325,10 +326,20 @@ class RunFolder:
 
     def tick(self) -> int:
         """Frames that there were when the picture in `live_folder` was written; 0 where there is none."""
+        frames = self._tick().get("frames")
+        return frames if isinstance(frames, int) else 0
+
+    def queue_frames(self) -> list[int]:
+        """The first frame of each picture in `queue.png`; none where there is no such file."""
+        frames = self._tick().get("queue")
+        return frames if isinstance(frames, list) else []
+
+    def _tick(self) -> dict[str, Any]:
         try:
-            return int(json.loads((self.live_folder / "tick").read_text())["frames"])
-        except (OSError, ValueError, TypeError, KeyError):
-            return 0
+            found = json.loads((self.live_folder / "tick").read_text())
+        except (OSError, ValueError):
+            return {}
+        return found if isinstance(found, dict) else {}
 
     def delete(self) -> None:
         """Remove it with all its files. Runs that were forked from it keep theirs.

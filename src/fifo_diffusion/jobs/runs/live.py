@@ -51,7 +51,8 @@ class Live:
                 data = io.BytesIO()
                 Image.fromarray(strip).save(data, "PNG")
                 self._put("queue.png", data.getvalue())
-            self._put("tick", json.dumps({"frames": frames, "at": round(time.time(), 3)}).encode())
+            queue = [] if strip is None else stream.queue_frames
+            self._put("tick", json.dumps({"frames": frames, "at": round(time.time(), 3), "queue": queue}).encode())
 
     def _put(self, name: str, data: bytes) -> None:
         with written_whole(self._run.live_folder / name, lasting=False) as partial:

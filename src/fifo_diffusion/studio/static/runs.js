@@ -11,6 +11,8 @@ export function stateOf(video) {
   return STATES[video.status] ?? video.status;
 }
 
+const blank = () => h("span", { class: "blank", "aria-hidden": "true" });
+
 export class Shelf {
   /** `actions`: open(id), edit(id, fields), reuse(id). */
   constructor(actions) {
@@ -52,8 +54,8 @@ export class Shelf {
 
   item(video, buttons) {
     const thumb = video.frames
-      ? h("img", { src: `/v1/videos/${video.id}/content?variant=thumbnail&at=${video.frames}`, alt: "", loading: "lazy" })
-      : h("span", { class: "blank", "aria-hidden": "true" });
+      ? h("img", { src: `/v1/videos/${video.id}/content?variant=thumbnail&at=${video.frames}`, alt: "", loading: "lazy", onerror: (event) => event.target.replaceWith(blank()) })
+      : blank();
     const length = `${video.frames}${video.num_frames ? ` of ${video.num_frames}` : ""} frames`;
     const about = [stateOf(video), length, ago(video.completed_at ?? video.created_at)].join(" · ");
     const open = h("button", { type: "button", class: "open", onclick: () => this.actions.open(video.id) },

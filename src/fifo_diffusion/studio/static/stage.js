@@ -216,7 +216,7 @@ export class Stage extends Deeds {
 
   tick({ frame, queue }) {
     this.ticked = frame;
-    this.hasQueue = queue;
+    this.inQueue = queue;
     this.follow();
   }
 
@@ -237,8 +237,9 @@ export class Stage extends Deeds {
             document.documentElement.dataset.drawn = this.drawn;
           }
         }
-        const strip = this.hasQueue ? await picture(`${run(id)}/live/queue.png?${at}`) : null;
-        if (strip && id === this.id) this.showStrip(strip, at);
+        const inQueue = this.inQueue;
+        const strip = inQueue.length ? await picture(`${run(id)}/live/queue.png?${at}`) : null;
+        if (strip && id === this.id) this.showStrip(strip, at, inQueue);
         this.fetched = id === this.id ? at : this.fetched;
         if (id !== this.id) break;
       }
@@ -247,18 +248,14 @@ export class Stage extends Deeds {
     }
   }
 
-  /** The queue, and where in it a new prompt begins. */
-  showStrip(bitmap, frame) {
-    const [width, height] = (this.video?.size || "1x1").split("x").map(Number);
-    const count = Math.max(1, Math.round(bitmap.width / ((bitmap.height * width) / height)));
-    const latents = Math.max(1, this.video?.slots ?? count);
-    const each = this.reach && latents > 1 ? Math.max(1, Math.round(this.reach / (latents - 1))) : 1;
+  /** The queue, and where in it a new prompt begins; `first` is the first frame of each of its pictures. */
+  showStrip(bitmap, frame, first) {
     const prompts = stretches(this.prompts, Infinity);
-    const colours = Array.from({ length: count }, (_, k) => prompts.findLast((p) => p.frame <= frame + k * each)?.colour ?? 0);
+    const colours = first.map((k) => prompts.findLast((p) => p.frame <= k)?.colour ?? 0);
     $("queue").hidden = false;
-    drawStrip($("strip"), bitmap, count, colours);
-    const next = prompts.find((p) => p.frame > frame && p.frame < frame + count * each);
-    const words = next ? `“${next.text}” in ${next.frame - frame} frames` : `${count} in the queue`;
+    drawStrip($("strip"), bitmap, first.length, colours);
+    const next = prompts.find((p) => p.frame > first[0] && p.frame <= first.at(-1));
+    const words = next ? `“${next.text}” in ${next.frame - frame} frames` : `frames ${first[0]} to ${first.at(-1)}, in work`;
     say($("queue-note"), words);
     $("strip").setAttribute("aria-label", `the queue, clean first, noise last: ${words}`);
   }
