@@ -20,7 +20,7 @@ def parent(bench):
     return run
 
 
-@pytest.mark.parametrize("at", [8, 13, 20])
+@pytest.mark.parametrize("at", [13, *(pytest.param(at, marks=pytest.mark.slow) for at in (8, 20))])
 def test_a_fork_has_the_frames_before_it_and_goes_on_as_its_parent_would(bench, parent, at):
     fork = parent.fork(at, num_frames=26)
     assert fork.parent == {"id": parent.id, "frame": at}
@@ -38,7 +38,7 @@ def test_a_fork_has_the_frames_before_it_and_goes_on_as_its_parent_would(bench, 
     assert fork.join(fork.folder / "whole.mp4") == 26
 
 
-@pytest.mark.parametrize("at", [8, 13])
+@pytest.mark.parametrize("at", [13, pytest.param(8, marks=pytest.mark.slow)])
 def test_a_fork_under_another_prompt_is_the_run_whose_prompt_changed_there(bench, parent, at):
     fork = parent.fork(at, B)
     assert fork.parent["prompt"] == B
@@ -89,7 +89,10 @@ def test_another_schedule_from_a_frame_on_is_the_run_that_had_it_from_the_start(
         parent.rerender(8, {3: B})
 
 
-@pytest.mark.parametrize("changes", ["tail", "queue", "blend", "mixed"])
+WAYS = [pytest.param(way, marks=pytest.mark.slow) for way in ("tail", "queue", "blend")]
+
+
+@pytest.mark.parametrize("changes", ["mixed", *WAYS])
 def test_its_events_are_a_schedule_that_makes_it_again(bench, changes):
     ways = ("tail", "queue", "blend") if changes == "mixed" else (None,) * 3
     run = bench.create(A, 30, **({} if changes == "mixed" else {"prompt_change": changes}))

@@ -225,7 +225,7 @@ def test_interrupted_while_the_model_is_loaded(bench):
 # ---------------------------------------------------------------------- room
 
 
-@pytest.mark.parametrize("place", ["part", "state", "events"])
+@pytest.mark.parametrize("place", ["state", *(pytest.param(x, marks=pytest.mark.slow) for x in ("part", "events"))])
 def test_a_full_disk_ends_it_in_order_and_it_goes_on_after(bench, monkeypatch, place):
     run = bench.create(num_frames=30)
     whole = bench.twin(run)

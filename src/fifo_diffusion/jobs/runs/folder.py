@@ -202,7 +202,8 @@ class RunFolder:
         * forked: parent (id), frame (of the state that it goes on from), fork (first frame that may differ). What
           follows, of the time before, is the parent's
         * started: frame (number of the first that is made now), resumed, num_frames, fps, width, height, seed, slots,
-          model, dtype, device, software, fingerprint, settings (all that shape the video, completed)
+          model, model_fps (at which its clips play), dtype, device, software, settings (all that shape the video,
+          completed)
         * planned: frame (when it is to come into force), and text and change, or keys, as below
         * prompt: text, frame (there were so many when it came into force), change ("tail", "queue" or "blend"), key
           (the frame at which a schedule makes the same change), schedule (of frames in the queue then, and later ones)
@@ -355,7 +356,8 @@ class RunFolder:
                 if not lock.take():
                     raise UserError(f"{self.id} is being made: stop it first")
                 gone = self.folder.with_name(f".removed-{self.id}-{secrets.token_hex(4)}")
-                lock.release() if os.name == "nt" else None  # there an open file cannot be moved
+                if os.name == "nt":  # there an open file cannot be moved
+                    lock.release()
                 os.replace(self.folder, gone)
             except OSError as error:
                 raise UserError(f"cannot remove {self.folder}: {error.strerror or error}") from error

@@ -79,7 +79,7 @@ class RunKeeping:
         self._put_at = -1e9
         self._times: deque[float] = deque(maxlen=RATE_FRAMES)
         if self._writes:
-            self._at = open(run.folder / "at", "wb", buffering=0)  # noqa: SIM115
+            self._at = os.fdopen(os.open(run.folder / "at", os.O_RDWR | os.O_CREAT, 0o666), "r+b", buffering=0)
             finalize(self, self._at.close)
             self._orders, self._live = orders.Orders(run, status.frames), Live(run)
             self._prompts_at = {event["frame"] for event in run.events()[0] if event["event"] in ("prompt", "schedule")}

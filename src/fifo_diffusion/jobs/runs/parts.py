@@ -12,7 +12,7 @@ from fifo_diffusion.files import written_whole
 from fifo_diffusion.jobs.runs.folder import RunFolder
 from fifo_diffusion.jobs.start_file import sound_of
 from fifo_diffusion.settings import STARTS
-from fifo_diffusion.video import VideoFileError, iter_frames, read_fps, read_metadata
+from fifo_diffusion.video import VideoFileError, iter_frames, read_metadata
 from fifo_diffusion.video.joining import join_videos
 
 THUMBNAIL_SIDE = 320
@@ -31,11 +31,10 @@ def join(run: RunFolder, path: str | os.PathLike[str], frames: int | None = None
         request = dict(run.request)
         if request.get("include_start") and request.get("start", STARTS[0]) not in STARTS and not parts[0][0]:
             request["start"] = str(run.folder / request["start"])
-            fps = read_fps(path)
-            assert fps is not None
-            sound, _ = sound_of(request, str(path), fps, fps)
+            (begun, *_) = (event for event in run.events()[0] if event["event"] == "started")
+            sound, _ = sound_of(request, str(path), begun["fps"], begun["model_fps"])
             if sound is not None:
-                sound.put_into(str(path), count / fps)
+                sound.put_into(str(path), count / begun["fps"])
     except VideoFileError as error:
         raise UserError(str(error)) from error
     return count
