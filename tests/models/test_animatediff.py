@@ -134,7 +134,7 @@ def test_lora_and_its_scale():
     assert distance(half, whole) > 1e-2
 
 
-@pytest.mark.parametrize("xl", [False, True])
+@pytest.mark.parametrize("xl", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_ip_adapter(xl):
     """One picture for the whole video, whatever the text of a frame."""
     pipe = with_ip_adapter(pipeline(xl))

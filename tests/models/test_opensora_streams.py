@@ -134,7 +134,7 @@ def _clip(fifo):
     return fifo("a red ball", num_frames=17, output_type="latent", **RUN).frames
 
 
-@pytest.mark.parametrize("cut", [5, 40, 57])
+@pytest.mark.parametrize("cut", [*(pytest.param(k, marks=pytest.mark.slow) for k in (5, 57)), 40])
 def test_a_saved_run_goes_on(fifo, long, cut, tmp_path):
     with fifo.stream("a red ball", **RUN) as stream:
         first = frames(stream, cut)
@@ -188,7 +188,7 @@ def test_published_profile_is_another_video(fifo):
     assert published.abs().max() <= 1 + 1e-5 < corrected.abs().max()
 
 
-@pytest.mark.parametrize("count", [60, 77, 90])
+@pytest.mark.parametrize("count", [60, *(pytest.param(k, marks=pytest.mark.slow) for k in (77, 90))])
 def test_the_cost_counts_what_the_decoder_waits_for(fifo, count):
     """Never too little, once the first piece is there, and less than a stride of latents too much."""
     layout = QueueLayout(5, 2)
