@@ -1,4 +1,4 @@
-# make demo | test | test-all | test-oldest | lint | bench     (only Python 3.11+ with venv, and make, are needed)
+# make demo | studio | test | test-all | test-oldest | lint | bench     (only Python 3.11+ with venv, and make, are needed)
 # PYTHON=python3.12        another interpreter
 # OLDEST=tests/method/test_levels.py  which tests `make test-oldest` runs
 # TORCH_INDEX=https://...  a PyTorch wheel index, e.g. https://download.pytorch.org/whl/cpu for the small CPU build
@@ -8,7 +8,7 @@ TORCH_INDEX ?=
 BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo test test-all test-oldest lint format bench clean
+.PHONY: demo studio test test-all test-oldest lint format bench clean
 .DELETE_ON_ERROR:
 
 $(VENV)/ready: pyproject.toml constraints.txt
@@ -23,6 +23,9 @@ $(VENV)/ready: pyproject.toml constraints.txt
 demo: $(VENV)/ready
 	$(BIN)/fifo-diffusion generate "a red robot walking to the right in the hills on a sunny day" \
 		-o demo.mp4 --model toybox-diagonal --preset live --num-frames 160 --scale 4 --seed 0 --overwrite
+
+studio: $(VENV)/ready
+	$(BIN)/fifo-diffusion studio --runs runs
 
 test: $(VENV)/ready
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .

@@ -82,6 +82,15 @@ def test_the_wheel_tests_a_model_of_somebody_else(installed, tmp_path, which, pa
         assert "1 failed" in run(*contract, "-k", "a_batch_of_videos")
 
 
+def test_the_wheel_has_the_page_and_asks_for_three_packages_to_serve_it(installed):
+    page = {path.name for path in (installed / "fifo_diffusion" / "studio" / "static").iterdir()}
+    assert page == {path.name for path in (ROOT / "src" / "fifo_diffusion" / "studio" / "static").iterdir()}
+    assert "index.html" in page
+    (metadata,) = installed.glob("*.dist-info/METADATA")
+    needs = re.findall(r"Requires-Dist: ([\w-]+)[^\n]*extra == 'studio'", metadata.read_text())
+    assert sorted(needs) == ["python-multipart", "starlette", "uvicorn"]
+
+
 def test_importing_the_package_loads_no_heavy_library():
     code = "import fifo_diffusion, sys; print([m for m in ('torch', 'diffusers') if m in sys.modules])"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
