@@ -8,11 +8,13 @@ from fifo_diffusion import FIFO, RunState
 from fifo_diffusion.cli.main import main
 from fifo_diffusion.errors import ArgumentError, UsageError
 from fifo_diffusion.layout_list import LAYOUTS
+from fifo_diffusion.settings.fitting import frame_forwards, preset_values
 from fifo_diffusion.settings.presets import PRESETS
-from fifo_diffusion.streaming.presets import preset_values, with_preset
+from fifo_diffusion.streaming.presets import with_preset
 from fifo_diffusion.study.config import Config
 from fifo_diffusion.study.worker import job_of_row
 from fifo_diffusion.testing import frames, tiny
+from layouts import queue_layout
 from toy_layout import TOY
 
 SIZE = {"height": 16, "width": 16}
@@ -155,3 +157,11 @@ def test_rows_of_evaluations_may_have_one(fifo):
     ):
         with pytest.raises(UsageError, match=told):
             Config.from_json(values | {"rows": {"a": row}}, "c.json")
+
+
+@pytest.mark.parametrize("frames", [16, 21])
+@pytest.mark.parametrize("name", PRESETS)
+def test_the_table_of_models_counts_the_work_of_layouts(name, frames):
+    values = {"window": frames} | preset_values(PRESETS[name], frames)
+    layout = queue_layout(**{key: values[key] for key in ("window", "num_partitions", "lookahead", "frames_per_level")})
+    assert frame_forwards(values) == layout.frame_forwards_per_frame

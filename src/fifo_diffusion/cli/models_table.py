@@ -3,12 +3,11 @@
 from textwrap import fill
 
 from fifo_diffusion import toybox
-from fifo_diffusion.method import QueueLayout
 from fifo_diffusion.models.loading.checkpoints import CHECKPOINTS
 from fifo_diffusion.models.registry import families
 from fifo_diffusion.settings import Settings, option_of, specs
+from fifo_diffusion.settings.fitting import frame_forwards, preset_values
 from fifo_diffusion.settings.presets import PRESETS, Preset
-from fifo_diffusion.streaming.presets import preset_values
 
 WIDTH = 80
 
@@ -36,9 +35,8 @@ def _presets_of(frames: int) -> str:
     costs = []
     for name, preset in PRESETS.items():
         values = {"window": frames} | preset_values(preset, frames)
-        layout = QueueLayout(*(values[key] for key in ("window", "num_partitions", "lookahead", "frames_per_level")))
-        window = f" (window {layout.frames})" if layout.frames != frames else ""
-        costs.append(f"{name} {layout.frame_forwards_per_frame:g}{window}")
+        window = f" (window {values['window']})" if values["window"] != frames else ""
+        costs.append(f"{name} {frame_forwards(values):g}{window}")
     return ", ".join(costs)
 
 

@@ -13,9 +13,9 @@ from fifo_diffusion.jobs.plan import Plan
 from fifo_diffusion.jobs.speed import speed_of
 from fifo_diffusion.method.layout import Layout
 from fifo_diffusion.settings import StreamSettings, specs
+from fifo_diffusion.settings.fitting import preset_values
 from fifo_diffusion.settings.kinds import number_text
 from fifo_diffusion.settings.presets import PRESETS
-from fifo_diffusion.streaming.presets import preset_values
 from fifo_diffusion.streaming.prompt_notes import prompt_notes
 from fifo_diffusion.streaming.prompts import parse_prompt
 from fifo_diffusion.text import duration, real_time

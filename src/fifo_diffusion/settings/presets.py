@@ -1,4 +1,4 @@
-"""Presets: settings of a stream that go together, by one name, as data. `streaming/presets.py` fits them to a model."""
+"""Presets: settings of a stream that go together, by one name, as data. `fitting.py` fits them to a window."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field

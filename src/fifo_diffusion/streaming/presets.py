@@ -4,11 +4,10 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from fifo_diffusion.layout_list import LAYOUTS
 from fifo_diffusion.models.shared.base import VideoModel
-from fifo_diffusion.settings import QueueSettings, StreamSettings, checked, specs
-from fifo_diffusion.settings.presets import FEW_STEPS, PRESETS, Preset
-from fifo_diffusion.streaming.steps import shape_of
+from fifo_diffusion.settings import StreamSettings, checked
+from fifo_diffusion.settings.fitting import preset_values
+from fifo_diffusion.settings.presets import FEW_STEPS, PRESETS
 
 
 def with_preset(model: VideoModel, given: Mapping[str, Any]) -> StreamSettings:
@@ -28,38 +27,3 @@ def with_preset(model: VideoModel, given: Mapping[str, Any]) -> StreamSettings:
         return asked
     values = preset_values(PRESETS[name], model.frames, asked, told_guidance=model.told_guidance)
     return replace(asked, preset=name, **{name: value for name, value in values.items() if name not in given})
-
-
-def preset_values(
-    preset: Preset, frames: int, asked: StreamSettings | None = None, *, told_guidance: bool = False
-) -> dict[str, Any]:
-    """All settings of a preset for a model.
-
-    Args:
-        frames: f, the window that the model was trained on.
-        asked: settings that are given beside it: it is fitted to their window and to their number of steps, and has
-            nothing that their layout does not take.
-        told_guidance: as `VideoModel` says it.
-    """
-    asked = StreamSettings() if asked is None else asked
-    values = dict(preset.values)
-    if preset.steps is not None:
-        window, steps = asked.window or frames, _steps(asked)
-        numbers = [steps] if steps else range(preset.steps, max(preset.steps, window) + 1)
-        shapes = (shape_of(window, number, changeable=asked.window is None) for number in numbers)
-        fitted = next((shape for shape in shapes if shape is not None), None)
-        if fitted is not None:
-            values |= dict(zip(("window", "num_partitions", "frames_per_level"), fitted, strict=True))
-    if preset.unguided and not told_guidance:
-        values["guidance_scale"] = 1.0
-    if values.get("window") == frames:
-        del values["window"]
-    untaken = specs(QueueSettings).keys() - {"window", *LAYOUTS[asked.layout].takes}
-    return {name: value for name, value in values.items() if name not in untaken}
-
-
-def _steps(asked: StreamSettings) -> int | None:
-    """The number of denoising steps that was given, if one was."""
-    given = asked.timesteps or asked.sigmas
-    # A last sigma of 0 is the end, and no step.
-    return asked.num_inference_steps or (len(given) - (given[-1] == 0) if given else None)

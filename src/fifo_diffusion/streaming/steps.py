@@ -6,11 +6,10 @@ from fifo_diffusion.errors import ArgumentError, Message, Setting, joined
 from fifo_diffusion.method import Layout, NoiseLevels, QueueLayout
 from fifo_diffusion.models.shared.base import VideoModel
 from fifo_diffusion.models.shared.spacing import STEPS, StepCountError
+from fifo_diffusion.settings.fitting import shape_of
 
 NEARLY = 1 / 3
 """How far off, as a share, a number of steps may be that is named beside one that was asked for."""
-SMALLEST_WINDOW = 0.75
-"""Of the window that the model was trained on."""
 
 
 def levels_of(model: VideoModel, settings: Any) -> NoiseLevels:
@@ -61,21 +60,6 @@ def giving(layout: Layout, steps: int) -> list[Message]:
         close = [n for n in near if abs(n * f // b - steps) <= NEARLY * steps]
         found += [Message(Setting("num_partitions", n), f" ({n * f // b} steps)") for n in close or near * (not found)]
     return found
-
-
-def shape_of(frames: int, steps: int, *, changeable: bool = True) -> tuple[int, int, int] | None:
-    """Window, partitions and frames per level that give exactly so many steps: the longest window and the fewest
-    partitions. None where that would take a much smaller window, or a longer queue than so many steps need.
-
-    Args:
-        frames: f, the window that the model was trained on.
-        changeable: whether the window may be smaller.
-    """
-    for window in range(frames, int(frames * SMALLEST_WINDOW) if changeable else frames - 1, -1):
-        for partitions in range(1, -(-steps // window) + 1):
-            if partitions * window % steps == 0:
-                return window, partitions, partitions * window // steps
-    return None
 
 
 def _named(window: int, partitions: int, frames_per_level: int, usual: int) -> Message:
