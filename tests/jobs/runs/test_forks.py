@@ -1,13 +1,15 @@
 """New runs from old ones: forks, other prompts from a frame on, the events as a schedule."""
 
 import os
+from fractions import Fraction
 
-import numpy as np
 import pytest
 
 from fifo_diffusion.errors import UserError
 from fifo_diffusion.jobs.runs import forks
 from fifo_diffusion.jobs.runs.timeline import prompts_of
+from fifo_diffusion.video.sound import has_sound
+from odd_videos import video
 from run_helpers import kinds, parts
 
 A, B, C = "a red ball", "a blue cube", "a green ring"
@@ -124,15 +126,15 @@ def test_a_running_one_is_forked_too(bench):
 
 
 def test_the_file_that_it_starts_from_goes_along(bench, tmp_path):
-    from fifo_diffusion.video import write_video
-
-    frames = np.random.default_rng(0).integers(0, 255, (6, 16, 16, 3), dtype=np.uint8)
-    write_video(tmp_path / "given.mp4", frames, fps=8)
+    """And its sound is in what is joined."""
+    video(tmp_path / "given.mp4", 6, tick=Fraction(1, 8), sound=True)
     run = bench.runs.create(
         bench.small | {"prompt": A, "num_frames": 12, "include_start": True}, start_file=tmp_path / "given.mp4"
     )
     (tmp_path / "given.mp4").unlink()
     assert bench.make(run).state == "completed", run.status
+    assert run.join(tmp_path / "whole.mp4") == 12
+    assert has_sound(tmp_path / "whole.mp4")
     fork = run.fork(8)
     bench.make(fork)
     assert parts(fork) == parts(run)

@@ -11,7 +11,8 @@ from fifo_diffusion.errors import UserError
 from fifo_diffusion.files import written_whole
 from fifo_diffusion.jobs.runs.folder import RunFolder
 from fifo_diffusion.jobs.start_file import sound_of
-from fifo_diffusion.settings import STARTS
+from fifo_diffusion.settings import STARTS, Settings, names_of
+from fifo_diffusion.settings.spec import IN_NOTES
 from fifo_diffusion.video import VideoFileError, iter_frames, read_metadata
 from fifo_diffusion.video.joining import join_videos
 
@@ -28,8 +29,9 @@ def join(run: RunFolder, path: str | os.PathLike[str], frames: int | None = None
         facts = {name: said for name, said in read_metadata(parts[0][1]).items() if name != "first_frame"}
         facts["run"] = run.id
         count = join_videos([part for _, part in parts], path, metadata=facts, most_frames=frames)
-        request = dict(run.request)
-        if request.get("include_start") and request.get("start", STARTS[0]) not in STARTS and not parts[0][0]:
+        usual = Settings()
+        request = {name: getattr(usual, name) for name in names_of(Settings, saved=IN_NOTES)} | run.request
+        if request["include_start"] and request["start"] not in STARTS and not parts[0][0]:
             request["start"] = str(run.folder / request["start"])
             (begun, *_) = (event for event in run.events()[0] if event["event"] == "started")
             sound, _ = sound_of(request, str(path), begun["fps"], begun["model_fps"])
