@@ -73,7 +73,7 @@ def stock(made, latents):
 def test_a_stream_with_a_decoder_that_looks_ahead_is_its_latents_decoded_as_a_whole():
     call = SIZE | {"window": 4, "num_partitions": 1, "lookahead": False, "seed": 1}
     with FIFO(pipeline()) as fifo:
-        late = fifo.model.late
+        late = fifo.model.decoder_latency
         latents = fifo("a cat", num_frames=9 + 2 * late, output_type="latent", **call).frames
         latents = latents.transpose(1, 2).unflatten(2, (-1, 4, 4))
         expected = (stock(fifo.pipe.vae, latents)[0, :9] * 255).round().to(torch.uint8).movedim(1, -1)

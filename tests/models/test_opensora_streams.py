@@ -197,7 +197,7 @@ def test_the_cost_counts_what_the_decoder_waits_for(fifo, count):
     fifo.model.predict = lambda x, *a, **k: rows.append(2 * len(x) * x.shape[2]) or predict(x, *a, **k)
     frames(stream)
     del fifo.model.predict
-    cost = Cost(layout, 2, total=count, timing=TIMING, late=fifo.model.late).until(count)
+    cost = Cost(layout, 2, total=count, timing=TIMING, decoder_latency=fifo.model.decoder_latency).until(count)
     assert sum(rows) <= cost < sum(rows) + STRIDE * layout.frame_forwards * 2
 
 

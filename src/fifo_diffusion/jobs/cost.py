@@ -24,7 +24,7 @@ class Cost:
         shown: how many of them are part of the video: all or none.
         timing: frames per latent.
         clean_start: as `VideoModel` says it.
-        late: latents that are computed after the last one that is shown, because its decoding waits for them.
+        decoder_latency: latents computed after the last one that is shown, because its decoding waits for them.
     """
 
     layout: "Layout"
@@ -34,7 +34,7 @@ class Cost:
     given: int = 0
     shown: int = 0
     timing: LatentTiming = ONE_TO_ONE
-    late: int = 0
+    decoder_latency: int = 0
     clean_start: bool = False
 
     @property
@@ -98,7 +98,7 @@ class Cost:
         whole = 2 * layout.slots if change == "blend" else layout.slots
         # What has left the queue waits for its decoding, or to be handed out.
         further = self.timing.further
-        return (first + self.late) * further - 1, (whole + self.late) * further - 1
+        return (first + self.decoder_latency) * further - 1, (whole + self.decoder_latency) * further - 1
 
     def until(self, frames: int) -> float:
         """Frame-forwards computed by the time this many frames are there."""
@@ -108,7 +108,9 @@ class Cost:
             # Filling is spread over these frames.
             return self.clip + self.fill * (frames - 1) / self.opening
         timing = self.timing if self.start == "noise" else self.timing.continued()
-        return self.clip + self.fill + (timing.latents(frames - self.opening) - 1 + self.late) * self.per_latent
+        return (
+            self.clip + self.fill + (timing.latents(frames - self.opening) - 1 + self.decoder_latency) * self.per_latent
+        )
 
 
 def cost_of(plan: "Plan") -> "Cost | BaselineCost":
@@ -121,5 +123,13 @@ def cost_of(plan: "Plan") -> "Cost | BaselineCost":
     shown = plan.given if plan.kept["include_start"] else 0
     model, layout = plan.model, plan.settings.queue_layout
     return Cost(
-        layout, passes, plan.start, plan.num_frames, plan.given, shown, model.timing, model.late, model.clean_start
+        layout,
+        passes,
+        plan.start,
+        plan.num_frames,
+        plan.given,
+        shown,
+        model.timing,
+        model.decoder_latency,
+        model.clean_start,
     )

@@ -30,7 +30,7 @@ class HunyuanVideoModel(AdaLNModel):
 
     family = "HunyuanVideo"
     timing = LatentTiming(first=1, further=4)
-    late = 3
+    decoder_latency = 3
     flow = True
     other_shapes = True
     unguided_first = False

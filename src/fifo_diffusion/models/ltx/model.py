@@ -44,7 +44,7 @@ class LTXModel(SharedTextModel):
         super().__init__(pipe, frames=frames, defaults=defaults)
 
     @property
-    def late(self) -> int:
+    def decoder_latency(self) -> int:
         return self.decoder().latency
 
     def usual(self) -> dict[str, Any]:

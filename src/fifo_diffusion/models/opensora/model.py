@@ -65,7 +65,7 @@ class OpenSoraPlanModel(LatteModel):
     family = "Open-Sora Plan v1.1.0"
     text_tokens = TEXT_TOKENS
     published_queue = LateQueue
-    late = STEADY_LATENCY
+    decoder_latency = STEADY_LATENCY
 
     def __init__(self, pipe: Any, *, frames: int | None = None, defaults: dict[str, Any] | None = None) -> None:
         self.timing = LatentTiming(1, pipe.vae.temporal_factor)

@@ -79,7 +79,7 @@ class SanaVideoModel(SharedTextModel):
         return WanDecoder(vae) if type(vae).__name__ == "AutoencoderKLWan" else LTXDecoder(vae)
 
     @property
-    def late(self) -> int:
+    def decoder_latency(self) -> int:
         return self.decoder().latency
 
     def encode(self, frames_FHWC: np.ndarray) -> Tensor:

@@ -31,7 +31,8 @@ class VideoModel(ABC):
         other_shapes: whether it makes videos of other shapes than its own as well (portrait beside landscape, say),
             with about as many pixels.
         defaults: values for arguments that the caller leaves out: guidance_scale, height, width, fps, eta.
-        late: how many latents must follow one, once a video runs, before its frames are there (`StreamingDecoder`).
+        decoder_latency: later latents that the decoder needs, in the steady state, before it can emit a latent's frames
+            (`StreamingDecoder`).
         fps_condition: the frame rate that the model is conditioned on where a call says nothing; may be set. None: the
             model is conditioned on none.
         published_queue: how the queue of the family's published FIFO code moves on, for compat="published".
@@ -47,7 +48,7 @@ class VideoModel(ABC):
     most_frames: int | None = None
     other_shapes: bool = False
     defaults: dict[str, Any]
-    late: int = 0
+    decoder_latency: int = 0
     fps_condition: float | None = None
     published_queue: type[Queue] = Queue
     few_steps: bool = False
