@@ -102,6 +102,7 @@ SMALLEST = {
     "ranks": ["--seconds", "0.01", "--decode", "0.001", "--iterations", "2", "--repeats", "1", "--only", "0", "1", "6"],
     "side_by_side": [str(ROOT), str(ROOT), "--stream", '{"num_partitions": 1, "lookahead": false}'],
     "speed": ["--pass", "--repeats", "1"],
+    "studio_latency": ["--frames", "12", "--pairs", "1", "--work", "1"],
     "toybox_fifo": ["run", "--frames", "1", "--share", "0", "8", "--precision", "float32", "--lookahead", "no"],
     "toybox_relative_mse": ["--clips", "1", "--partitions", "1"],
     "wan_rows": ["--frames", "2", "--height", "32", "--width", "32", "--rounds", "1"],
