@@ -2,7 +2,7 @@
 
     python benchmarks/studio_latency.py            (make browser; apt-get install chromium)
 
-A stand-in for the model hands out frames at an even pace: it works a fixed amount, writes them as a worker does, and its
+A stand-in for the model hands out frames at an even pace: it works a fixed amount, writes them as a worker does, and the
 picture says its number in black and white. The page in Chromium is asked after each repaint which number it shows; the
 delay is from handing out to there, on one clock. The CPU time of the worker's process is taken in pairs, without a
 client and with one that reads events and pictures, in turns of order. Writes docs/results/studio_latency.json.
@@ -37,14 +37,14 @@ addEventListener("DOMContentLoaded", () => {
   const canvas = document.getElementById("picture");
   window.seen = [];
   const look = () => requestAnimationFrame(() => {
-    const pen = canvas.getContext("2d"), step = canvas.width / %d;
+    const pen = canvas.getContext("2d"), step = canvas.width / BITS;
     let number = 0;
-    for (let k = 0; k < %d; k += 1) if (pen.getImageData((k + 0.5) * step, 8, 1, 1).data[0] > 127) number += 1 << k;
+    for (let k = 0; k < BITS; k += 1) if (pen.getImageData((k + 0.5) * step, 8, 1, 1).data[0] > 127) number += 1 << k;
     window.seen.push([number, performance.timeOrigin + performance.now()]);
   });
   new MutationObserver(look).observe(canvas, { attributes: true, attributeFilter: ["aria-label"] });
 });
-""" % (BITS, BITS)
+""".replace("BITS", str(BITS))
 
 
 class StandIn:
