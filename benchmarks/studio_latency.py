@@ -2,8 +2,8 @@
 
     python benchmarks/studio_latency.py            (make browser; apt-get install chromium)
 
-A stand-in for the model hands out frames at an even pace: it works a fixed amount, writes them as a worker does, and the
-picture says its number in black and white. The page in Chromium is asked after each repaint which number it shows; the
+A stand-in for the model hands out frames at an even pace: it works a fixed amount and writes them as a worker does. Its
+pictures say their numbers in black and white. The page in Chromium is asked after each repaint which it shows; the
 delay is from handing out to there, on one clock. The CPU time of the worker's process is taken in pairs, without a
 client and with one that reads events and pictures, in turns of order. Writes docs/results/studio_latency.json.
 """
