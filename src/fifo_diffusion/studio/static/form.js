@@ -47,7 +47,7 @@ export class Form {
     this.build();
     this.listen();
     this.examples();
-    this.fill(JSON.parse(localStorage.getItem(DRAFT) ?? "null") ?? { seconds: 12 });
+    this.fill(JSON.parse(localStorage.getItem(DRAFT) ?? "null") ?? this.usual);
   }
 
   // ---------------------------------------------------------------- elements
@@ -134,11 +134,17 @@ export class Form {
     return row;
   }
 
-  /** What the models inside this package understand, made the quick way. */
+  /** What a new video is if nothing else is said: of the models inside this package, one that is made at once. */
+  get usual() {
+    const has = (id) => this.models.some((model) => model.id === id);
+    if (has("toybox-diagonal")) return { model: "toybox-diagonal", preset: "live", num_frames: 200 };
+    return has("toybox") ? { model: "toybox", preset: "fast", num_frames: 120 } : { seconds: 12 };
+  }
+
+  /** What those models understand. */
   examples() {
-    const quick = { model: "toybox-diagonal", preset: "live", num_frames: 200 };
-    const usual = this.models.some((m) => m.id === quick.model) ? quick : { model: "toybox", preset: "fast", num_frames: 120 };
-    if (!this.models.some((m) => m.id === usual.model)) return;
+    const { usual } = this;
+    if (!usual.model) return;
     $("examples").replaceChildren(...EXAMPLES.map((text) =>
       h("button", { type: "button", class: "chip", onclick: () => { this.fill({ ...usual, prompt: text }); $("generate").focus(); } }, text)));
   }
@@ -154,7 +160,7 @@ export class Form {
       row.querySelector("input").focus();
     });
     $("f-preset").addEventListener("change", (event) => this.choosePreset(event.target.value));
-    $("reset").addEventListener("click", () => { this.leaveEdit(); this.fill({ seconds: 12 }); $("prompt").focus(); });
+    $("reset").addEventListener("click", () => { this.leaveEdit(); this.fill(this.usual); $("prompt").focus(); });
     $("cancel-edit").addEventListener("click", () => { this.leaveEdit(); this.check(); });
     $("unit").addEventListener("change", () => { $("length").disabled = $("unit").value === "forever"; });
     const drop = $("drop");
