@@ -163,7 +163,7 @@ def follow(base: str, run: Run, ended: threading.Event) -> None:
             if ended.is_set():
                 return
             if line == b"event: frame\n":
-                for name in ("frame.jpg", "queue.png"):
+                for name in ("frame.jpg", "queue.jpg"):
                     urllib.request.urlopen(f"{base}/api/runs/{run.id}/live/{name}", timeout=20).read()
 
 

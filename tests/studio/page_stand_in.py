@@ -79,9 +79,9 @@ class StandIn:
     def _show_queue(self, run, frame):
         shades = np.linspace(250 - frame % 100, 20, SLOTS).astype(np.uint8)
         strip = np.repeat(np.broadcast_to(shades, (8, SLOTS)), 8, axis=1)
-        partial = run.live_folder / ".queue.png"
-        Image.fromarray(np.stack([strip] * 3, -1)).save(partial, "PNG")
-        partial.replace(run.live_folder / "queue.png")
+        partial = run.live_folder / ".queue.jpg"
+        Image.fromarray(np.stack([strip] * 3, -1)).save(partial, "JPEG")
+        partial.replace(run.live_folder / "queue.jpg")
 
 
 def until(condition, seconds=15.0):

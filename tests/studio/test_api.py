@@ -137,7 +137,7 @@ def test_the_queue_can_be_reordered_and_edited(client, runs, made):
 
 def test_pictures(client, runs, maker):
     run = runs.create({"prompt": "x", "num_frames": 40})
-    for name in ("live/frame.jpg", "live/queue.png", "frames/0.jpg", "start"):
+    for name in ("live/frame.jpg", "live/queue.jpg", "frames/0.jpg", "start"):
         error_of(client.get(f"/api/runs/{run.id}/{name}"), 404)
     making = maker(run).make(11)
     assert [red(client.get(f"/api/runs/{run.id}/frames/{k}.jpg")) for k in (0, 7, 8)] == [0, 7, 8]
@@ -146,8 +146,8 @@ def test_pictures(client, runs, maker):
     run.watch()
     making.make(1)
     assert red(client.get(f"/api/runs/{run.id}/live/frame.jpg")) == 11
-    (run.live_folder / "queue.png").write_bytes(b"a strip")
-    assert client.get(f"/api/runs/{run.id}/live/queue.png").content == b"a strip"
+    (run.live_folder / "queue.jpg").write_bytes(b"a strip")
+    assert client.get(f"/api/runs/{run.id}/live/queue.jpg").content == b"a strip"
     making.make(2).end()
     assert red(client.get(f"/api/runs/{run.id}/live/frame.jpg")) == 13
     small = client.get(f"/api/runs/{run.id}/frames/3.jpg?width=16")

@@ -204,7 +204,7 @@ async def newest(request: Request) -> Response:
 
 
 async def queue_strip(request: Request) -> Response:
-    """GET /api/runs/{id}/live/queue.png"""
+    """GET /api/runs/{id}/live/queue.jpg"""
     return pictures.queue_strip(run_of(request))
 
 
@@ -288,7 +288,7 @@ ROUTES = [
     Route("/api/runs/{id}/move", move, methods=["POST"]),
     Route("/api/runs/{id}/frames/{k}.jpg", frame),
     Route("/api/runs/{id}/live/frame.jpg", newest),
-    Route("/api/runs/{id}/live/queue.png", queue_strip),
+    Route("/api/runs/{id}/live/queue.jpg", queue_strip),
     Route("/api/runs/{id}/start", start),
     Route("/api/events", all_events),
     Route("/api/cost", cost, methods=["POST"]),

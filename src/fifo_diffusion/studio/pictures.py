@@ -72,7 +72,7 @@ def queue_strip(run: Run) -> Response:
     """
     run.watch()
     try:
-        return Response((run.live_folder / "queue.png").read_bytes(), media_type="image/png")
+        return Response((run.live_folder / "queue.jpg").read_bytes(), media_type="image/jpeg")
     except OSError as error:
         raise missing(f"{run.id} has no picture of its queue") from error
 

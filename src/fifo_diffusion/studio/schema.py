@@ -117,7 +117,7 @@ _GIVES = {
     "/api/events": "text/event-stream",
     "/api/runs/{id}/frames/{k}.jpg": "image/jpeg",
     "/api/runs/{id}/live/frame.jpg": "image/jpeg",
-    "/api/runs/{id}/live/queue.png": "image/png",
+    "/api/runs/{id}/live/queue.jpg": "image/jpeg",
     "/api/runs/{id}/start": "application/octet-stream",
     "/metrics": "text/plain",
 }

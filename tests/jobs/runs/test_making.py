@@ -267,7 +267,7 @@ def test_pictures_for_watchers_are_written_while_somebody_watches(bench, monkeyp
     run = bench.create()
     run.watch()
     bench.make(run)
-    assert {path.name for path in run.live_folder.iterdir()} == {"watched", "frame.jpg", "queue.png", "tick"}
+    assert {path.name for path in run.live_folder.iterdir()} == {"watched", "frame.jpg", "queue.jpg", "tick"}
     assert run.tick() == 20
 
 

@@ -12,7 +12,7 @@ run_1f2e3d4c5b6a/
   video/          00000000.mp4, 00000032.mp4 ...: parts, named by their first frame; the last one grows
   states/         00000032.safetensors ...: what the run can go on from, at borders of parts
   pins/           00000032: a state that is never thinned out
-  live/           frame.jpg, queue.png, tick: only while somebody watches
+  live/           frame.jpg, queue.jpg, tick: only while somebody watches
   start/          the picture, video or folder that it starts from
 """
 
@@ -304,9 +304,9 @@ class RunFolder:
     @property
     def live_folder(self) -> Path:
         """Where pictures for watchers are, while `watch` is called at least every few seconds: `frame.jpg` (the newest
-        frame), `queue.png` (guesses of the frames in the queue, side by side, clean left to noisy right; only where
+        frame), `queue.jpg` (guesses of the frames in the queue, side by side, clean left to noisy right; only where
         the model can tell) and, replaced after them, `tick`: {"frames": how many there were, "at": Unix time, "queue":
-        the first frame of each picture in `queue.png`}."""
+        the first frame of each picture in `queue.jpg`}."""
         return self.folder / "live"
 
     def watch(self) -> None:
@@ -331,7 +331,7 @@ class RunFolder:
         return frames if isinstance(frames, int) else 0
 
     def queue_frames(self) -> list[int]:
-        """The first frame of each picture in `queue.png`; none where there is no such file."""
+        """The first frame of each picture in `queue.jpg`; none where there is no such file."""
         frames = self._tick().get("queue")
         return frames if isinstance(frames, list) else []
 

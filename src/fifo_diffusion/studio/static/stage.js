@@ -238,7 +238,7 @@ export class Stage extends Deeds {
           }
         }
         const inQueue = this.inQueue;
-        const strip = inQueue.length ? await picture(`${run(id)}/live/queue.png?${at}`) : null;
+        const strip = inQueue.length ? await picture(`${run(id)}/live/queue.jpg?${at}`) : null;
         if (strip && id === this.id) this.showStrip(strip, at, inQueue);
         this.fetched = id === this.id ? at : this.fetched;
         if (id !== this.id) break;
