@@ -20,7 +20,7 @@ from fifo_diffusion.cli.notes import notes_told
 from fifo_diffusion.cli.options import given_of, with_options
 from fifo_diffusion.cli.progress import heard, reason, say, silence
 from fifo_diffusion.cli.typed import parser_message
-from fifo_diffusion.errors import UserError
+from fifo_diffusion.errors import UserError, usage
 from fifo_diffusion.execution.torchrun import tell_others, torchrun_rank
 from fifo_diffusion.jobs.explained import Unexpected, explain
 from fifo_diffusion.settings import Settings, names_of, spec
@@ -198,6 +198,9 @@ def work(
         int, typer.Option("--workers", metavar="N", min=1, help="So many processes, each with one of the GPUs.")
     ] = 1,
     device: Annotated[str | None, typer.Option("--device", help="cpu, cuda, cuda:1, mps.")] = None,
+    executor: Annotated[
+        str, typer.Option("--executor", metavar="HOW", help="here, or ray: each run as a task of a Ray cluster.")
+    ] = "here",
     with_parent: Annotated[bool, typer.Option("--with-parent", help="Leave when standard input ends.")] = False,
     debug: Annotated[bool, typer.Option("--debug", help="Warnings of libraries.")] = False,
 ) -> int:
@@ -213,9 +216,17 @@ def work(
     CUDA_VISIBLE_DEVICES=1 fifo-diffusion work /shared/runs --unload-after 600
 
     torchrun --nproc-per-node 4 --no-python fifo-diffusion work runs/
-    """
-    from fifo_diffusion.cli.work import many, work
 
+    RAY_ADDRESS=auto fifo-diffusion work /shared/runs --executor ray
+    """
+    from fifo_diffusion.cli.work import by_ray, many, work
+
+    if executor not in ("here", "ray"):
+        raise usage("--executor: give here or ray, not ", executor)
+    if executor == "ray":
+        if workers > 1 or unload_after is not None or with_parent:
+            raise usage("--executor ray: the cluster has workers; leave --workers, --unload-after, --with-parent out")
+        return by_ray(folder, once=once, device=device)
     if workers == 1:
         options = {"device": device, "with_parent": with_parent, "debug": debug}
         return work(folder, once=once, unload_after=unload_after, **options)

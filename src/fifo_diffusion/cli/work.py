@@ -55,6 +55,23 @@ def work(
     return interrupts.exit_code
 
 
+def by_ray(folder: Path, *, once: bool, device: str | None) -> int:
+    """Runs as tasks of a Ray cluster; the exit code. Arguments as of `work`."""
+    from fifo_diffusion.jobs.runs.on_ray import work_on_ray
+
+    with Interrupts() as interrupts:
+        say(f"looking after {folder} with Ray", quiet=False)
+        work_on_ray(
+            Runs(folder),
+            stop=interrupts,
+            once=once,
+            device=device,
+            on_run=lambda run: say(f"{run.id}: {_prompt(run)}", quiet=False),
+            on_end=lambda run, status: say(_ended(run, status), quiet=False),
+        )
+    return interrupts.exit_code
+
+
 def many(folder: Path, count: int, arguments: list[str]) -> int:
     """Workers in processes of their own, each with one of the visible GPUs; the exit code: that of the first that
     failed.
