@@ -126,6 +126,7 @@ def test_interrupted_is_uninterrupted(fifo, done, start, tmp_path):
     next(fifo.stream("a dog", seed=0, **FEW))  # another decoder in between
     stream.state().save(tmp_path / "state")
     rest = fifo.stream(start=tmp_path / "state", num_frames=25)
+    assert rest.state().header == stream.state().header
     assert np.array_equal([*first, *rest], expected)
     past = stream.state().tensors.get("decoder.past", torch.empty(0))
     assert past.numel() <= 32 * 4 * 4 * 4
