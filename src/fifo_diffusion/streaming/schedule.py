@@ -203,7 +203,8 @@ class Schedule:
         kept = [change for change in self._changes if change.time < now]
         if not kept and (not future or future[0][0] > first.frame):
             kept.append(first)
-        if kept and not goes_on and (following is not None or approaches):
+        begun = following is not None and following in kept  # then it goes on to its end
+        if kept and not (goes_on or begun) and (following is not None or approaches):
             kept.append(held)
         self._changes, self._undo = kept, None
         for k, (prompts, way) in future:
