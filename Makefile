@@ -34,6 +34,8 @@ browser: $(VENV)/ready
 test: $(VENV)/ready
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .
 	$(BIN)/python -m pytest -m "not slow" -n auto --dist loadfile
+	@$(BIN)/python -c 'import playwright' 2>/dev/null && command -v chromium >/dev/null || \
+		echo "left out: tests of the page; they need  make browser  and Chromium (Debian, Ubuntu: apt-get install chromium)"
 
 test-all: $(VENV)/ready
 	$(BIN)/python -m pytest

@@ -202,19 +202,13 @@ def schedule(
 @app.command()
 def stop(run: Which, folder: Folder = HERE) -> None:
     """End a run, with the frames that there are."""
-    found = Runs(folder).find(run)
-    if found.status.over:
-        raise UserError(f"{found.id} is over already ({found.status.state})")
-    found.command("stop")
+    _ask(Runs(folder).find(run), "stop")
 
 
 @app.command()
 def pause(run: Which, folder: Folder = HERE) -> None:
     """Let a run rest until it is resumed; its worker takes another."""
-    found = Runs(folder).find(run)
-    if found.status.over:
-        raise UserError(f"{found.id} is over already ({found.status.state})")
-    found.command("pause")
+    _ask(Runs(folder).find(run), "pause")
 
 
 @app.command()
@@ -258,6 +252,12 @@ def rm(
     """Remove runs with all their files. Forks of them keep theirs."""
     for found in [Runs(folder).find(name) for name in run]:
         found.delete()
+
+
+def _ask(run: Run, what: str) -> None:
+    if run.status.over:
+        raise UserError(f"{run.id} is over already ({run.status.state})")
+    run.command(what)
 
 
 def _unfinished(run: Run, instead: str) -> Run:
