@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from diffusers import AutoencoderKL, DDIMScheduler, UNet3DConditionModel
 from tokenizers import Tokenizer, models, pre_tokenizers
-from transformers import CLIPTextConfig, CLIPTextModel, PreTrainedTokenizerFast
+from transformers import CLIPTextConfig, CLIPTextModel, Gemma2Config, Gemma2Model, PreTrainedTokenizerFast
 
 from fifo_diffusion.models.unet3d.pipeline import TextToVideoPipeline
 
@@ -45,6 +45,21 @@ UNET = {
     "cross_attention_dim": 24,
 }
 """Two channels per norm group: with one, a group norm hides the timestep."""
+
+
+def gemma() -> Gemma2Model:
+    """A text encoder of LTX-2's and SANA-Video's kind, for `tokenizer`."""
+    config = Gemma2Config(
+        vocab_size=64,
+        hidden_size=16,
+        intermediate_size=16,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        num_key_value_heads=2,
+        head_dim=8,
+        pad_token_id=0,
+    )
+    return randomize(Gemma2Model(config), 2)
 
 
 def unet(seed: int = 0, kind: type = UNet3DConditionModel, **changes: Any) -> UNet3DConditionModel:

@@ -10,7 +10,6 @@ from diffusers import (
 )
 from diffusers.pipelines.ltx2.connectors import LTX2TextConnectors
 from diffusers.pipelines.ltx2.vocoder import LTX2Vocoder
-from transformers import Gemma2Config, Gemma2Model
 
 from fifo_diffusion.testing import tiny, tiny_ltx
 from fifo_diffusion.testing.tiny_sana_video import ltx2_vae
@@ -70,21 +69,11 @@ VOCODER = {
 
 def pipeline(vae_changes: dict[str, Any] | None = None, **changes: Any) -> LTX2Pipeline:
     """32x32 pixels, latents of 4 channels at 4x4, two frames each; `changes` are the transformer's."""
-    config = Gemma2Config(
-        vocab_size=64,
-        hidden_size=16,
-        intermediate_size=16,
-        num_hidden_layers=1,
-        num_attention_heads=2,
-        num_key_value_heads=2,
-        head_dim=8,
-        pad_token_id=0,
-    )
     pipe = LTX2Pipeline(
         scheduler=FlowMatchEulerDiscreteScheduler(**tiny_ltx.SCHEDULER),
         vae=ltx2_vae(**vae_changes or {}),
         audio_vae=tiny.randomize(AutoencoderKLLTX2Audio(**AUDIO_VAE), 4),
-        text_encoder=tiny.randomize(Gemma2Model(config), 2),
+        text_encoder=tiny.gemma(),
         tokenizer=tiny.tokenizer(),
         connectors=tiny.randomize(LTX2TextConnectors(**CONNECTORS), 5),
         transformer=tiny.randomize(LTX2VideoTransformer3DModel(**TRANSFORMER | changes), 3),

@@ -9,7 +9,6 @@ from diffusers import (
     SanaVideoPipeline,
     SanaVideoTransformer3DModel,
 )
-from transformers import Gemma2Config, Gemma2Model
 
 from fifo_diffusion.testing import tiny, tiny_wan
 
@@ -54,19 +53,9 @@ def ltx2_vae(**changes: Any) -> AutoencoderKLLTX2Video:
 
 def pipeline(vae: Any = None, **changes: Any) -> SanaVideoPipeline:
     """32x32 pixels, latents of 4 channels at 4x4, with Wan's autoencoder; `changes` are the transformer's."""
-    config = Gemma2Config(
-        vocab_size=64,
-        hidden_size=16,
-        intermediate_size=16,
-        num_hidden_layers=1,
-        num_attention_heads=2,
-        num_key_value_heads=2,
-        head_dim=8,
-        pad_token_id=0,
-    )
     pipe = SanaVideoPipeline(
         tokenizer=tiny.tokenizer(),
-        text_encoder=tiny.randomize(Gemma2Model(config), 2),
+        text_encoder=tiny.gemma(),
         vae=vae or tiny_wan.vae(),
         transformer=tiny.randomize(SanaVideoTransformer3DModel(**TRANSFORMER | changes), 3),
         scheduler=DPMSolverMultistepScheduler(**tiny_wan.FLOW),

@@ -18,6 +18,18 @@ from fifo_diffusion.testing.contract import SharedText, VideoModelContract
 from fifo_diffusion.testing.contract.mixing import without_joint_attention
 
 
+def _without_self_attention(attention: type, patch: pytest.MonkeyPatch) -> None:
+    """Every token keeps a tenth of itself where it would look at others of the video; texts are looked at as before."""
+    saved = attention.forward
+
+    def forward(self, hidden_states, encoder_hidden_states=None, **more):
+        if encoder_hidden_states is None:
+            return 0.1 * hidden_states
+        return saved(self, hidden_states, encoder_hidden_states, **more)
+
+    patch.setattr(attention, "forward", forward)
+
+
 class EasyAnimateContract(SharedText, VideoModelContract):
     """Text and video in two streams that look at each other."""
 
@@ -179,15 +191,8 @@ class LTXContract(SharedText, VideoModelContract):
         """Self-attention is the only layer that looks across frames."""
         from diffusers.models.transformers.transformer_ltx import LTXAttention
 
-        saved = LTXAttention.forward
-
-        def forward(self, hidden_states, encoder_hidden_states=None, **more):
-            if encoder_hidden_states is None:
-                return 0.1 * hidden_states
-            return saved(self, hidden_states, encoder_hidden_states, **more)
-
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(LTXAttention, "forward", forward)
+            _without_self_attention(LTXAttention, patch)
             yield
 
 
@@ -232,15 +237,8 @@ class LTX2Contract(LTXContract):
     def without_frame_mixing(self):
         from diffusers.models.transformers.transformer_ltx2 import LTX2Attention
 
-        saved = LTX2Attention.forward
-
-        def forward(self, hidden_states, encoder_hidden_states=None, **more):
-            if encoder_hidden_states is None:
-                return 0.1 * hidden_states
-            return saved(self, hidden_states, encoder_hidden_states, **more)
-
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(LTX2Attention, "forward", forward)
+            _without_self_attention(LTX2Attention, patch)
             yield
 
 
@@ -278,15 +276,8 @@ class SanaVideoContract(SharedText, VideoModelContract):
     @contextmanager
     def without_frame_mixing(self):
         """Self-attention and a convolution along time look across frames."""
-        saved = Attention.forward
-
-        def forward(self, hidden_states, encoder_hidden_states=None, **more):
-            if encoder_hidden_states is None:
-                return 0.1 * hidden_states
-            return saved(self, hidden_states, encoder_hidden_states, **more)
-
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(Attention, "forward", forward)
+            _without_self_attention(Attention, patch)
             for block in self.current.transformer.transformer_blocks:
                 patch.setattr(block.ff.conv_temp.weight, "data", torch.zeros_like(block.ff.conv_temp.weight))
             yield
