@@ -37,12 +37,21 @@ def video_pipelines() -> set[str]:
             taken = {argument.arg for call in calls for argument in (*call.args.args, *call.args.kwonlyargs)}
             if taken & OF_VIDEOS or NAMES.search(node.name):
                 found.add(node.name)
+    return found | modular_pipelines(package, public)
+
+
+def modular_pipelines(package: Path, public: set[str]) -> set[str]:
+    """Those of them that are modular: of the folders that have a block which puts videos out."""
+    found = set()
+    for path in (package / "modular_pipelines").glob("*/modular_pipeline.py"):
+        if any('"videos"' in blocks.read_text("utf-8") for blocks in path.parent.glob("*.py")):
+            found |= set(re.findall(r"^class (\w+)\(", path.read_text("utf-8"), re.MULTILINE)) & public
     return found
 
 
 def table() -> str:
     """The census as Markdown."""
-    accepted = {name: family for family in FAMILIES for name in family.pipelines}
+    accepted = {name: family for family in FAMILIES for name in family.every}
     lines = ["| pipeline class | FIFO | |", "|---|---|---|"]
     lines += [f"| `{name}` | yes | {accepted[name].name} |" for name in sorted(accepted)]
     lines += [f"| `{name}` | no | {REFUSED[name].why}: {REFUSED[name].instead} |" for name in sorted(REFUSED)]
@@ -59,7 +68,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--check", action="store_true", help="write nothing, and name classes that are not known")
     if parser.parse_args().check:
-        known = {name for family in FAMILIES for name in family.pipelines} | REFUSED.keys()
+        known = {name for family in FAMILIES for name in family.every} | REFUSED.keys()
         print("\n".join(sorted(video_pipelines() - known)) or "all are known")
         return
     DOCS.write_text(with_table(DOCS.read_text("utf-8")), "utf-8")

@@ -86,13 +86,12 @@ def test_pipelines_whose_relatives_can_be_used(tmp_path):
 
     with pytest.raises(TypeError, match=r"FIFO\(AnimateDiffPipeline.from_pretrained\(NAME, motion_adapter=ADAPTER\)\)"):
         FIFO(StableDiffusionPipeline())
-    with pytest.raises(TypeError, match=r"FIFO\(WanPipeline\(\*\*{name: pipe.components\[name\]") as raised:
+    with pytest.raises(TypeError, match="WanModularPipeline only has the name of a modular pipeline: load it with dif"):
         FIFO(WanModularPipeline())
-    assert "('tokenizer', 'text_encoder', 'vae', 'scheduler')" in str(raised.value)
     with pytest.raises(TypeError, match="modular pipeline, and FIFO takes"):
         FIFO(OtherModularPipeline())
     (tmp_path / "modular_model_index.json").write_text("{}")
-    with pytest.raises(ValueError, match="folder of a modular pipeline"):
+    with pytest.raises(ValueError, match=r"modular_model_index.json names no pipeline class: _class_name is null$"):
         FIFO.from_pretrained(tmp_path, device="cpu")
     (tmp_path / "model_index.json").write_text('{"_class_name": "StableDiffusionPipeline"}')
     with pytest.raises(TypeError, match="motion_adapter=ADAPTER"):

@@ -144,7 +144,7 @@ def test_every_class_that_the_registry_names_is_there():
     for family in registry.FAMILIES:
         assert callable(registry.find(family.model)), family.name
         assert family.package == "fifo_diffusion"
-        for name in family.pipelines:
+        for name in family.every:
             assert family.pipeline_class(name) is not None
     for kind in ORIGINALS:
         assert callable(registry.find(kind.load))

@@ -16,7 +16,7 @@ def table() -> str:
     """Families and checkpoints, for people: lines of at most 80 columns."""
     lines = []
     for family in families():
-        lines += [fill(family.name, WIDTH), _entry("pipelines", ", ".join(family.pipelines))]
+        lines += [fill(family.name, WIDTH), _entry("pipelines", ", ".join(family.every))]
         lines += [_entry("verified", family.verified)]
     lines += ["", "known checkpoints"]
     for name, checkpoint in CHECKPOINTS.items():

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from fifo_diffusion.models.loading.checkpoints import BY_CONTRACT, checkpoint_of
 from fifo_diffusion.models.loading.near_pipelines import way_round
+from fifo_diffusion.models.loading.refused_pipelines import REFUSED
 
 if TYPE_CHECKING:
     from fifo_diffusion.models.shared.base import VideoModel
@@ -40,6 +41,7 @@ class Family:
         verified: how support was checked.
         half: the half precision that it is made for.
         wide: parts that stay in float32 beside it.
+        modular: names of modular pipeline classes whose parts make the first of `pipelines`.
     """
 
     name: str
@@ -49,6 +51,12 @@ class Family:
     verified: str = "not verified"
     half: str = "float16"
     wide: tuple[str, ...] = ()
+    modular: tuple[str, ...] = ()
+
+    @property
+    def every(self) -> tuple[str, ...]:
+        """Names of all pipeline classes that it wraps."""
+        return self.pipelines + self.modular
 
     @property
     def package(self) -> str:
@@ -61,7 +69,7 @@ class Family:
         Raises:
             TypeError: this version of diffusers has none.
         """
-        if self.loader is not None:
+        if self.loader is not None and name not in self.modular:
             return find(self.loader)
         import diffusers
 
@@ -104,6 +112,7 @@ FAMILIES = (
         verified=BY_CONTRACT,
         half="bfloat16",
         wide=("vae",),
+        modular=("WanModularPipeline", "Wan22ModularPipeline"),
     ),
     Family(
         "Wan 2.2 TI2V-5B, from a picture",
@@ -162,6 +171,7 @@ FAMILIES = (
         "fifo_diffusion.models.ltx.model:LTXModel",
         verified=BY_CONTRACT,
         half="bfloat16",
+        modular=("LTXModularPipeline",),
     ),
     Family(
         "LTX-2, text to video, without sound",
@@ -215,19 +225,22 @@ def families() -> tuple[Family, ...]:
 
 def supported_pipelines() -> list[str]:
     """Names of the pipeline classes that `FIFO(pipe)` accepts."""
-    return [name for family in families() for name in family.pipelines]
+    return [name for family in families() for name in family.every]
 
 
 def family_of(*class_names: str) -> Family:
     """The family of the first of these pipeline classes that has one.
 
     Raises:
-        TypeError: none has; the message names the supported ones.
+        TypeError: none has, or one before it is refused; the message names the supported ones.
     """
-    family = next((f for name in class_names for f in families() if name in f.pipelines), None)
-    if family is None:
-        raise TypeError(_unsupported(class_names[0]))
-    return family
+    for name in class_names:
+        family = next((family for family in families() if name in family.every), None)
+        if family is not None:
+            return family
+        if name in REFUSED:
+            raise TypeError(_unsupported(name))
+    raise TypeError(_unsupported(class_names[0]))
 
 
 def wrap(pipe: Any) -> "VideoModel":
@@ -241,10 +254,14 @@ def wrap(pipe: Any) -> "VideoModel":
     if pipe is None or isinstance(pipe, str | Path | torch.nn.Module):
         raise TypeError(_no_pipeline(pipe))
     family = family_of(*(base.__name__ for base in type(pipe).__mro__))
-    name = str(getattr(pipe, "config", {}).get("_name_or_path", ""))
+    loaded = getattr(pipe, LOADED, False)
+    name = getattr(pipe, "config", {}).get("_name_or_path") or getattr(pipe, "_pretrained_model_name_or_path", None)
+    name = str(name or "")
+    if any(base.__name__ in family.modular for base in type(pipe).__mro__):
+        pipe = _standard(pipe, family)
     known = checkpoint_of(name)
     try:
-        if known and known.flow_shift and not getattr(pipe, LOADED, False):
+        if known and known.flow_shift and not loaded:
             from fifo_diffusion.models.loading.publishers import hint_shift
 
             hint_shift(pipe, Path(name).name, known.flow_shift)
@@ -263,6 +280,15 @@ def wrap(pipe: Any) -> "VideoModel":
             f"{kind.__module__}.{kind.__name__} is no {kind.__name__} of diffusers, it only has its name ({error}): "
             "load the pipeline with diffusers"
         ) from error
+
+
+def _standard(modular: Any, family: Family) -> Any:
+    """The standard pipeline of the parts of a modular one."""
+    from fifo_diffusion.models.shared.modular import is_modular, standard
+
+    if not is_modular(modular):
+        raise TypeError(f"{type(modular).__name__} only has the name of a modular pipeline: load it with diffusers")
+    return standard(modular, family.pipeline_class(family.pipelines[0]))
 
 
 def find(reference: Any) -> Any:

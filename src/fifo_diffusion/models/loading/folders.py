@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from fifo_diffusion.models.loading.modular_folders import is_modular_class, parts_and_settings, put_together
 from fifo_diffusion.models.loading.parts import FolderError, first_line, has_variant, load_part, out_of_memory
 
 INDEX = "model_index.json"
@@ -61,7 +62,7 @@ def part_kinds(index: Mapping[str, Any], path: Path, pipeline: type, package: st
     Raises:
         FolderError: a class that is none of a library's own, or no kind of part.
     """
-    wanted, kinds = inspect.signature(pipeline.__init__).parameters, {}
+    wanted, kinds = taken_by(pipeline), {}
     for part, entry in index.items():
         if part.startswith("_") or not isinstance(entry, list) or entry == [None, None]:
             continue  # a plain setting
@@ -89,6 +90,7 @@ def load_folder(
     variant: str | None = None,
     quantization_config: Any = None,
     given: Mapping[str, Any],
+    elsewhere: Mapping[str, Path],
     **options: Any,
 ) -> Any:
     """The pipeline in a folder.
@@ -99,13 +101,14 @@ def load_folder(
         variant: of weight files, for the parts that have it; one at least must.
         quantization_config: a `PipelineQuantizationConfig` of diffusers.
         given: parts and settings of the pipeline that are there already.
+        elsewhere: folders of parts that do not lie in the folder.
         **options: for the `from_pretrained` of modules; see `OPTIONS`.
 
     Raises:
         FolderError: as `load_part` and `part_kinds`, or the parts make no such pipeline.
     """
     kinds = part_kinds(index, folder / INDEX, pipeline, package)
-    places = {part: place_of(folder, part) for part in kinds if part not in given}
+    places = {part: elsewhere.get(part) or place_of(folder, part) for part in kinds if part not in given}
     networks = [place for part, place in places.items() if issubclass(kinds[part], nn.Module)]
     if variant and networks and not any(has_variant(place, variant) for place in networks):
         raise FolderError(f"{folder} has no weights of the variant {variant!r}")
@@ -122,17 +125,28 @@ def load_folder(
         parts[part] = load_part(kind, place, wanted, variant, **own)
     parts |= given
     _fit_text(folder, parts)
-    wanted = inspect.signature(pipeline.__init__).parameters
+    wanted = taken_by(pipeline)
     absent = [part for part, entry in index.items() if entry == [None, None] and part in wanted]
     absent += getattr(pipeline, "_optional_components", ())
     settings = {k: v for k, v in index.items() if k in wanted and not k.startswith("_") and not isinstance(v, list)}
     try:
+        if is_modular_class(pipeline):
+            return put_together(pipeline, settings | parts)
         # Not by its `from_pretrained`, some versions of which import files that they find in the folder.
         return pipeline(**(dict.fromkeys(absent) | settings | parts))
     except Exception as error:
         if out_of_memory(error):
             raise
         raise FolderError(f"{folder} makes no {pipeline.__name__}: {first_line(error)}") from error
+
+
+def taken_by(pipeline: Any) -> frozenset[str]:
+    """The names of the parts and settings of a pipeline class."""
+    return (
+        parts_and_settings(pipeline)
+        if is_modular_class(pipeline)
+        else {*inspect.signature(pipeline.__init__).parameters}
+    )
 
 
 def place_of(folder: Path, part: str) -> Path:
@@ -202,12 +216,13 @@ def _module(library: str, package: str) -> Any:
 
 
 def _kind(path: Path, part: str, library: str, module: Any, name: str) -> type:
-    from diffusers import SchedulerMixin
-    from transformers import PreTrainedTokenizerBase
+    from diffusers import ClassifierFreeGuidance, SchedulerMixin
+    from transformers import AutoTokenizer, PreTrainedTokenizerBase, ProcessorMixin
     from transformers.feature_extraction_utils import FeatureExtractionMixin
     from transformers.image_processing_base import ImageProcessingMixin
 
-    allowed = (nn.Module, SchedulerMixin, PreTrainedTokenizerBase, FeatureExtractionMixin, ImageProcessingMixin)
+    allowed: tuple[type, ...] = (nn.Module, SchedulerMixin, ClassifierFreeGuidance, AutoTokenizer)
+    allowed += (PreTrainedTokenizerBase, FeatureExtractionMixin, ImageProcessingMixin, ProcessorMixin)
     kind = getattr(module, _RENAMED.get(name, name), None) if name.isidentifier() else None
     own = isinstance(kind, type) and kind.__module__.partition(".")[0] == module.__name__.partition(".")[0]
     if own and "dummy" in kind.__module__:

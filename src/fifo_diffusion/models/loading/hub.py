@@ -25,6 +25,17 @@ def fetch(repository: str, file: str, kwargs: Mapping[str, Any]) -> Path:
     return Path(hf_hub_download(repository, file, **{k: v for k, v in kwargs.items() if k in FILE_ARGUMENTS}))
 
 
+def fetch_folder(repository: str, folder: str, kwargs: Mapping[str, Any]) -> Path:
+    """A folder of a repository on the hub; arguments and errors as `fetch`."""
+    from huggingface_hub import snapshot_download
+
+    options = {k: v for k, v in kwargs.items() if k in FILE_ARGUMENTS}
+    found = Path(snapshot_download(repository, allow_patterns=f"{folder}/*" if folder else "*", **options)) / folder
+    if not found.is_dir():
+        raise FileNotFoundError(f"{repository} has no folder {folder}")
+    return found
+
+
 def not_on_hub(name: str | Path, error: Exception, kwargs: Mapping[str, Any]) -> ValueError:
     """The error for a name that is no folder, and that the hub did not give, for the reason that `error` tells.
 

@@ -1,13 +1,10 @@
 """What to say of what is no pipeline, or none that is supported, where a relative of it is."""
 
-import inspect
 from collections.abc import Collection
 from pathlib import Path
-from typing import Any
 
 from fifo_diffusion.models.loading.refused_pipelines import REFUSED
 
-MODULAR_INDEX = "modular_model_index.json"
 _PICTURES = (
     "it makes pictures. With a motion adapter it makes videos: give "
     "FIFO({video}.from_pretrained(NAME, motion_adapter=ADAPTER))"
@@ -30,15 +27,9 @@ def way_round(class_name: str, supported: Collection[str]) -> str | None:
         return f"{class_name} is not a supported pipeline: {_NEAR[class_name]}"
     if class_name in REFUSED:
         return f"{class_name} is not a supported pipeline: {REFUSED[class_name].why}; {REFUSED[class_name].instead}"
-    plain = class_name.replace("Modular", "")
-    if plain == class_name or not class_name.endswith("Pipeline"):
-        return None
-    if plain not in supported:
+    if class_name.endswith("ModularPipeline"):
         return f"{class_name} is a modular pipeline, and FIFO takes pipelines of these classes: {', '.join(supported)}"
-    return (
-        f"{class_name} is a modular pipeline: after pipe.load_components() give "
-        f"FIFO({plain}(**{{name: pipe.components[name] for name in {_parts(plain)}}}))"
-    )
+    return None
 
 
 def refuse_adapter(name: str | Path, config: Path) -> None:
@@ -50,12 +41,3 @@ def refuse_adapter(name: str | Path, config: Path) -> None:
         f"AnimateDiffPipeline.from_pretrained(BASE, motion_adapter=MotionAdapter.from_pretrained({str(name)!r}))"
         ".save_pretrained(FOLDER), and give FOLDER"
     )
-
-
-def _parts(class_name: str) -> tuple[str, ...]:
-    """The parts that a pipeline cannot be made without."""
-    import diffusers
-
-    kind: Any = getattr(diffusers, class_name)
-    given = inspect.signature(kind.__init__).parameters.values()
-    return tuple(p.name for p in given if p.name != "self" and p.default is p.empty and p.kind != p.VAR_KEYWORD)

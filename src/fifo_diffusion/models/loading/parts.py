@@ -25,6 +25,7 @@ LARGEST_OF = {
 }
 """By what is in a number's name."""
 POINTER = b"version https://git-lfs"
+_READ = ("scheduler_config.json", "tokenizer_config.json", "preprocessor_config.json", "processor_config.json")
 _FORMATS = ("safetensors", "bin", "pt", "pth")
 _SHARD = re.compile(r"-\d+-of-\d+$")
 
@@ -171,7 +172,7 @@ def out_of_memory(error: BaseException) -> bool:
 def _load_small(kind: type, place: Path) -> Any:
     """A tokenizer, a scheduler or the like."""
     for path in sorted(place.glob("*.json")):
-        if path.name in ("scheduler_config.json", "tokenizer_config.json", "preprocessor_config.json"):
+        if path.name in _READ:
             values = read_json(path)
             if path.name != "tokenizer_config.json":  # which may say that a text is as long as it likes
                 check_config(values, path)

@@ -1,4 +1,5 @@
-"""Pipeline classes of diffusers that make or change videos and that FIFO does not take: why, and what comes nearest.
+"""Pipeline classes of diffusers, modular ones too, that make or change videos and that FIFO does not take: why, and
+what comes nearest.
 
 Together with the registry's these are all of them (a test looks through the installed diffusers).
 """
@@ -26,6 +27,9 @@ _LONG = "it makes long videos in a way of its own, with a memory of earlier clip
 _LARGER = "it makes finished videos larger, and denoises none"
 _SINGLE = "it makes single pictures"
 _SOUND = "its transformer makes picture and sound together"
+_SOUND_GUIDED = "its guiders guide picture and sound by up to four passes, of which FIFO knows two"
+_ALL = "it makes text, pictures and sound with one model"
+_ATTENTION = "its autoencoder looks at all frames before one (attention over time), which an endless video cannot keep"
 _OF_NONE = "its frames are made one by one by a model of single pictures"
 
 
@@ -69,21 +73,25 @@ REFUSED: dict[str, Refusal] = {
         _use("WanPipeline"),
     ),
     "Cosmos2_5_TransferPipeline": Refusal(_CONTROL, _use("WanPipeline")),
-    "Cosmos3OmniPipeline": Refusal("it makes text, pictures and sound with one model", _use("WanPipeline")),
+    "Cosmos3DistilledModularPipeline": Refusal(_ALL, _use("WanPipeline")),
+    "Cosmos3OmniModularPipeline": Refusal(_ALL, _use("WanPipeline")),
+    "Cosmos3OmniPipeline": Refusal(_ALL, _use("WanPipeline")),
     "CosmosTextToWorldPipeline": Refusal(
         "its scheduler scales what the model is given and gives in a way of its own (EDM)", _use("WanPipeline")
     ),
     "CosmosVideoToWorldPipeline": Refusal(_PICTURE, _start("WanPipeline")),
+    "EchoModularPipeline": Refusal(_LONG, _DIRECTLY),
     "EasyAnimateControlPipeline": Refusal(_CONTROL, _use("EasyAnimatePipeline")),
     "EasyAnimateInpaintPipeline": Refusal(_PICTURE, _start("EasyAnimatePipeline")),
+    "HeliosModularPipeline": Refusal(_LONG, _DIRECTLY),
     "HeliosPipeline": Refusal(_LONG, _DIRECTLY),
+    "HeliosPyramidDistilledModularPipeline": Refusal(_LONG, _DIRECTLY),
+    "HeliosPyramidModularPipeline": Refusal(_LONG, _DIRECTLY),
     "HeliosPyramidPipeline": Refusal(_LONG, _DIRECTLY),
     "HunyuanSkyreelsImageToVideoPipeline": Refusal(_PICTURE, _start("HunyuanVideoPipeline")),
     "HunyuanVideo15ImageToVideoPipeline": Refusal(_PICTURE, _start("HunyuanVideoPipeline")),
-    "HunyuanVideo15Pipeline": Refusal(
-        "its autoencoder looks at all frames before one (attention over time), which an endless video cannot keep",
-        _use("HunyuanVideoPipeline"),
-    ),
+    "HunyuanVideo15ModularPipeline": Refusal(_ATTENTION, _use("HunyuanVideoPipeline")),
+    "HunyuanVideo15Pipeline": Refusal(_ATTENTION, _use("HunyuanVideoPipeline")),
     "HunyuanVideoFramepackPipeline": Refusal(_LONG, _use("HunyuanVideoPipeline")),
     "HunyuanVideoImageToVideoPipeline": Refusal(_PICTURE, _start("HunyuanVideoPipeline")),
     "I2VGenXLPipeline": Refusal(_PICTURE, _start("TextToVideoSDPipeline")),
@@ -96,6 +104,7 @@ REFUSED: dict[str, Refusal] = {
     ),
     "Kandinsky6SRPipeline": Refusal(_LARGER, _ON_RESULT),
     "Kandinsky6TI2VAPipeline": Refusal(_SOUND, _use("WanPipeline")),
+    "LTX25ModularPipeline": Refusal(_SOUND_GUIDED, _LTX2),
     "LTX2ConditionPipeline": Refusal(_PICTURE, f"{_LTX2}, with start="),
     "LTX2DFRPipeline": Refusal("it is one of several passes over a clip, with key frames beside it", _LTX2),
     "LTX2DFRTemporalRefinePipeline": Refusal(_VIDEO, _LTX2),
@@ -103,12 +112,14 @@ REFUSED: dict[str, Refusal] = {
     "LTX2ImageToVideoPipeline": Refusal(_PICTURE, f"{_LTX2}, with start="),
     "LTX2InContextPipeline": Refusal(_CONTROL, _LTX2),
     "LTX2LatentUpsamplePipeline": Refusal(_LARGER, _ON_RESULT),
+    "LTX2ModularPipeline": Refusal(_SOUND_GUIDED, _LTX2),
     "LTX2VideoDiffusionDecodePipeline": Refusal("it is an autoencoder, and denoises no clips", _LTX2),
     "LTXConditionPipeline": Refusal(_PICTURE, "use LTXPipeline on its parts, with start="),
     "LTXI2VLongMultiPromptPipeline": Refusal(_LONG, "use LTXPipeline on its parts"),
     "LTXImageToVideoPipeline": Refusal(_PICTURE, "use LTXPipeline on its parts, with start="),
     "LTXLatentUpsamplePipeline": Refusal(_LARGER, _ON_RESULT),
     "LucyEditPipeline": Refusal(_VIDEO, "use WanPipeline, with start=VIDEO"),
+    "MiniMaxH3ModularPipeline": Refusal(_SOUND, _use("WanPipeline")),
     "MotifVideoImage2VideoPipeline": Refusal(_PICTURE, _start("WanPipeline")),
     "MotifVideoPipeline": Refusal(
         "its guidance is a part of its own (a guider) that makes the passes, and not the pipeline", _use("WanPipeline")
@@ -127,7 +138,12 @@ REFUSED: dict[str, Refusal] = {
     "TextToVideoZeroPipeline": Refusal(_OF_NONE, _use("AnimateDiffPipeline")),
     "TextToVideoZeroSDXLPipeline": Refusal(_OF_NONE, _use("AnimateDiffSDXLPipeline")),
     "VideoToVideoSDPipeline": Refusal(_VIDEO, "use TextToVideoSDPipeline on its parts, with start=VIDEO"),
+    "Wan22Image2VideoModularPipeline": Refusal(_PICTURE, _start("Wan22ModularPipeline")),
+    "Wan22VaceModularPipeline": Refusal(_CONTROL, _use("Wan22ModularPipeline")),
+    "WanAnimate2DistilledModularPipeline": Refusal(_CONTROL, _use("WanModularPipeline")),
+    "WanAnimate2ModularPipeline": Refusal(_CONTROL, _use("WanModularPipeline")),
     "WanAnimatePipeline": Refusal(_CONTROL, _use("WanPipeline")),
+    "WanImage2VideoModularPipeline": Refusal(_PICTURE, _start("WanModularPipeline")),
     "WanVACEPipeline": Refusal(_CONTROL, _use("WanPipeline")),
     "WanVideoToVideoPipeline": Refusal(_VIDEO, "use WanPipeline on its parts, with start=VIDEO"),
 }

@@ -1,6 +1,5 @@
 """A model's name, resolved once: what it means, where its files are, and how a pipeline is made of them."""
 
-import inspect
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
@@ -25,9 +24,11 @@ from fifo_diffusion.models.loading.folders import (
     part_kinds,
     place_of,
     read_dtype,
+    taken_by,
 )
 from fifo_diffusion.models.loading.hub import HUB, fetch, not_on_hub
-from fifo_diffusion.models.loading.near_pipelines import MODULAR_INDEX, refuse_adapter
+from fifo_diffusion.models.loading.modular_folders import MODULAR_INDEX, Elsewhere, is_modular_class, plain_index
+from fifo_diffusion.models.loading.near_pipelines import refuse_adapter
 from fifo_diffusion.models.loading.originals import CHECKPOINT_FILE, ORIGINALS, SUFFIXES, Original
 from fifo_diffusion.models.loading.parts import FolderError, empty_part, first_line, read_json
 from fifo_diffusion.models.loading.publishers import settle_shift
@@ -123,8 +124,9 @@ class FolderSource(ModelSource):
 
     Attributes:
         folder: where it is; None on the hub.
-        index: its `model_index.json`.
+        index: its `model_index.json`, or what a modular pipeline's index says in that manner.
         usual: arguments that its name stands for.
+        places: of a modular pipeline, where its parts lie.
     """
 
     name: str
@@ -133,6 +135,7 @@ class FolderSource(ModelSource):
     folder: Path | None
     index: Mapping[str, Any] = field(repr=False)
     usual: Mapping[str, Any]
+    places: Mapping[str, Elsewhere] = field(default_factory=dict, repr=False)
     is_original = False
 
     @property
@@ -143,7 +146,7 @@ class FolderSource(ModelSource):
         pipeline, family = self._pipeline_class, self.family
         kwargs = {**self.usual, **kwargs}
         dtype = kwargs.pop("dtype", None)
-        wanted = inspect.signature(pipeline.__init__).parameters
+        wanted = taken_by(pipeline)
         given = {k: v for k, v in kwargs.items() if k in wanted}
         options = {k: v for k, v in kwargs.items() if k in OPTIONS}
         for argument in sorted(kwargs.keys() - given.keys() - options.keys()):
@@ -153,19 +156,31 @@ class FolderSource(ModelSource):
                 + (": none of its code is run" if argument in ("custom_pipeline", "trust_remote_code") else "")
                 + "; load the pipeline yourself and give it to FIFO(pipe)"
             )
-        folder = self.folder
-        if folder is None:
-            try:
-                folder = Path(pipeline.download(self.name, **self.hub, **kwargs))
-            except (OSError, ValueError) as error:
-                raise not_on_hub(self.name, error, self.hub) from error
-        if family.wide and isinstance(dtype, torch.dtype):
-            dtype = {"default": dtype} | dict.fromkeys(family.wide, torch.float32)
+        folder, elsewhere = self.folder, {}
         try:
-            pipe = load_folder(folder, pipeline, self.index, family.package, dtype=dtype, given=given, **options)
+            if self.places:
+                needed = [part for part in self.places if part in wanted and part not in given]
+                elsewhere = {part: self.places[part].bring(folder, self.name, self.hub) for part in needed}
+                folder = folder or Path(self.name)
+            elif folder is None:
+                folder = Path(pipeline.download(self.name, **self.hub, **kwargs))
         except FolderError as error:
             raise ValueError(f"model {self.name!r} cannot be loaded: {error}") from error
-        pipe.register_to_config(_name_or_path=self.name if self.folder is None else str(self.folder))
+        except (OSError, ValueError) as error:
+            raise not_on_hub(self.name, error, self.hub) from error
+        if family.wide and isinstance(dtype, torch.dtype):
+            wide = [part for part in family.wide if part in self.index]
+            dtype = {"default": dtype} | dict.fromkeys(wide, torch.float32)
+        try:
+            more = {"dtype": dtype, "given": given, "elsewhere": elsewhere}
+            pipe = load_folder(folder, pipeline, self.index, family.package, **more, **options)
+        except FolderError as error:
+            raise ValueError(f"model {self.name!r} cannot be loaded: {error}") from error
+        name = self.name if self.folder is None else str(self.folder)
+        if is_modular_class(pipeline):
+            pipe._pretrained_model_name_or_path = name
+        else:
+            pipe.register_to_config(_name_or_path=name)
         return pipe
 
     def _empty(self) -> dict[str, Any]:
@@ -180,6 +195,8 @@ class FolderSource(ModelSource):
         return modules
 
     def _config(self, part: str) -> Path:
+        if part in self.places:
+            return self.places[part].config(self.folder, self.name, self.hub)
         if self.folder is not None:
             return place_of(self.folder, part) / "config.json"
         return fetch(self.name, f"{part}/config.json", self.hub)
@@ -298,10 +315,7 @@ def _in_folder(name: str, hub: dict[str, Any], path: Path) -> ModelSource:
         return FileSource(name, hub, path / CHECKPOINT_FILE)
     refuse_adapter(name, path / "config.json")
     if (path / MODULAR_INDEX).is_file():
-        raise ValueError(
-            f"{name} is a folder of a modular pipeline: load it with ModularPipeline.from_pretrained and make a "
-            "pipeline of a supported class of its parts (FIFO(pipe) says how)"
-        )
+        return _folder(name, hub, path, index=path / MODULAR_INDEX)
     raise ValueError(f"{name} is no diffusers pipeline: the folder has no {INDEX}")
 
 
@@ -310,6 +324,9 @@ def _on_hub(name: str, hub: dict[str, Any]) -> ModelSource:
         index = fetch(name, INDEX, hub)
     except (EntryNotFoundError, OSError, ValueError) as error:
         if isinstance(error, EntryNotFoundError):
+            with suppress(EntryNotFoundError, OSError):
+                index = fetch(name, MODULAR_INDEX, hub)
+                return _folder(name, hub | _pinned(index), None, index=index)
             with suppress(EntryNotFoundError, OSError, ValueError):
                 return FileSource(name, hub, fetch(name, CHECKPOINT_FILE, hub))
             with suppress(OSError, EntryNotFoundError):
@@ -333,15 +350,17 @@ def _folder(
     index: Path | None = None,
 ) -> FolderSource:
     """A folder whose index names no class that would be code of the folder."""
-    path = index or Path(folder or name) / INDEX
+    path, places = index or Path(folder or name) / INDEX, {}
     try:
         values = read_json(path)
+        if path.name == MODULAR_INDEX:
+            values, places = plain_index(values, path)
         class_name = check_index(values, path)
         family = family_of(class_name)
         part_kinds(values, path, family.pipeline_class(class_name), family.package)
     except OSError as error:
         raise ValueError(f"cannot read {path}: {error.strerror or error}") from error
-    return FolderSource(name, hub, family, folder, values, usual or {})
+    return FolderSource(name, hub, family, folder, values, usual or {}, places)
 
 
 def _kind_of(tensors: Mapping[str, Any]) -> Original:

@@ -20,6 +20,7 @@ from fifo_diffusion.method import NoiseLevels, to_device
 from fifo_diffusion.models.shared.capture import capture
 from fifo_diffusion.models.shared.conditions import TextCondition, mixed
 from fifo_diffusion.models.shared.fingerprint import surroundings
+from fifo_diffusion.models.shared.modular import guidance_of
 from fifo_diffusion.models.shared.modules import dtype_of
 from fifo_diffusion.models.shared.offload import make_room, text_encoders
 from fifo_diffusion.models.shared.pipeline_calls import call_arguments, latent_size, output_class
@@ -69,6 +70,15 @@ class PipelineModel(WrappedPipeline):
             )
         self.defaults = {"eta": 0.0} | self.usual() | (defaults or {})
         self.set_up()
+
+    @property
+    def defaults(self) -> dict[str, Any]:  # type: ignore[override]
+        """Those of the checkpoint; the weight of guidance is that of the guider, where the pipeline has one."""
+        return self._defaults | guidance_of(self.pipe)
+
+    @defaults.setter
+    def defaults(self, defaults: dict[str, Any]) -> None:
+        self._defaults = defaults
 
     def usual_frames(self) -> int:
         """f of a checkpoint that is not known, in latents: as many as the pipeline samples by default."""

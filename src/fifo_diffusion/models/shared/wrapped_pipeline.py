@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from fifo_diffusion.errors import Message, Setting
 from fifo_diffusion.models.shared.base import VideoModel
 from fifo_diffusion.models.shared.hooks import DenoiserHooks, is_compiled, lock_of, reset_if_compiled
+from fifo_diffusion.models.shared.modular import as_it_stands, guidance_of
 from fifo_diffusion.models.shared.modules import dtype_of
 from fifo_diffusion.models.shared.offload import TextOffload, make_room, rehook, tell_of_offloading
 from fifo_diffusion.models.shared.replaced import refuse_state, text_state, weak, written
@@ -21,7 +22,6 @@ class WrappedPipeline(VideoModel):
     What the user replaces on the pipeline is used from the next prediction on: `follow` looks.
     """
 
-    pipe: Any
     denoiser_name = "transformer"
     hooks: DenoiserHooks | None = None
     _told_of_offloading = False
@@ -32,6 +32,15 @@ class WrappedPipeline(VideoModel):
     """How many of the denoiser's latent frames are one here, stacked as channels: those that share a timestep."""
     outputs_per_input: tuple[int, ...] = (1,)
     """How many channels the denoiser may return for each that it takes."""
+
+    @property
+    def pipe(self) -> Any:
+        """The wrapped pipeline. Of a modular one the standard pipeline of its parts, as they are at every look."""
+        return as_it_stands(self._pipe)
+
+    @pipe.setter
+    def pipe(self, pipe: Any) -> None:
+        self._pipe = pipe
 
     @property
     def denoiser(self) -> Any:
@@ -45,7 +54,7 @@ class WrappedPipeline(VideoModel):
 
     @property
     def lock(self) -> AbstractContextManager[Any]:
-        return lock_of(self.pipe)
+        return lock_of(self._pipe)
 
     def install_hooks(self, denoiser: nn.Module) -> DenoiserHooks | None:
         """Put the family's hooks on the denoiser; they are inert outside `DenoiserHooks.running`. None where the
@@ -67,6 +76,7 @@ class WrappedPipeline(VideoModel):
         Raises:
             ValueError: something there cannot be used; one line.
         """
+        guidance_of(self.pipe)
         for name, denoiser in self.denoisers.items():
             refuse_state(f"pipe.{name}", denoiser)
         now = weak(self.denoisers.values())
