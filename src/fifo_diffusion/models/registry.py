@@ -159,6 +159,13 @@ FAMILIES = (
         half="bfloat16",
     ),
     Family(
+        "Kandinsky 5, text to video",
+        ("Kandinsky5T2VPipeline",),
+        "fifo_diffusion.models.kandinsky.model:KandinskyModel",
+        verified=BY_CONTRACT,
+        half="bfloat16",
+    ),
+    Family(
         "Mochi 1, text to video",
         ("MochiPipeline",),
         "fifo_diffusion.models.mochi.model:MochiModel",

@@ -5,7 +5,15 @@ from typing import Any
 import torch
 from diffusers import AutoencoderKL, DDIMScheduler, UNet3DConditionModel
 from tokenizers import Tokenizer, models, pre_tokenizers
-from transformers import CLIPTextConfig, CLIPTextModel, Gemma2Config, Gemma2Model, PreTrainedTokenizerFast
+from transformers import (
+    CLIPTextConfig,
+    CLIPTextModel,
+    Gemma2Config,
+    Gemma2Model,
+    PreTrainedTokenizerFast,
+    Qwen2_5_VLConfig,
+    Qwen2_5_VLForConditionalGeneration,
+)
 
 from fifo_diffusion.models.unet3d.pipeline import TextToVideoPipeline
 
@@ -60,6 +68,26 @@ def gemma() -> Gemma2Model:
         pad_token_id=0,
     )
     return randomize(Gemma2Model(config), 2)
+
+
+def qwen() -> Qwen2_5_VLForConditionalGeneration:
+    """A text encoder of Kandinsky 5's, HunyuanVideo 1.5's and Cosmos 2.5's kind, for `tokenizer`."""
+    text = {
+        "vocab_size": 64,
+        "hidden_size": 16,
+        "intermediate_size": 16,
+        "num_hidden_layers": 3,  # HunyuanVideo 1.5 takes the third last state
+        "num_attention_heads": 2,
+        "num_key_value_heads": 2,
+        "rope_parameters": {"rope_type": "default", "mrope_section": [1, 1, 2], "rope_theta": 10000.0},
+        "bos_token_id": 1,
+        "eos_token_id": 0,
+        "pad_token_id": 0,
+    }
+    vision = {"depth": 1, "hidden_size": 16, "intermediate_size": 16, "num_heads": 2, "out_hidden_size": 16}
+    ids = {"bos_token_id": 1, "eos_token_id": 0}
+    config = Qwen2_5_VLConfig(text_config=text, vision_config=vision | {"patch_size": 2}, **ids)
+    return randomize(Qwen2_5_VLForConditionalGeneration(config), 2)
 
 
 def unet(seed: int = 0, kind: type = UNet3DConditionModel, **changes: Any) -> UNet3DConditionModel:

@@ -1,1 +1,1 @@
-"""HunyuanVideo, and what Kandinsky 5 has of it."""
+"""HunyuanVideo 1.0; its autoencoder is also that of Kandinsky 5."""

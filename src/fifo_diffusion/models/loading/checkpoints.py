@@ -25,6 +25,10 @@ EMBEDDED: dict[str, dict[str, str]] = {"toybox": {}, "toybox-diagonal": {"varian
 variant in diffusers' sense."""
 BY_CONTRACT = "contract tests on random weights; quality not seen by us"
 _WAN = {"guidance_scale": 5.0, "height": 480, "width": 832, "fps": 16}
+_K5 = "kandinskylab/Kandinsky-5.0-T2V"
+"""Sizes, lengths and guidance of these: diffusers' docs/source/en/api/pipelines/kandinsky5_video.md."""
+_K5_LITE = {"guidance_scale": 5.0, "height": 512, "width": 768, "fps": 24}
+_K5_TOLD_NOTHING = _K5_LITE | {"guidance_scale": 1.0}
 _540P = {"guidance_scale": 6.0, "height": 544, "width": 960, "fps": 24}
 
 
@@ -58,6 +62,11 @@ CHECKPOINTS = {
     "Skywork/SkyReels-V2-T2V-14B-720P-Diffusers": Checkpoint(
         31, _540P | {"height": 720, "width": 1280}, BY_CONTRACT, 8.0
     ),
+    f"{_K5}-Lite-sft-5s-Diffusers": Checkpoint(31, _K5_LITE, BY_CONTRACT),
+    f"{_K5}-Lite-sft-10s-Diffusers": Checkpoint(61, _K5_LITE, BY_CONTRACT),
+    f"{_K5}-Lite-nocfg-5s-Diffusers": Checkpoint(31, _K5_TOLD_NOTHING, BY_CONTRACT),
+    f"{_K5}-Lite-nocfg-10s-Diffusers": Checkpoint(61, _K5_TOLD_NOTHING, BY_CONTRACT),
+    f"{_K5}-Pro-sft-5s-Diffusers": Checkpoint(31, _K5_LITE | {"height": 768, "width": 1024}, BY_CONTRACT),
     "VideoCrafter/VideoCrafter2": Checkpoint(16, {"height": 320, "width": 512}),
     "VideoCrafter/Text2Video-512": Checkpoint(16, {"height": 320, "width": 512}),
     "VideoCrafter/Text2Video-1024": Checkpoint(16, {"height": 576, "width": 1024}),

@@ -96,12 +96,8 @@ REFUSED: dict[str, Refusal] = {
     "HunyuanVideoImageToVideoPipeline": Refusal(_PICTURE, _start("HunyuanVideoPipeline")),
     "I2VGenXLPipeline": Refusal(_PICTURE, _start("TextToVideoSDPipeline")),
     "Kandinsky5I2IPipeline": Refusal(_SINGLE, _start("WanPipeline")),
-    "Kandinsky5I2VPipeline": Refusal(_PICTURE, _start("WanPipeline")),
+    "Kandinsky5I2VPipeline": Refusal(_PICTURE, _start("Kandinsky5T2VPipeline")),
     "Kandinsky5T2IPipeline": Refusal(_SINGLE, _start("WanPipeline")),
-    "Kandinsky5T2VPipeline": Refusal(
-        "its texts have as many tokens as words, so that two prompts cannot be mixed, nor guided in one batch",
-        _use("HunyuanVideoPipeline"),
-    ),
     "Kandinsky6SRPipeline": Refusal(_LARGER, _ON_RESULT),
     "Kandinsky6TI2VAPipeline": Refusal(_SOUND, _use("WanPipeline")),
     "LTX25ModularPipeline": Refusal(_SOUND_GUIDED, _LTX2),

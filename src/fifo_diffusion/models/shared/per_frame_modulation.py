@@ -145,6 +145,8 @@ class PerFrame:
                 return self._with_text(other, combine)
             if other.shape[1] == layout.video + layout.text:
                 return self._with_both(other, combine)
+        if other.dim() == 5 and self._value.dim() == 6 and other.shape[1] == layout.frames:
+            return combine(other, self._value[:, :, 0])  # tokens that lie as they do in the frame
         one_each = other.dim() == self._value.dim() - 1
         if one_each and (len(other) == 1 or (other.dim() == 2 and len(other) == len(self._value))):
             return self._like(combine(self._value, other.unsqueeze(1)))  # the same for all frames: a table, pooled text

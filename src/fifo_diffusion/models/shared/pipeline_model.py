@@ -267,6 +267,7 @@ class PipelineModel(WrappedPipeline):
             tokenizer = getattr(self.pipe, f"tokenizer{part}", None)
             if tokenizer is None or getattr(self.pipe, f"text_encoder{part}", None) is None:
                 continue
+            tokenizer = getattr(tokenizer, "tokenizer", tokenizer)  # of a processor of texts and pictures
             convert = getattr(self.pipe, "maybe_convert_prompt", None)  # a word may stand for several tokens
             whole = text if convert is None else convert(text, tokenizer)
             most = self.text_tokens or of_call or tokenizer.model_max_length

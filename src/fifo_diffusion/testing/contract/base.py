@@ -145,10 +145,15 @@ class Subject:
     def adapt(self, denoiser: torch.nn.Module) -> None:
         """Put a random LoRA into all linear layers of its attention."""
         peft = pytest.importorskip("peft")
-        linear = [k for k, module in denoiser.named_modules() if type(module) is torch.nn.Linear and "attn" in k]
+        linear = [k for k, module in denoiser.named_modules() if type(module) is torch.nn.Linear]
+        linear = [k for k in linear if "attn" in k] or [k for k in linear if "attention." in k]
         torch.manual_seed(0)
         config = peft.LoraConfig(r=2, lora_alpha=2, init_lora_weights=False, target_modules=linear)
         peft.inject_adapter_in_model(config, denoiser)
+
+    def in_half(self, pipe: Any, dtype: torch.dtype) -> Any:
+        """The pipeline in half precision, as its stock call runs."""
+        return pipe.to(dtype)
 
     def call(self) -> dict[str, Any]:
         """A short queue, of which a frame comes with every iteration."""

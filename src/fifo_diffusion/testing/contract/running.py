@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from fifo_diffusion.models import registry
+from fifo_diffusion.models.shared.modules import dtype_of
 from fifo_diffusion.testing.compare import TOLERANCE, distance
 from fifo_diffusion.testing.contract.base import HALF, Subject
 
@@ -25,8 +26,8 @@ class Running(Subject):
         self.needs(dtype)
         (expected,) = self.predictions(model)
         model.close()
-        half = registry.wrap(pipe.to(getattr(torch, dtype)))
-        assert {next(denoiser.parameters()).dtype for denoiser in self.denoisers(pipe)} == {getattr(torch, dtype)}
+        half = registry.wrap(self.in_half(pipe, getattr(torch, dtype)))
+        assert {dtype_of(denoiser) for denoiser in self.denoisers(pipe)} == {getattr(torch, dtype)}
         (found,) = self.predictions(half)
         half.close()
         assert found.dtype == torch.float32
