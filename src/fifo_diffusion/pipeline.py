@@ -18,7 +18,7 @@ from fifo_diffusion.models.loading.publishers import fit_shift
 from fifo_diffusion.models.loading.source import ModelSource, find_model
 from fifo_diffusion.models.shared.arguments import passed_on, refuse_unknown
 from fifo_diffusion.models.shared.base import VideoModel
-from fifo_diffusion.models.shared.offload import to_device_but_text
+from fifo_diffusion.models.shared.offload import check_offload, to_device_but_text
 from fifo_diffusion.models.shared.texts import Embeds
 from fifo_diffusion.settings import QueueSettings, StreamSettings, checked, specs, taking
 from fifo_diffusion.streaming.given import size_for, take_given
@@ -105,7 +105,8 @@ class FIFO:
                 `scheduler` may be a text, "euler:use_karras_sigmas=true" say (`models.scheduler_choice`); `flow_shift`
                 is the shift of a flow-matching model. Whatever is set on the pipeline later counts instead.
                 `offload_text_encoder` and `group` are those of `FIFO`; with a group each process takes the GPU that
-                torchrun means for it.
+                torchrun means for it. `offload` keeps all weights in host memory while they do not work: "model",
+                "sequential" or "group", see `offload_pipe`.
 
         Raises:
             ValueError: no such model.
@@ -118,15 +119,20 @@ class FIFO:
         if group is not None and gpu == "cuda":
             gpu = f"cuda:{os.environ.get('LOCAL_RANK', 0)}"
         device = torch.device(kwargs.pop("device", None) or one_device(kwargs.get("device_map")) or gpu)
-        offload = kwargs.pop("offload_text_encoder", False)
+        offload, offload_text = kwargs.pop("offload", None), kwargs.pop("offload_text_encoder", False)
+        if offload is not None:
+            check_offload(offload, device, offload_text)
         if not kwargs.keys() & {"dtype", "torch_dtype"}:
             half = "float32" if device.type == "cpu" else source.half_precision
             kwargs["dtype"] = getattr(torch, half)
         pipe = source.load(**kwargs)
-        pipe = to_device_but_text(pipe, device) if offload else pipe.to(device)
+        if offload is None:
+            pipe = to_device_but_text(pipe, device) if offload_text else pipe.to(device)
         fifo = cls(pipe, group=group)
         fifo.name = source.name
-        if offload:  # said here, since the pipeline itself might take the text encoder's place for its own
+        if offload is not None:
+            fifo.model.offload(offload, device)
+        if offload_text:  # said here, since the pipeline itself might take the text encoder's place for its own
             fifo.model.offload_text_encoders(device)
         return fifo
 

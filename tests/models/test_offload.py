@@ -3,6 +3,7 @@
 import sys
 from types import SimpleNamespace
 
+import accelerate
 import numpy as np
 import pytest
 import torch
@@ -10,6 +11,7 @@ import torch
 from fifo_diffusion import FIFO
 from fifo_diffusion.cli.main import main
 from fifo_diffusion.models.shared.offload import TextOffload
+from fifo_diffusion.models.wan.model import WanModel
 from fifo_diffusion.testing import frames, same, tiny, tiny_wan
 from streams import SMALL
 
@@ -125,30 +127,124 @@ class PretendedGPU:
         return [name for name, place in self._places.items() if place.type == "cuda"]
 
 
-@pytest.mark.parametrize("build", [lambda: tiny.pipeline(**tiny.LIGHT), tiny_wan.two_transformers], ids=["unet", "wan"])
-def test_model_offload_brings_every_module_once_an_iteration_and_one_at_a_time(build, monkeypatch, caplog):
-    of_wan = build is tiny_wan.two_transformers
-    call = tiny_wan.SIZE | {"window": 4} if of_wan else SMALL
-    call = call | {"num_partitions": 2, "seed": 1}
-    opening, count, further = (13, 9, 4) if of_wan else (4, 4, 1)
-    expected = frames(FIFO(build()).stream("a cat", **call), opening + count)
+OF_UNET = (lambda: tiny.pipeline(**tiny.LIGHT), SMALL, (4, 1))
+OF_WAN = (tiny_wan.pipeline, tiny_wan.SIZE | {"window": 4}, (13, 4))
+OF_TWO_EXPERTS = (tiny_wan.two_transformers, tiny_wan.SIZE | {"window": 4}, (13, 4))
+
+
+def _by_iteration(stream, gpu, latents, further):
+    """The modules that came to the GPU for each latent, in order, and the frames."""
+    moves, made = [], []
+    for _ in range(latents):
+        gpu.moves.clear()
+        made.append(frames(stream, further))
+        moves.append(list(gpu.moves))
+    return moves, np.concatenate(made)
+
+
+@pytest.mark.parametrize("case", [OF_UNET, OF_WAN, OF_TWO_EXPERTS], ids=["unet", "wan", "two experts"])
+def test_model_offload_brings_every_module_once_an_iteration_and_one_at_a_time(case, monkeypatch, caplog):
+    """Of several windows, in iterations that a new text enters too."""
+    build, call, (opening, further) = case
+    call = call | {"num_partitions": 2, "seed": 1, "prompt_change": "tail"}
+    schedule = {0: "a cat", opening + 8 * further: "a dog"}  # enters while the queue runs
+    expected = frames(FIFO(build()).stream(schedule, **call), opening + 6 * further)
     pipe = build()
     gpu = PretendedGPU(pipe, monkeypatch)
-    with FIFO(pipe) as fifo, fifo.stream("a cat", **call) as stream:
-        assert "for every latent frame" in caplog.text
+    with FIFO(pipe) as fifo, fifo.stream(schedule, **call) as stream:
+        assert "once an iteration" in caplog.text
         assert gpu.moves == ["text_encoder"]  # the denoiser is not needed for the text
-        found = [frames(stream, opening + 1)]
-        gpu.moves.clear()
-        found.append(frames(stream, count - 1))
-        iterations = (count - 1) // further
-        for name in set(gpu.moves):
-            assert gpu.moves.count(name) <= iterations
-        assert "vae" in gpu.moves
-        assert {"transformer", "transformer_2"} <= set(gpu.moves) if of_wan else "unet" in gpu.moves
+        assert stream.settings.queue_layout.most_windows == 4
+        begun = frames(stream, opening + further)  # from here on a latent is an iteration
+        moves, rest = _by_iteration(stream, gpu, 5, further)
+    for of_one in moves:
+        texts = [name for name in of_one if name == "text_encoder"]
+        assert len(texts) <= 1
+        assert sorted(set(of_one) - set(texts)) == sorted([*fifo.model.denoisers, "vae"])
+        assert len(of_one) == len(set(of_one)), of_one
+    assert sum("text_encoder" in of_one for of_one in moves) == 1
     assert gpu.most == 1
     assert not gpu.there
-    assert same(np.concatenate(found), expected)
-    assert caplog.text.count("for every latent frame") == 1
+    assert same(np.concatenate([begun, rest]), expected)
+    assert caplog.text.count("once an iteration") == 1
+
+
+def test_windows_in_another_order_would_bring_experts_again(monkeypatch):
+    """What `stages` is for: with the experts window by window each comes as often as there are windows of both."""
+    build, call, (opening, further) = OF_TWO_EXPERTS
+    pipe = build()
+    gpu = PretendedGPU(pipe, monkeypatch)
+    monkeypatch.setattr(WanModel, "stages", lambda _: ())
+    with FIFO(pipe) as fifo, fifo.stream("a cat", **call, num_partitions=2, seed=1) as stream:
+        frames(stream, opening + further)
+        (of_one,), _ = _by_iteration(stream, gpu, 1, further)
+    assert of_one.count("transformer") + of_one.count("transformer_2") > 2
+
+
+WAYS = [("sequential", "unet"), ("group", "unet"), ("sequential", "wan"), ("group", "two experts")]
+
+
+@pytest.mark.parametrize(("way", "kind"), WAYS, ids=[" ".join(each) for each in WAYS])
+def test_other_ways_change_no_frame_and_encode_a_text_once(way, kind, monkeypatch):
+    """As diffusers does it, with a CPU in the place of the GPU."""
+    build, call, (opening, further) = {"unet": OF_UNET, "wan": OF_WAN, "two experts": OF_TWO_EXPERTS}[kind]
+    call = call | {"num_partitions": 1, "seed": 1}
+    plain = FIFO(build())
+    expected, model = frames(plain.stream("a cat", **call), opening + 2 * further), plain.model.fingerprint()
+    pipe, calls = build(), []
+    offload, cpu = accelerate.cpu_offload, torch.device("cpu")  # "cpu:0" makes accelerate copy weights to itself
+    monkeypatch.setattr(accelerate, "cpu_offload", lambda module, _, **options: offload(module, cpu, **options))
+    with FIFO(pipe) as fifo:
+        fifo.model.offload(way, cpu)
+        pipe.text_encoder.register_forward_hook(lambda *_: calls.append(1))
+        weights = list(pipe.vae.parameters()) if way == "sequential" else []
+        assert all(weight.is_meta for weight in weights)
+        assert same(frames(fifo.stream("a cat", **call), opening + 2 * further), expected)
+        assert len(calls) == 2  # with the negative one
+        assert fifo.model.fingerprint() == model
+
+
+class Accelerator:
+    """A device that is only named: where things are told to go."""
+
+    def __init__(self, monkeypatch, kind):
+        self.told = []
+        for way in ("enable_model_cpu_offload", "enable_sequential_cpu_offload", "enable_group_offload"):
+            monkeypatch.setattr(kind, way, self._noting(way))
+        monkeypatch.setattr(kind, "to", self._noting("to"))
+
+    def _noting(self, name):
+        return lambda pipe, onload_device=None, device=None, **_: self.told.append((name, str(device or onload_device)))
+
+
+@pytest.mark.parametrize("way", ["model", "sequential", "group"])
+def test_from_pretrained_brings_nothing_to_the_device_at_first(way, tmp_path, monkeypatch):
+    pipe = tiny.pipeline(**tiny.LIGHT)
+    pipe.save_pretrained(tmp_path)
+    accelerator = Accelerator(monkeypatch, type(pipe))
+    FIFO.from_pretrained(tmp_path, device="meta", dtype=torch.float32, offload=way).close()
+    name = f"enable_{way}_cpu_offload" if way != "group" else "enable_group_offload"
+    assert accelerator.told == [(name, "meta")]
+
+
+def test_where_it_cannot_work_it_is_refused(tmp_path, monkeypatch, capsys):
+    pipe = tiny.pipeline(**tiny.LIGHT)
+    pipe.save_pretrained(tmp_path / "model")
+    with pytest.raises(ValueError, match=r"^offload='model': there is no accelerator .*\(cpu\): leave it out$"):
+        FIFO.from_pretrained(tmp_path / "model", device="cpu", offload="model")
+    with pytest.raises(ValueError, match=r"^offload='disk': give model, sequential, group, or leave it out$"):
+        FIFO.from_pretrained(tmp_path / "model", device="cpu", offload="disk")
+    with pytest.raises(ValueError, match=r"offloads the text encoder too: leave offload_text_encoder out$"):
+        FIFO.from_pretrained(tmp_path / "model", device="meta", offload="model", offload_text_encoder=True)
+    with FIFO(pipe) as fifo:
+        monkeypatch.setattr(type(pipe), "model_cpu_offload_seq", None)
+        with pytest.raises(ValueError, match=r"^offload='model': a TextToVideoPipeline cannot .*offload='group'$"):
+            fifo.model.offload("model", torch.device("meta"))
+    run = ["generate", "a cat", "--model", str(tmp_path / "model"), "--dry-run", "--offload"]
+    assert main([*run, "group", "--device", "cpu"]) == 2
+    assert "--offload group: there is no accelerator" in capsys.readouterr().err
+    assert main([*run, "group", "--device", "meta"]) == 0
+    assert "in host memory, a layer or two of them on meta at a time" in " ".join(capsys.readouterr().out.split())
 
 
 def test_by_the_command(tmp_path):

@@ -175,10 +175,14 @@ def _change(plan: Plan) -> str:
 
 def _memory(plan: Plan) -> str:
     weights = _megabytes(weights_bytes(plan.model, plan.dtype))
+    settings = plan.request.settings
+    kept = {"model": "a network", "group": "a layer or two", "sequential": "a layer"}
+    way = settings.offload
+    where = f" in host memory, {kept[way]} of them on {plan.device} at a time" if way else ""
     queue = _megabytes(queue_bytes(plan.model, plan.settings, plan.slots))
     return (
-        f"weights {weights} ({parameters(plan.model) / 1e6:,.1f} million parameters), queue {queue}, whatever the "
-        "length (computed; the model's own work comes on top)"
+        f"weights {weights} ({parameters(plan.model) / 1e6:,.1f} million parameters){where}, queue {queue}, "
+        "whatever the length (computed; the model's own work comes on top)"
     )
 
 

@@ -25,6 +25,7 @@ def load(plan: Plan, ranks: "Ranks | None" = None) -> "FIFO":
             plan.source,
             device=plan.device,
             dtype=getattr(torch, plan.dtype),
+            offload=plan.request.settings.offload,
             offload_text_encoder=plan.request.settings.offload_text_encoder,
             group=ranks,
             **sampling(plan.request, plan.state),

@@ -204,9 +204,12 @@ def make_plan(request: Request, state: Any = None) -> Plan:
     device, dtype = usable_device(asked.device), notes.get("dtype") or asked.dtype
     from fifo_diffusion.models.loading.source import find_model
     from fifo_diffusion.models.registry import wrap
+    from fifo_diffusion.models.shared.offload import check_offload
     from fifo_diffusion.streaming.steps import levels_of
 
     with usage_errors():
+        if asked.offload is not None:
+            check_offload(asked.offload, device, asked.offload_text_encoder)
         source = find_model(model_name)
         dtype = DTYPES[dtype or ("float32" if device.startswith("cpu") else source.half_precision)]
         model = wrap(source.load_without_weights(**sampling(request, state)))

@@ -3,7 +3,7 @@ hold it. Options of the command, the signature, documentation and checks of `FIF
 are made from these fields. Nothing here imports PyTorch."""
 
 from fifo_diffusion.settings.baselines import BaselineArguments
-from fifo_diffusion.settings.command import DTYPES, STARTS, Settings, repeated
+from fifo_diffusion.settings.command import DTYPES, OFFLOADS, STARTS, Settings, repeated
 from fifo_diffusion.settings.face import taking
 from fifo_diffusion.settings.queue import QueueSettings
 from fifo_diffusion.settings.spec import Spec, as_option, checked, json_schema, names_of, option_of, specs
@@ -11,6 +11,7 @@ from fifo_diffusion.settings.stream import FifoSettings, StreamSettings
 
 __all__ = [
     "DTYPES",
+    "OFFLOADS",
     "STARTS",
     "BaselineArguments",
     "FifoSettings",

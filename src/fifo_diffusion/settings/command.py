@@ -30,6 +30,9 @@ from fifo_diffusion.text import shell_words
 STARTS = ("clip", "noise")
 """Starts that are no files."""
 
+OFFLOADS = ("model", "sequential", "group")
+"""Where weights are while they do not work: ways of diffusers to keep them in host memory."""
+
 DTYPES = {"float32": "float32", "float16": "float16", "bfloat16": "bfloat16"}
 DTYPES |= {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}
 
@@ -166,6 +169,17 @@ class Settings(StreamSettings, BaselineArguments):
         LOAD,
         "Keep the text encoder in host memory, but while it encodes a prompt: room on the GPU for the rest.",
         MODEL,
+    )
+    offload: str | None = setting(
+        None,
+        Choice(*OFFLOADS),
+        LOAD,
+        "Weights in host memory, for models larger than the GPU: model (each network is on the GPU while it works, the "
+        "denoiser once an iteration of the queue), group (each layer while it works; the next comes meanwhile) or "
+        "sequential (each layer, one after the other: least memory, slowest).",
+        MODEL,
+        metavar="WAY",
+        usual="all on the GPU",
     )
     compile: bool = setting(
         False,

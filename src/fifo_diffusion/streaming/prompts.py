@@ -67,13 +67,24 @@ class PromptTrack:
 
     def condition(self, windows: Sequence[Sequence[int]], head: int) -> Any:
         """The condition for windows of frames, when frame `head` is at the head of the queue."""
-        mixtures = [[self.schedule.mixture(frame, head) for frame in window] for window in windows]
-        used = list(dict.fromkeys(prompts for window in mixtures for mixture in window for prompts in mixture))
+        mixtures, used = self._mixtures(windows, head)
         conditions = [self._encoded(prompts) for prompts in used]
         if len(used) == 1:
             return conditions[0]
         weights = [[[mixture.get(prompts, 0.0) for prompts in used] for mixture in window] for window in mixtures]
         return self._model.mix(conditions, torch.tensor(weights))
+
+    def encode(self, windows: Sequence[Sequence[int]], head: int) -> None:
+        """Encode what `condition` will want for these windows: before all of them, so that text encoders which take
+        turns with the denoiser on a device do so once."""
+        if len(self.schedule.prompts) > 1:
+            for prompts in self._mixtures(windows, head)[1]:
+                self._encoded(prompts)
+
+    def _mixtures(self, windows: Sequence[Sequence[int]], head: int) -> tuple[list[list[Any]], list[Prompts]]:
+        """Which prompts count how much for each frame of the windows, and which there are."""
+        mixtures = [[self.schedule.mixture(frame, head) for frame in window] for window in windows]
+        return mixtures, list(dict.fromkeys(p for window in mixtures for mixture in window for p in mixture))
 
     def _check_mixes(self, one: Prompts, other: Prompts) -> None:
         """Raises ValueError where frames under one and the other could not be in a window: words and encoded texts of

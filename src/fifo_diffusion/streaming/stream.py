@@ -343,6 +343,9 @@ class FrameStream(RunningVideo, Iterator[np.ndarray]):
             run = in_batches(lambda: self._calls.at_once)
             run = run if self._share is None else self._share.run(queue, self._layout, run)
             self._loop = diagonal_denoising(queue, self._layout, self._levels, self._predict_share, self._noise, run)
+        frames, windows = queue.frames(self._layout), queue.step(self._layout).windows
+        windows = windows if self._share is None else self._share.part(windows)
+        self._prompts.encode([[frames[p] for p in window.reads] for window in windows], frames[self._layout.context])
         before = queue.latents_BCFHW, queue.iteration
         try:
             first, latents = next(self._loop)

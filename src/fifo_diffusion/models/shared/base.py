@@ -96,6 +96,18 @@ class VideoModel(ABC):
         """
         raise ArgumentError(*("offload_text_encoder", True, f"{self.family} models have no text encoder: leave it out"))
 
+    def offload(self, way: str, device: torch.device) -> None:
+        """Keep all weights in host memory, and on the device only while they work.
+
+        Args:
+            way: as in `models.shared.offload.offload_pipe`.
+            device: where they work.
+
+        Raises:
+            ValueError: it cannot be done.
+        """
+        raise ArgumentError("offload", way, f"{self.family} models cannot be offloaded here: leave it out")
+
     def about_to_decode(self) -> None:  # noqa: B027
         """Called before every use of the autoencoder."""
 

@@ -1,4 +1,5 @@
-"""Text encoders in host memory: they are large (T5-XXL: 9.5 GB in half precision) and work for a moment per prompt."""
+"""Weights in host memory while they do not work: text encoders alone, which are large (T5-XXL: 9.5 GB in half
+precision) and work for a moment per prompt, or all of a pipeline, in the ways of diffusers."""
 
 import logging
 from typing import Any
@@ -6,7 +7,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from fifo_diffusion.errors import ArgumentError
+from fifo_diffusion.errors import ArgumentError, Setting, joined
+from fifo_diffusion.settings import OFFLOADS
 
 logger = logging.getLogger(__name__)
 
@@ -71,6 +73,55 @@ def to_device_but_text(pipe: Any, device: torch.device) -> Any:
     return pipe
 
 
+def check_offload(way: str, device: torch.device | str, offload_text_encoder: bool = False) -> None:
+    """Whether weights can be brought to this device when they work, in one of the ways of `offload_pipe`.
+
+    Raises:
+        ValueError: another way, a device without memory of its own, or text encoders that are offloaded besides.
+    """
+    if way not in OFFLOADS:
+        raise ArgumentError("offload", way, f"give {', '.join(OFFLOADS)}, or leave it out")
+    if torch.device(device).type in ("cpu", "mps"):  # MPS works in the host's memory
+        raise ArgumentError(
+            *("offload", way, f"there is no accelerator with memory of its own to bring weights to ({device}): "),
+            "leave it out",
+        )
+    if offload_text_encoder:
+        raise ArgumentError(
+            *("offload", way, "it offloads the text encoder too: leave "),
+            *(Setting("offload_text_encoder"), " out"),
+        )
+
+
+def offload_pipe(pipe: Any, way: str, device: torch.device) -> None:
+    """Keep all weights of a pipeline in host memory, and on the device only while they work.
+
+    Args:
+        way: "model": a whole network at a time (`enable_model_cpu_offload`). The denoiser comes once for an iteration
+            of the queue, for all windows, and goes when frames are decoded.
+            "group": a layer at a time, on CUDA the next one while it works (`enable_group_offload` by leaves). All
+            weights come for every batch of windows and pass of guidance.
+            "sequential": a layer at a time, waiting for each (`enable_sequential_cpu_offload`); as often.
+        device: where they work.
+
+    Raises:
+        ValueError: the pipeline cannot.
+    """
+    try:
+        if way == "model":
+            pipe.enable_model_cpu_offload(device=device)
+        elif way == "sequential":
+            pipe.enable_sequential_cpu_offload(device=device)
+        else:
+            pipe.enable_group_offload(device, offload_type="leaf_level", use_stream=device.type == "cuda")
+    except (ValueError, RuntimeError, ImportError, NotImplementedError) as error:
+        others = [Setting("offload", other) for other in OFFLOADS if other != way]
+        said = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
+        raise ArgumentError(
+            "offload", way, f"a {type(pipe).__name__} cannot ({said}): use ", *joined(others, " or ")
+        ) from error
+
+
 def make_room(pipe: Any, *keep: Any) -> None:
     """With `enable_model_cpu_offload`: send the pipeline's modules to host memory, but those to keep.
 
@@ -106,7 +157,7 @@ def tell_of_offloading(pipe: Any) -> bool:
     is_on = bool(getattr(pipe, "_all_hooks", ()))
     if is_on:
         logger.warning(
-            "enable_model_cpu_offload brings the denoiser to the GPU and back for every latent frame: where memory "
-            "allows it, FIFO(pipe, offload_text_encoder=True), or else pipe.enable_group_offload(...), is faster"
+            "enable_model_cpu_offload brings the denoiser to the GPU and back once an iteration of the queue: where "
+            "memory allows it, FIFO(pipe, offload_text_encoder=True), or else pipe.enable_group_offload(...), is faster"
         )
     return is_on

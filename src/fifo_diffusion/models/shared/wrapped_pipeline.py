@@ -12,7 +12,7 @@ from fifo_diffusion.models.shared.base import VideoModel
 from fifo_diffusion.models.shared.hooks import DenoiserHooks, is_compiled, lock_of, reset_if_compiled
 from fifo_diffusion.models.shared.modular import as_it_stands, guidance_of
 from fifo_diffusion.models.shared.modules import dtype_of
-from fifo_diffusion.models.shared.offload import TextOffload, make_room, rehook, tell_of_offloading
+from fifo_diffusion.models.shared.offload import TextOffload, make_room, offload_pipe, rehook, tell_of_offloading
 from fifo_diffusion.models.shared.replaced import refuse_state, text_state, weak, written
 
 
@@ -176,6 +176,10 @@ class WrappedPipeline(VideoModel):
 
     def offload_text_encoders(self, device: torch.device | None = None) -> None:
         self._text_offload = TextOffload(self.pipe, device or self.device)
+
+    def offload(self, way: str, device: torch.device) -> None:
+        offload_pipe(self.pipe, way, device)
+        self._told_of_offloading = True  # whoever asks for a way by its name has read what it costs
 
     def done_encoding(self) -> None:
         if self._text_offload is not None:
