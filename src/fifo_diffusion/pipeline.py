@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from fifo_diffusion.errors import ArgumentError
 from fifo_diffusion.execution.batches import BatchLimits
 from fifo_diffusion.method import Layout
 from fifo_diffusion.models import registry
@@ -18,7 +19,7 @@ from fifo_diffusion.models.loading.publishers import fit_shift
 from fifo_diffusion.models.loading.source import ModelSource, find_model
 from fifo_diffusion.models.shared.arguments import passed_on, refuse_unknown
 from fifo_diffusion.models.shared.base import VideoModel
-from fifo_diffusion.models.shared.offload import check_offload, to_device_but_text
+from fifo_diffusion.models.shared.offload import check_offload, text_encoders, to_device_but
 from fifo_diffusion.models.shared.texts import Embeds
 from fifo_diffusion.settings import QueueSettings, StreamSettings, checked, specs, taking
 from fifo_diffusion.streaming.given import size_for, take_given
@@ -65,6 +66,9 @@ class FIFO:
             `enable_model_cpu_offload` and the like of the pipeline itself it is not needed.
         group: a process group of `torch.distributed` whose ranks make each video together (docs/architecture.md). A
             group that is there but not given is left alone: its ranks make videos of their own.
+        shard_weights: each rank of the group holds a share of the denoiser's weights, and lends it to the others
+            (`execution.shared_weights`); for models larger than a card. For good, also after `close()`: then the
+            pipeline can be used by all ranks together.
 
     Raises:
         TypeError: the pipeline's class is not supported.
@@ -78,6 +82,7 @@ class FIFO:
         model: VideoModel | None = None,
         offload_text_encoder: bool = False,
         group: "ProcessGroup | Ranks | None" = None,
+        shard_weights: bool = False,
     ) -> None:
         self.pipe = pipe
         self.model = model or registry.wrap(pipe)
@@ -88,6 +93,12 @@ class FIFO:
                 self.model.close()
                 raise
         self.ranks = None if group is None else _ranks_of(group)
+        if shard_weights:
+            try:
+                self._shard()
+            except ValueError:
+                self.model.close()
+                raise
         self.fits: BatchLimits = {}  # what streams found out about the memory
         self.name = type(pipe if model is None else model).__name__  # what files say of the model
         self._closed = False
@@ -104,9 +115,9 @@ class FIFO:
             **kwargs: for the pipeline's `from_pretrained`, or for `load_checkpoint`; `device` chooses another device.
                 `scheduler` may be a text, "euler:use_karras_sigmas=true" say (`models.scheduler_choice`); `flow_shift`
                 is the shift of a flow-matching model. Whatever is set on the pipeline later counts instead.
-                `offload_text_encoder` and `group` are those of `FIFO`; with a group each process takes the GPU that
-                torchrun means for it. `offload` keeps all weights in host memory while they do not work: "model",
-                "sequential" or "group", see `offload_pipe`.
+                `offload_text_encoder`, `group` and `shard_weights` are those of `FIFO`; with a group each process takes
+                the GPU that torchrun means for it. `offload` keeps all weights in host memory while they do not work:
+                "model", "sequential" or "group", see `offload_pipe`.
 
         Raises:
             ValueError: no such model.
@@ -120,18 +131,23 @@ class FIFO:
             gpu = f"cuda:{os.environ.get('LOCAL_RANK', 0)}"
         device = torch.device(kwargs.pop("device", None) or one_device(kwargs.get("device_map")) or gpu)
         offload, offload_text = kwargs.pop("offload", None), kwargs.pop("offload_text_encoder", False)
+        shard = kwargs.pop("shard_weights", False)
         if offload is not None:
-            check_offload(offload, device, offload_text)
+            check_offload(offload, device, offload_text, shard)
         if not kwargs.keys() & {"dtype", "torch_dtype"}:
             half = "float32" if device.type == "cpu" else source.half_precision
             kwargs["dtype"] = getattr(torch, half)
         pipe = source.load(**kwargs)
-        if offload is None:
-            pipe = to_device_but_text(pipe, device) if offload_text else pipe.to(device)
         fifo = cls(pipe, group=group)
         fifo.name = source.name
         if offload is not None:
             fifo.model.offload(offload, device)
+        elif shard or offload_text:
+            if shard:  # first of all, so that no whole denoiser comes to the device
+                fifo._shard(device)
+            to_device_but(text_encoders(pipe) if offload_text else [], pipe, device)
+        else:
+            pipe.to(device)
         if offload_text:  # said here, since the pipeline itself might take the text encoder's place for its own
             fifo.model.offload_text_encoders(device)
         return fifo
@@ -299,6 +315,13 @@ class FIFO:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    def _shard(self, device: torch.device | None = None) -> None:
+        if self.ranks is None:
+            raise ArgumentError(
+                "shard_weights", True, "there is one process: start several with torchrun, or leave it out"
+            )
+        self.model.shard(self.ranks, device)
 
     def _check_open(self) -> None:
         if self._closed:

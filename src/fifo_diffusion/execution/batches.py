@@ -114,7 +114,8 @@ class WindowBatcher:
                 prediction = self._model.guided(outputs, timestep_BF, condition) if len(passes) > 1 else outputs[0]
             return prediction.to(self._device)
         except (RuntimeError, MemoryError) as error:
-            if together is not None or not is_out_of_memory(error) or not self._take_less(at_once, condition):
+            final = together is not None or self._model.sharded or not is_out_of_memory(error)
+            if final or not self._take_less(at_once, condition):
                 raise
         size = len(windows) if banded or at_once == 1 else self.windows
         return self._in_parts(size, *parts, stage)

@@ -10,8 +10,8 @@ import hashlib
 import json
 import signal
 import threading
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, suppress
 from datetime import timedelta
 from types import FrameType
 from typing import Any
@@ -43,13 +43,16 @@ class Ranks:
 
     Attributes:
         rank, size: this process's number in the group; how many there are.
+        group: as it was given.
+        lend: called before a meeting: where ranks share weights, what the others still need of them
+            (`execution.shared_weights`).
     """
 
     def __init__(self, group: Any) -> None:
         self.rank, self.size = dist.get_rank(group), dist.get_world_size(group)
         if self.rank < 0:
             raise ValueError("this process is no member of the process group that it was given")
-        self._group, self._nccl = group, "nccl" in dist.get_backend_config(group)
+        self.group, self._nccl = group, "nccl" in dist.get_backend_config(group)
         members = dist.get_process_group_ranks(group)
         self._first = members[0]
         # Unlike NCCL, Gloo raises an error where the user can catch it, at once when a connection breaks.
@@ -57,6 +60,7 @@ class Ranks:
         self._room = 0
         self._make_room(_WORD_FLOATS)
         self._over = False
+        self.lend: Callable[[], None] = _nothing
 
     # ------------------------------------------------------------------ meeting
 
@@ -69,6 +73,7 @@ class Ranks:
             RankError: a rank has left, is gone, or is at another place.
         """
         with _signals_held():
+            self.lend()
             words = self._exchange(_HERE, f"arguments {digest(facts)}")
             if len(set(words)) == 1:
                 return
@@ -154,8 +159,27 @@ class Ranks:
             RankError: a rank has left, is gone, or is at another place.
         """
         with _signals_held():
+            self.lend()
             self._check(self._exchange(_HERE, word, parcels), word)
         return self._contents
+
+    def wishes(self, mine: int) -> list[int]:
+        """A number of every rank, by rank: a meeting in which each may say another one.
+
+        Raises:
+            RankError: a rank has left, is gone, or is at another place.
+        """
+        words = self._exchange(_HERE, f"wish {mine}")
+        self._check(words, "wish ")
+        return [int(word.split()[1]) for word in words]
+
+    def undisturbed(self) -> AbstractContextManager[None]:
+        """Signals wait for the end of this block: within it all ranks do the same."""
+        return _signals_held()
+
+    def connected(self) -> AbstractContextManager[None]:
+        """Where a collective of `torch.distributed` fails within, that is a `RankError`."""
+        return _broken_connections()
 
     def abort(self, why: object) -> None:
         """Tell the others that this rank ends the run, so that they do not wait for it. Never fails; once the run is
@@ -180,6 +204,7 @@ class Ranks:
     # ------------------------------------------------------------------ inside
 
     def _meet(self, word: str) -> None:
+        self.lend()
         self._check(self._exchange(_HERE, word), word)
 
     def _exchange(
@@ -235,7 +260,7 @@ class Ranks:
         return tensor if self.by_nccl(tensor) else tensor.cpu()
 
     def _group_of(self, tensor: Tensor) -> Any:
-        return self._group if self.by_nccl(tensor) else self._gloo
+        return self.group if self.by_nccl(tensor) else self._gloo
 
 
 class SendBuffers:
@@ -281,6 +306,10 @@ def join_torchrun() -> Ranks:
 def digest(facts: Any) -> str:
     """A short hash of plain values, for words."""
     return hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode()).hexdigest()[:16]
+
+
+def _nothing() -> None:
+    """Ranks that share no weights lend none."""
 
 
 def _short(value: Any) -> str:

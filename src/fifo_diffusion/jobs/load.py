@@ -28,6 +28,7 @@ def load(plan: Plan, ranks: "Ranks | None" = None) -> "FIFO":
             offload=plan.request.settings.offload,
             offload_text_encoder=plan.request.settings.offload_text_encoder,
             group=ranks,
+            shard_weights=plan.request.settings.shard_weights,
             **sampling(plan.request, plan.state),
         )
         if plan.request.settings.compile:

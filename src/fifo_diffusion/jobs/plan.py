@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fifo_diffusion.errors import ArgumentError, Message, Setting, UserError, usage, usage_errors
-from fifo_diffusion.execution.torchrun import local_gpu
+from fifo_diffusion.execution.torchrun import local_gpu, torchrun_rank
 from fifo_diffusion.jobs.baselines import baseline_settings
 from fifo_diffusion.jobs.continuing import continued_video, load_state
 from fifo_diffusion.jobs.memory import check_memory, queue_bytes
@@ -209,7 +209,11 @@ def make_plan(request: Request, state: Any = None) -> Plan:
 
     with usage_errors():
         if asked.offload is not None:
-            check_offload(asked.offload, device, asked.offload_text_encoder)
+            check_offload(asked.offload, device, asked.offload_text_encoder, asked.shard_weights)
+        if asked.shard_weights and torchrun_rank() is None:
+            raise ArgumentError(
+                "shard_weights", True, "there is one process: start several with torchrun, or leave it out"
+            )
         source = find_model(model_name)
         dtype = DTYPES[dtype or ("float32" if device.startswith("cpu") else source.half_precision)]
         model = wrap(source.load_without_weights(**sampling(request, state)))

@@ -181,6 +181,15 @@ class Settings(StreamSettings, BaselineArguments):
         metavar="WAY",
         usual="all on the GPU",
     )
+    shard_weights: bool = setting(
+        False,
+        Flag(),
+        LOAD,
+        "Under torchrun: each rank holds a share of the denoiser's weights, and lends it to the others. For models "
+        "larger than a GPU.",
+        MODEL,
+        methods=FIFO,
+    )
     compile: bool = setting(
         False,
         Flag(),

@@ -46,7 +46,7 @@ class WarmModel:
         settings = plan.request.settings
         sampled = sorted(sampling(plan.request, plan.state).items())
         loaded = [plan.source.name, plan.device, plan.dtype, settings.compile]
-        loaded += [settings.offload, settings.offload_text_encoder]
+        loaded += [settings.offload, settings.offload_text_encoder, settings.shard_weights]
         wanted = repr([*loaded, sampled, plan.kept["fps_condition"]])
         if self._fifo is None or wanted != self._of:
             self.close()

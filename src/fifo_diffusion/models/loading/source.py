@@ -38,7 +38,17 @@ from fifo_diffusion.models.shared.arguments import nearest
 from fifo_diffusion.models.shared.scheduler_choice import choose_scheduler, says_shift
 from fifo_diffusion.toybox import PIPELINE_FOLDER
 
-OWN = ("device", "dtype", "flow_shift", "group", "lora", "offload", "offload_text_encoder", "torch_dtype")
+OWN = (
+    "device",
+    "dtype",
+    "flow_shift",
+    "group",
+    "lora",
+    "offload",
+    "offload_text_encoder",
+    "shard_weights",
+    "torch_dtype",
+)
 """Arguments of `FIFO.from_pretrained` that concern no part."""
 
 

@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -14,6 +14,9 @@ from fifo_diffusion.errors import ArgumentError
 from fifo_diffusion.method import NoiseLevels, Queue
 from fifo_diffusion.models.shared.fingerprint import fingerprint
 from fifo_diffusion.models.shared.texts import Prompt
+
+if TYPE_CHECKING:
+    from fifo_diffusion.execution.ranks import Ranks
 
 
 class VideoModel(ABC):
@@ -232,6 +235,22 @@ class VideoModel(ABC):
     @property
     def compiled(self) -> bool:
         """Whether the denoiser is. Then `predict` should be called with few different shapes."""
+        return False
+
+    def shard(self, ranks: "Ranks", device: torch.device | None = None) -> None:
+        """Spread the denoiser's weights over ranks, for good: each holds a share of them.
+
+        Args:
+            device: where the denoiser works; None: `device`.
+
+        Raises:
+            ValueError: they cannot be spread.
+        """
+        raise ArgumentError("shard_weights", True, f"{self.family} models cannot share weights here: leave it out")
+
+    @property
+    def sharded(self) -> bool:
+        """Whether they are. Then a prediction that fails cannot be made again in smaller parts."""
         return False
 
     @abstractmethod

@@ -19,6 +19,9 @@ from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 SAMPLES = 8
 """Numbers of a tensor, evenly spread; at most one less than twice as many."""
 
+KEPT = "_fifo_samples"
+"""Attribute of a module whose weights are sampled already."""
+
 _ALIKE = ("FlowMapEulerDiscreteScheduler", "KDPM2AncestralDiscreteScheduler", "TCDScheduler")
 """Schedulers that step otherwise than another class with the very same configuration."""
 
@@ -38,8 +41,7 @@ def fingerprint(parts: Mapping[str, Any]) -> str:
         config = {k: v for k, v in config.items() if not k.startswith("_") and "dtype" not in k}
         found.append(f"{name}:{json.dumps(config, sort_keys=True, default=str)}".encode())
         if isinstance(part, nn.Module):
-            for key, value in _weights(part):
-                found += _sampled(key, value)
+            found += vars(part).get(KEPT) or _samples(part)
             beside += [f"{name}.{setting}" for setting in _settings_of(part)]
             continue
         if getattr(part, "_shift", None) not in (None, config.get("shift")):
@@ -53,6 +55,16 @@ def fingerprint(parts: Mapping[str, Any]) -> str:
     if beside:
         digest.update("\n".join(beside).encode())
     return digest.hexdigest()[:16]
+
+
+def keep_samples(part: nn.Module) -> None:
+    """From here on the module's weights count as they are now: they are about to be spread over processes, none of
+    which has them all."""
+    vars(part)[KEPT] = [piece.cpu() if isinstance(piece, Tensor) else piece for piece in _samples(part)]
+
+
+def _samples(part: nn.Module) -> list[bytes | Tensor]:
+    return [piece for key, value in _weights(part) for piece in _sampled(key, value)]
 
 
 def _weights(part: nn.Module) -> Iterator[tuple[str, Any]]:

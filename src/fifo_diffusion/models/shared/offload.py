@@ -2,12 +2,14 @@
 precision) and work for a moment per prompt, or all of a pipeline, in the ways of diffusers."""
 
 import logging
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import nn
 
 from fifo_diffusion.errors import ArgumentError, Setting, joined
+from fifo_diffusion.execution.shared_weights import is_spread
 from fifo_diffusion.settings import OFFLOADS
 
 logger = logging.getLogger(__name__)
@@ -64,20 +66,22 @@ def text_encoders(pipe: Any) -> list[nn.Module]:
     return [part for name, part in parts if name.startswith("text_encoder") and isinstance(part, nn.Module)]
 
 
-def to_device_but_text(pipe: Any, device: torch.device) -> Any:
-    """The pipeline with all but its text encoders on the device."""
-    texts = text_encoders(pipe)
+def to_device_but(left: Sequence[nn.Module], pipe: Any, device: torch.device) -> Any:
+    """The pipeline with all but some modules on the device. Weights that ranks share are there already."""
     for part in pipe.components.values():
-        if isinstance(part, nn.Module) and not any(part is text for text in texts):
+        if isinstance(part, nn.Module) and not is_spread(part) and not any(part is other for other in left):
             part.to(device)
     return pipe
 
 
-def check_offload(way: str, device: torch.device | str, offload_text_encoder: bool = False) -> None:
+def check_offload(
+    way: str, device: torch.device | str, offload_text_encoder: bool = False, shard_weights: bool = False
+) -> None:
     """Whether weights can be brought to this device when they work, in one of the ways of `offload_pipe`.
 
     Raises:
-        ValueError: another way, a device without memory of its own, or text encoders that are offloaded besides.
+        ValueError: another way, a device without memory of its own, text encoders that are offloaded besides, or
+            weights that ranks share.
     """
     if way not in OFFLOADS:
         raise ArgumentError("offload", way, f"give {', '.join(OFFLOADS)}, or leave it out")
@@ -91,6 +95,8 @@ def check_offload(way: str, device: torch.device | str, offload_text_encoder: bo
             *("offload", way, "it offloads the text encoder too: leave "),
             *(Setting("offload_text_encoder"), " out"),
         )
+    if shard_weights:
+        raise ArgumentError("offload", way, "leave it out, or leave ", Setting("shard_weights"), " out")
 
 
 def offload_pipe(pipe: Any, way: str, device: torch.device) -> None:

@@ -6,7 +6,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from fifo_diffusion.models.shared.hooks import bare
+from fifo_diffusion.errors import ArgumentError
+from fifo_diffusion.models.shared.hooks import bare, is_compiled
 from fifo_diffusion.models.shared.modules import dtype_of, submodules
 
 ENCODERS = ("text_encoder", "tokenizer", "image_encoder", "feature_extractor")
@@ -53,6 +54,29 @@ def refuse_state(name: str, denoiser: Any) -> None:
             f"a cache ({', '.join(sorted(hooks))}) is applied {why}: from diffusers.hooks import HookRegistry; "
             f"registry = HookRegistry.check_if_exists_or_initialize({name}); {calls}"
         )
+
+
+def check_spread(name: str, denoiser: nn.Module) -> None:
+    """Whether the weights of a denoiser can be spread over ranks: plain ones, where they are.
+
+    Args:
+        name: of the denoiser, for people.
+
+    Raises:
+        ValueError: they cannot; one line.
+    """
+    module, what = bare(denoiser), ""
+    if module is not denoiser or is_compiled(denoiser):
+        what = "is compiled"
+    for part in submodules(module):
+        if hasattr(part, "_hf_hook") or vars(part).get("_diffusers_hook") is not None:
+            what = "is offloaded, or its weights are cast"
+        elif isinstance(vars(part).get("scaling"), dict):
+            what = "has adapters that are not fused (pipe.fuse_lora() and pipe.unload_lora_weights() fuse them)"
+        elif any(type(weight.data) is not Tensor for weight in part.parameters(recurse=False)):
+            what = "is quantised"
+    if what:
+        raise ArgumentError("shard_weights", True, f"{name} {what}: leave one of the two out")
 
 
 def text_state(pipe: Any, denoisers: Iterable[Any]) -> Any:

@@ -2,18 +2,23 @@
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
-from fifo_diffusion.errors import Message, Setting
+from fifo_diffusion.errors import ArgumentError, Message, Setting
+from fifo_diffusion.execution.shared_weights import SharedWeights, is_spread
 from fifo_diffusion.models.shared.base import VideoModel
+from fifo_diffusion.models.shared.fingerprint import keep_samples
 from fifo_diffusion.models.shared.hooks import DenoiserHooks, is_compiled, lock_of, reset_if_compiled
 from fifo_diffusion.models.shared.modular import as_it_stands, guidance_of
 from fifo_diffusion.models.shared.modules import dtype_of
 from fifo_diffusion.models.shared.offload import TextOffload, make_room, offload_pipe, rehook, tell_of_offloading
-from fifo_diffusion.models.shared.replaced import refuse_state, text_state, weak, written
+from fifo_diffusion.models.shared.replaced import check_spread, refuse_state, text_state, weak, written
+
+if TYPE_CHECKING:
+    from fifo_diffusion.execution.ranks import Ranks
 
 
 class WrappedPipeline(VideoModel):
@@ -209,8 +214,21 @@ class WrappedPipeline(VideoModel):
 
     def compile(self) -> None:
         """In place, each shape by itself; may be done at any time, and by the user as well."""
+        if self.sharded:
+            raise ArgumentError("compile", True, "weights that ranks share are gathered block by block: leave it out")
         for denoiser in self.denoisers.values():
             denoiser.compile(dynamic=False)
+
+    def shard(self, ranks: "Ranks", device: torch.device | None = None) -> None:
+        for name, denoiser in self.denoisers.items():
+            check_spread(f"pipe.{name}", denoiser)
+        for denoiser in self.denoisers.values():
+            keep_samples(denoiser)
+        SharedWeights(self.denoisers.values(), ranks, self.device if device is None else device)
+
+    @property
+    def sharded(self) -> bool:
+        return is_spread(self.denoiser)
 
     @property
     def compiled(self) -> bool:
