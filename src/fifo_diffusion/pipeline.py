@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from fifo_diffusion.errors import ArgumentError
+from fifo_diffusion.errors import ArgumentError, Setting
 from fifo_diffusion.execution.batches import BatchLimits
 from fifo_diffusion.method import Layout
 from fifo_diffusion.models import registry
@@ -206,6 +206,9 @@ class FIFO:
                 state=state,
                 pipeline_arguments=arguments,
             )
+            if self.ranks is not None and settings.tail_draws > 1:
+                several = "several ranks cannot choose among draws; use ", Setting("tail_draws", 1), ", or one process"
+                raise ArgumentError("tail_draws", settings.tail_draws, *several)
             fit_shift(self.pipe, settings.height, settings.width)
             levels = levels_of(self.model, settings)
             plan = prepare_start(self.model, settings, start if state is None else state, frames, asked.include_start)

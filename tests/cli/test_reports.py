@@ -32,6 +32,17 @@ def test_dry_run_counts_and_makes_nothing(capsys):
     assert not list(Path().iterdir())
 
 
+def test_dry_run_says_what_enters_at_the_tail(capsys):
+    words = ["--coherent-tail", "0.5", "--tail-adain", "0.25", "--tail-draws", "3", "--tail-every", "8"]
+    assert main(["generate", BALL, "--dry-run", "--num-frames", "100", *words]) == 0
+    output = capsys.readouterr().out
+    assert "0.5 of the newest frame's low frequencies; their colours moved to the first frame's by 0.25" in output
+    assert "the best of 3 draws for every 8 latents: 12 of the frame-forwards" in output  # 2 * (128 + 3 * 16 / 8)
+    assert "268 frame-forwards per frame (guidance makes it twice as many)" in output
+    assert main(["generate", BALL, "--dry-run", "--tail-adain", "0.5"]) == 2
+    assert "--tail-adain 0.5: it does nothing without --coherent-tail" in capsys.readouterr().err
+
+
 def test_dry_run_of_banded_lookahead(capsys):
     assert main(["generate", BALL, "--dry-run", "--banded-lookahead", "--num-frames", "100"]) == 0
     output = capsys.readouterr().out

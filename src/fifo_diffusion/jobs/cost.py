@@ -9,6 +9,7 @@ if TYPE_CHECKING:  # they would bring PyTorch along
     from fifo_diffusion.baselines.cost import BaselineCost
     from fifo_diffusion.jobs.plan import Plan
     from fifo_diffusion.method.layout import Layout
+    from fifo_diffusion.method.tail import Tail
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,7 @@ class Cost:
         timing: frames per latent.
         clean_start: as `VideoModel` says it.
         decoder_latency: latents computed after the last one that is shown, because its decoding waits for them.
+        tail: of the queue.
     """
 
     layout: "Layout"
@@ -36,11 +38,28 @@ class Cost:
     timing: LatentTiming = ONE_TO_ONE
     decoder_latency: int = 0
     clean_start: bool = False
+    tail: "Tail | None" = None
 
     @property
     def per_latent(self) -> float:
         """Frame-forwards for each further latent."""
-        return self.layout.frame_forwards_per_frame * self.passes
+        return (self.layout.frame_forwards_per_frame + self.of_draws) * self.passes
+
+    @property
+    def of_draws(self) -> float:
+        """Of these, for one pass, those that go into the choice among draws of the tail; with a threshold at most."""
+        if self.tail is None:
+            return 0
+        from fifo_diffusion.method.draws import draw_forwards_per_frame
+
+        return draw_forwards_per_frame(self.tail, self.layout)
+
+    def _fill_of_draws(self, known: bool = True) -> int:
+        if self.tail is None:
+            return 0
+        from fifo_diffusion.method.draws import fill_draw_forwards
+
+        return fill_draw_forwards(self.tail, self.layout, known=known)
 
     @property
     def per_frame(self) -> float:
@@ -78,12 +97,12 @@ class Cost:
         """Frame-forwards to fill the queue: until the first new frame can leave, that one's own included."""
         layout = self.layout
         if self.start == "noise":
-            return layout.fill_iterations * layout.frame_forwards * self.passes
+            return (layout.fill_iterations * layout.frame_forwards + self._fill_of_draws(known=False)) * self.passes
         if self.start == "published":
             return (layout.slots - layout.frames + 1) * self.per_latent
         if self.total is not None and self.total <= self.opening:
             return 0
-        return layout.fill_forwards * self.passes
+        return (layout.fill_forwards + self._fill_of_draws()) * self.passes
 
     def late_by(self, change: str) -> tuple[int, int]:
         """After how many more frames, at most, a prompt that is assigned while the video runs is seen: in the first
@@ -119,6 +138,8 @@ def cost_of(plan: "Plan") -> "Cost | BaselineCost":
         from fifo_diffusion.baselines.cost import BaselineCost
 
         return BaselineCost(plan.settings)
+    from fifo_diffusion.method.tail import Tail
+
     passes = 2 if plan.settings.guidance_scale > 1 and not plan.model.told_guidance else 1
     shown = plan.given if plan.kept["include_start"] else 0
     model, layout = plan.model, plan.settings.queue_layout
@@ -132,4 +153,5 @@ def cost_of(plan: "Plan") -> "Cost | BaselineCost":
         model.timing,
         model.decoder_latency,
         model.clean_start,
+        Tail.of(plan.settings),
     )

@@ -12,6 +12,7 @@ from fifo_diffusion.jobs.memory import parameters, queue_bytes, weights_bytes
 from fifo_diffusion.jobs.plan import Plan
 from fifo_diffusion.jobs.speed import speed_of
 from fifo_diffusion.method.layout import Layout
+from fifo_diffusion.method.tail import Tail
 from fifo_diffusion.settings import StreamSettings, specs
 from fifo_diffusion.settings.fitting import preset_values
 from fifo_diffusion.settings.kinds import number_text
@@ -55,6 +56,7 @@ def _method(plan: Plan) -> list[tuple[str, str]]:
         *_preset(plan),
         ("queue", _queue(plan)),
         *_windows(layout),
+        *_tail(plan),
         ("settings", f"eta {settings.eta:g}, guidance {settings.guidance_scale:g}, start {_start(plan)}{_steps(plan)}"),
     ]
 
@@ -119,6 +121,25 @@ def _queue(plan: Plan) -> str:
         f"f = {layout.frames} frames per window{latents}{summary}: {layout.slots} slots, {layout.levels} levels "
         f"(denoising steps of a frame), {layout.context} context slots"
     )
+
+
+def _tail(plan: Plan) -> list[tuple[str, str]]:
+    """What enters, where that is not white noise alone."""
+    tail, said = Tail.of(plan.settings), []
+    if tail.coherent:
+        said.append(f"{tail.coherent:g} of the newest frame's low frequencies")
+    if tail.reference:
+        said.append(f"{tail.reference:g} of these the first frame's")
+    if tail.adain:
+        said.append(f"their colours moved to the first frame's by {tail.adain:g}")
+    if tail.draws > 1:
+        cost = cost_of(plan)
+        each = cost.of_draws * cost.passes / cost.timing.further
+        most = f"at most, where the first falls short by {tail.threshold:g}, " if tail.threshold else ""
+        said.append(
+            f"{most}the best of {tail.draws} draws for every {tail.every} latents: {each:g} of the frame-forwards"
+        )
+    return [("tail", "; ".join(said))] if said else []
 
 
 def _windows(layout: Layout) -> list[tuple[str, str]]:

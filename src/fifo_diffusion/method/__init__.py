@@ -6,6 +6,7 @@ L levels.
 
 from fifo_diffusion.method.banded import BandedLayout
 from fifo_diffusion.method.clip import clip_after, complete_clip, sample_clip
+from fifo_diffusion.method.draws import choose_tail
 from fifo_diffusion.method.fifo import Predict, Run, diagonal_denoising, one_by_one
 from fifo_diffusion.method.layout import Bands, Layout, Step, Window
 from fifo_diffusion.method.layouts import layout_of
@@ -13,6 +14,7 @@ from fifo_diffusion.method.levels import NoiseLevels
 from fifo_diffusion.method.noise import Noise, SeededNoise, level_number, to_device, with_uses
 from fifo_diffusion.method.partitions import QueueLayout
 from fifo_diffusion.method.queue import Queue
+from fifo_diffusion.method.tail import Tail
 
 __all__ = [
     "BandedLayout",
@@ -26,7 +28,9 @@ __all__ = [
     "Run",
     "SeededNoise",
     "Step",
+    "Tail",
     "Window",
+    "choose_tail",
     "clip_after",
     "complete_clip",
     "diagonal_denoising",

@@ -16,7 +16,8 @@ class Noise(Protocol):
     is used for: levels 0..L-1 are the fresh noise of the step *from* that level (used where eta > 0), level L is the
     noise that the frame begins with. Uses are "queue" (level L: the noise with which the frame entered it), "clip" (the
     clip that opens a video) and, where given frames begin that clip, "clip-1", "clip-2", ... for the further rounds in
-    which it is completed. Returns (C, H, W), the same for every video, or (B, C, H, W).
+    which it is completed; "tail-1", "tail-2", ... at level L are further draws of what a frame may enter with, where
+    one of several is chosen. Returns (C, H, W), the same for every video, or (B, C, H, W).
     """
 
     def __call__(self, frame: int, level: int, use: str = "queue") -> Tensor: ...
@@ -24,14 +25,14 @@ class Noise(Protocol):
 
 def level_number(level: int, use: str, levels: int) -> int:
     """One number for level and use, which two-argument noise is given: level + k (L + 1), with k = 0 for "queue", 1 for
-    "clip", 1 + r for "clip-r".
+    "clip", 1 + r for "clip-r" and for "tail-r": a frame is one of a clip or enters the queue, never both.
 
     Raises:
         ValueError: no such use.
     """
     kind, _, turn = use.partition("-")
-    if use != "queue" and (kind != "clip" or not (use == "clip" or turn.isdecimal())):
-        raise ValueError(f'use must be "queue", "clip" or "clip-1" and so on, not {use!r}')
+    if use not in ("queue", "clip") and (kind not in ("clip", "tail") or not turn.isdecimal()):
+        raise ValueError(f'use must be "queue", "clip", "clip-1" and so on, or "tail-1" and so on, not {use!r}')
     return level + (0 if use == "queue" else 1 + int(turn or 0)) * (levels + 1)
 
 

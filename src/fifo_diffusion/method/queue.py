@@ -10,7 +10,7 @@ from fifo_diffusion.errors import ArgumentError, Setting
 from fifo_diffusion.method.layout import Layout, Step, Window
 from fifo_diffusion.method.levels import NoiseLevels
 from fifo_diffusion.method.noise import Noise, noise_of
-from fifo_diffusion.method.tail import coherent_noise
+from fifo_diffusion.method.tail import PLAIN, Tail, coherent_noise, towards_reference
 
 
 @dataclass
@@ -25,8 +25,7 @@ class Queue:
         origin: frame number of slot 0 (the head) in iteration 0.
         iteration: iterations done.
         from_noise: started from noise (Algorithm 2): slots come down together during the warm-up.
-        coherent_tail: strength of the low frequencies that entering noise has of the frame before it (`tail.py`); 0 is
-            the paper's.
+        tail: what enters at the tail.
     """
 
     latents_BCFHW: Tensor
@@ -35,7 +34,7 @@ class Queue:
     origin: int
     iteration: int = 0
     from_noise: bool = False
-    coherent_tail: float = 0.0
+    tail: Tail = PLAIN
 
     @classmethod
     def from_known(
@@ -47,7 +46,7 @@ class Queue:
         *,
         planes: int = 1,
         entry: float = 1.0,
-        coherent_tail: float = 0.0,
+        tail: Tail = PLAIN,
     ) -> "Queue":
         """The first new frames enter at the tail, with the known ones as their past.
 
@@ -55,15 +54,15 @@ class Queue:
             known_BCFHW: at least f - 1 clean latents; more than f are never read.
             first_new: frame number of the first new frame; the known ones carry the numbers before it.
             planes, entry: those of the `NoiseLevels`.
-            coherent_tail: of the queue.
+            tail: of the queue.
         """
         if known_BCFHW.shape[2] < layout.frames - 1:
             raise ValueError(f"a start needs at least {layout.frames - 1} known frames, not {known_BCFHW.shape[2]}")
         b, c, _, h, w = known_BCFHW.shape
         latents = known_BCFHW.new_zeros((b, c * planes, layout.size, h, w), dtype=torch.float32)
         queue = cls(latents, known_BCFHW.float(), first_new, first_new - layout.slots + layout.entering)
-        queue.coherent_tail = coherent_tail
-        queue._enqueue(layout, noise, layout.entering, entry)
+        queue.tail = tail
+        queue._enqueue(layout, noise, entry)
         return queue
 
     @classmethod
@@ -164,32 +163,57 @@ class Queue:
         """The padded slots that `advance` looks at: it takes what leaves from the first, and what entering noise has of
         the frame before it from the last."""
         leaving = range(layout.context, layout.context + layout.step(self.iteration).leave)
-        return (*leaving, layout.size - 1) if self.coherent_tail else leaving
+        return (*leaving, layout.size - 1) if self.tail.coherent else leaving
 
     def _shift(self, context_BCFHW: Tensor, y_BCFHW: Tensor, layout: Layout, levels: NoiseLevels, noise: Noise) -> None:
         """The queue of the next iteration, with this context."""
         c, b = layout.context, layout.step(self.iteration).leave
         self.latents_BCFHW = torch.cat([context_BCFHW, y_BCFHW[:, :, c + b :], y_BCFHW[:, :, :b]], 2)
         self.iteration += 1
-        self._enqueue(layout, noise, b, levels.entry)
+        self._enqueue(layout, noise, levels.entry, levels)
 
-    def _enqueue(self, layout: Layout, noise: Noise, count: int, entry: float) -> None:
-        """Fresh noise into the last `count` slots."""
+    def entered(self, layout: Layout) -> int:
+        """How many slots at the tail hold noise that is new in this iteration."""
+        return layout.step(self.iteration - 1).leave
+
+    def _enqueue(self, layout: Layout, noise: Noise, entry: float, levels: NoiseLevels | None = None) -> None:
+        """Fresh noise into the slots that entered."""
+        count = self.entered(layout)
         if not count:
             return
-        fresh = noise_of(noise, self.frames(layout)[-count:], layout.levels, self.latents_BCFHW)
-        if self.coherent_tail:
-            fresh = coherent_noise(fresh, self._newest(layout, count, fresh.shape[1]), self.coherent_tail)
-        fresh = entry * fresh
+        fresh = self.entering(layout, noise, entry, levels)
         self.latents_BCFHW[:, : fresh.shape[1], -count:] = fresh
         self.latents_BCFHW[:, fresh.shape[1] :, -count:] = 0
 
-    def _newest(self, layout: Layout, entering: int, channels: int) -> Tensor:
-        """The latent (B, C, H, W) of the frame before those that enter."""
-        slot = layout.size - entering - 1
-        if self.known_BCFHW.shape[2] and (slot < 0 or self.frames(layout)[slot] < self.first_new):
-            return self.known_BCFHW[:, :, -1]
-        return self.latents_BCFHW[:, :channels, slot]
+    def entering(
+        self, layout: Layout, noise: Noise, entry: float, levels: NoiseLevels | None = None, draw: int = 0
+    ) -> Tensor:
+        """The noise (B, C, b, H, W) of the slots that entered.
+
+        Args:
+            entry: of `levels`.
+            levels: needed where a frame before them is not known.
+            draw: which of the draws; 0 is that of a queue that has no others.
+        """
+        count, use = self.entered(layout), f"tail-{draw}" if draw else "queue"
+        fresh = noise_of(noise, self.frames(layout)[-count:], layout.levels, self.latents_BCFHW, use)
+        if self.tail.coherent:
+            fresh = coherent_noise(fresh, self._source(layout, noise, levels, fresh.shape[1]), self.tail.coherent)
+        return entry * fresh
+
+    def _source(self, layout: Layout, noise: Noise, levels: NoiseLevels | None, channels: int) -> Tensor:
+        """The latent (B, C, H, W) that low frequencies of entering noise come from."""
+        slot, count = layout.size - self.entered(layout) - 1, self.known_BCFHW.shape[2]
+        if count and (slot < 0 or self.frames(layout)[slot] < self.first_new):
+            newest, alpha, sigma = self.known_BCFHW[:, :, -1], 1.0, 0.0
+        else:
+            newest, level = self.latents_BCFHW[:, :channels, slot], layout.step(self.iteration).levels[slot]
+            alpha, sigma = (1.0, 0.0) if levels is None else (float(levels.alpha[level]), float(levels.sigma[level]))
+        if not self.tail.refers:
+            return newest
+        first = self.known_BCFHW[:, :, :1]
+        drawn = noise_of(noise, [self.first_new - count], layout.levels, first)
+        return towards_reference(newest, first[:, :, 0], drawn[:, :, 0], alpha, sigma, self.tail)
 
     def read(self, layout: Layout, levels: NoiseLevels, noise: Noise) -> Tensor:
         """What the padded slots hold, (B, C, F, H, W): known frames at the levels of their slots, under the noise that

@@ -8,6 +8,7 @@ from fifo_diffusion.settings.face import taking
 from fifo_diffusion.settings.queue import QueueSettings
 from fifo_diffusion.settings.spec import Spec, as_option, checked, json_schema, names_of, option_of, specs
 from fifo_diffusion.settings.stream import FifoSettings, StreamSettings
+from fifo_diffusion.settings.tail import TailSettings
 
 __all__ = [
     "DTYPES",
@@ -19,6 +20,7 @@ __all__ = [
     "Settings",
     "Spec",
     "StreamSettings",
+    "TailSettings",
     "as_option",
     "checked",
     "json_schema",

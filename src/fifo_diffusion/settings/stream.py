@@ -17,6 +17,7 @@ from fifo_diffusion.settings.spec import (
     STREAM,
     setting,
 )
+from fifo_diffusion.settings.tail import TailSettings
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -173,7 +174,7 @@ class SamplingSettings(WindowSettings):
 
 
 @dataclass(frozen=True, kw_only=True)
-class FifoSettings(QueueSettings, SamplingSettings):
+class FifoSettings(TailSettings, QueueSettings, SamplingSettings):
     """What a video of FIFO-Diffusion is shaped by; a state file holds all of these."""
 
     prompt_change: str = setting(
@@ -187,19 +188,6 @@ class FifoSettings(QueueSettings, SamplingSettings):
         methods=FIFO,
         saved=IN_SETTINGS,
         doc='"tail", "queue" or "blend"; see `Schedule`.',
-    )
-    coherent_tail: float = setting(
-        0.0,
-        Number(0, 1),
-        STREAM,
-        "Share of the newest frame's low frequencies in the noise that enters, 0 to 1.",
-        METHOD,
-        metavar="X",
-        methods=FIFO,
-        saved=IN_SETTINGS,
-        older=0.0,
-        doc="share of the newest frame's low frequencies in the noise that enters at the tail, 0 (the paper's white "
-        "noise) to 1; its variance stays (Ouroboros-Diffusion, arXiv 2501.09019; see `method.tail`).",
     )
     compat: str | None = setting(
         None,

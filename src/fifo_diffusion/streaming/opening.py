@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 
 from torch import Tensor
 
-from fifo_diffusion.method import Noise, NoiseLevels, Predict, Queue, clip_after, complete_clip, sample_clip
+from fifo_diffusion.method import Noise, NoiseLevels, Predict, Queue, Tail, clip_after, complete_clip, sample_clip
 from fifo_diffusion.models.shared.base import VideoModel
 from fifo_diffusion.streaming.settings import RunSettings
 from fifo_diffusion.streaming.start import StartPlan
@@ -44,11 +44,11 @@ def open_video(
     Args:
         like_BCFHW: a tensor of one window's shape and device.
     """
-    layout, window, tail = settings.queue_layout, settings.window, settings.coherent_tail
+    layout, window, tail = settings.queue_layout, settings.window, Tail.of(settings)
     known, first_new, clean = plan.known_BCFHW, plan.first_latent, None
 
     if plan.kind == "noise":
-        return Opening(replace(Queue.from_pure_noise(layout, noise, like_BCFHW, **levels.entering), coherent_tail=tail))
+        return Opening(replace(Queue.from_pure_noise(layout, noise, like_BCFHW, **levels.entering), tail=tail))
     if plan.kind == "clip":
         published = settings.compat == "published"
         clip_levels = model.published_clip_levels(levels) if published else levels
@@ -64,5 +64,5 @@ def open_video(
         *_, known = complete(levels, predict, noise, range(first_new - window, first_new), known)
         clean = known[:, :, given:]
     frames = plan.shown_frames + plan.new_timing.frames(first_new - plan.first_latent)
-    queue = Queue.from_known(layout, noise, known, first_new, **levels.entering, coherent_tail=tail)
+    queue = Queue.from_known(layout, noise, known, first_new, **levels.entering, tail=tail)
     return Opening(queue, clean, frames)

@@ -14,11 +14,12 @@ from fifo_diffusion.errors import ArgumentError, ArgumentTypeError, Message, Set
 from fifo_diffusion.execution.interfaces import as_banded
 from fifo_diffusion.layout_list import LAYOUTS
 from fifo_diffusion.method import Layout, QueueLayout, layout_of
+from fifo_diffusion.method.draws import can_choose
 from fifo_diffusion.models.shared.arguments import MOST_SLOTS, check_text
 from fifo_diffusion.models.shared.base import VideoModel
 from fifo_diffusion.models.shared.fingerprint import content_hash
 from fifo_diffusion.models.shared.texts import Embeds, Prompt, negative_embeds_of, prompt_from_json, prompt_to_json
-from fifo_diffusion.settings import FifoSettings, QueueSettings, StreamSettings, checked, specs
+from fifo_diffusion.settings import FifoSettings, QueueSettings, StreamSettings, TailSettings, checked, specs
 from fifo_diffusion.settings.kinds import plain
 from fifo_diffusion.streaming.state import RunState
 from fifo_diffusion.streaming.steps import check_steps
@@ -119,12 +120,10 @@ class RunSettings(Completed, FifoSettings):
             if settings.compat == "published":
                 instead = (Setting("lookahead", True), ", or leave ", Setting("compat"), " out")
                 raise ArgumentError("lookahead", "banded", Setting("compat", "published"), " has none; use ", *instead)
-        elif settings.compat == "published" and settings.coherent_tail:
-            published = Setting("compat", "published"), " has none; leave one of them out"
-            raise ArgumentError("coherent_tail", settings.coherent_tail, *published)
         elif settings.compat == "published" and not isinstance(settings.queue_layout, QueueLayout):
             published = Setting("compat", "published"), " has the paper's only; leave one of them out"
             raise ArgumentError("layout", settings.layout, *published)
+        check_tail(settings)
         most = model.most_frames
         if most is not None and settings.window > most:
             what = "more frames than this model can take at once; use "
@@ -183,6 +182,26 @@ def layout_for(model: VideoModel, asked: QueueSettings) -> Layout:
     check_slots(window, asked.num_partitions)
     check_taken(asked)
     return layout_of(replace(asked, window=window))
+
+
+def check_tail(settings: RunSettings) -> None:
+    """Refuse settings of the tail that would do nothing, or that the layout has no room for.
+
+    Raises:
+        ArgumentError: such a setting.
+    """
+    given = {name: getattr(settings, name) for name, spec in specs(TailSettings).items()}
+    given = {name: value for name, value in given.items() if value != specs(TailSettings)[name].default}
+    for name, value in given.items():
+        needs = {"tail_reference": "coherent_tail", "tail_adain": "coherent_tail"}.get(name)
+        needs = {"tail_every": "tail_draws", "tail_threshold": "tail_draws"}.get(name, needs)
+        if settings.compat == "published":
+            raise ArgumentError(name, value, Setting("compat", "published"), " has none; leave one of them out")
+        if needs is not None and needs not in given:
+            raise ArgumentError(name, value, "it does nothing without ", Setting(needs), "; give both, or none")
+    if settings.tail_draws > 1 and not can_choose(settings.queue_layout):
+        what = "where frames enter, their windows show none before them that draws could be compared with; use "
+        raise ArgumentError("tail_draws", settings.tail_draws, what, Setting("tail_draws", 1), ", or another layout")
 
 
 def check_taken(asked: QueueSettings) -> None:

@@ -136,6 +136,10 @@ def prepare_start(
     if kind == "noise" and not settings.queue_layout.level_by_level:
         use = "needs a queue that goes down level by level; use ", Setting("start", "clip")
         raise ArgumentError("layout", settings.layout, Setting("start", "noise"), " ", *use)
+    for name in ("tail_reference", "tail_adain") if kind == "noise" else ():
+        if value := getattr(settings, name):
+            none = Setting("start", "noise"), " has no first frame to refer to; use "
+            raise ArgumentError(name, value, *none, Setting("start", "clip"), ", or leave it out")
     if kind is not None:
         if include_start:
             raise ArgumentError("include_start", True, "it goes with given frames, not with ", Setting("start", start))

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from fifo_diffusion.errors import ArgumentError
 from fifo_diffusion.execution.batches import BatchLimits, WindowBatcher, in_batches
-from fifo_diffusion.method import Noise, NoiseLevels, Queue, diagonal_denoising
+from fifo_diffusion.method import Noise, NoiseLevels, Queue, Tail, choose_tail, diagonal_denoising
 from fifo_diffusion.models.shared.base import VideoModel
 from fifo_diffusion.models.shared.following_decoder import FollowingDecoder
 from fifo_diffusion.streaming.opening import completes_clip, open_video
@@ -248,7 +248,7 @@ class FrameStream(RunningVideo, Iterator[np.ndarray]):
         state.check_fits(self._model.latent_shape(self.settings.height, self.settings.width), self._levels.planes)
         kind = self._model.published_queue if self.settings.compat == "published" else Queue
         self._queue = state.queue_of(kind, device)
-        self._queue.coherent_tail = self.settings.coherent_tail
+        self._queue.tail = Tail.of(self.settings)
         self.frame_index, self._opening = at.frame_index, at.opening
         if at.continues:
             self._timing = self._timing.continued()
@@ -348,6 +348,7 @@ class FrameStream(RunningVideo, Iterator[np.ndarray]):
         self._prompts.encode([[frames[p] for p in window.reads] for window in windows], frames[self._layout.context])
         before = queue.latents_BCFHW, queue.iteration
         try:
+            choose_tail(queue, self._layout, self._levels, self._predict, self._noise)
             first, latents = next(self._loop)
         except BaseException:  # the loop has ended with it; another goes on from the same queue
             self._loop = None
