@@ -178,6 +178,7 @@ def test_what_is_no_state_is_named(tmp_path, fifo, saved):
 WRONG = {"another kind": {"x": [1]}, "far below": -(10**30), "far above": 10**30, "None": None, "missing": ...}
 MAY_BE_NONE = {"shown", "path", "fps", "shown_fps"} | {n for n, spec in specs(FifoSettings).items() if spec.nullable}
 LATER = {name for name, spec in specs(FifoSettings).items() if spec.saved == IN_SETTINGS and spec.older is not REQUIRED}
+LATER.add("texts")
 MAY_BE_MISSING = {
     1: LATER | {"opening", "unwanted", "continues", "around", "shown_fps", "shown_fit"},
     FORMAT: LATER,

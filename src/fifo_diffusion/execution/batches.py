@@ -25,7 +25,10 @@ def in_batches(size: Callable[[], int]) -> Run:
 
     def run(windows: Sequence[Window], denoise: Callable[[Sequence[Window]], None], _y: Tensor) -> None:
         at_once = size()
-        for _, alike in groupby(windows, lambda window: len(window.reads)):
+        if reusing := [window for window in windows if window.reuse]:
+            denoise(reusing)
+        computed = (window for window in windows if not window.reuse)
+        for _, alike in groupby(computed, lambda window: len(window.reads)):
             some = list(alike)
             for start in range(0, len(some), at_once):
                 denoise(some[start : start + at_once])

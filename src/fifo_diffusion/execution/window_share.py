@@ -53,7 +53,7 @@ class WindowShare:
     def __init__(self, ranks: Ranks, describe: Callable[[], Any], passes: int = 1) -> None:
         self.ranks, self.describe, self.passes = ranks, describe, passes
         self.half: int | None = None
-        self._count = 0
+        self._count, self._swaps = 0, False
         self._traffic: _Traffic | None = None
 
     def of(self, rank: int, count: int) -> slice:
@@ -68,6 +68,8 @@ class WindowShare:
 
         def run(windows: Sequence[Window], denoise: Callable[[Sequence[Window]], None], y_BCFHW: Tensor) -> None:
             some(self.mine(windows), denoise, y_BCFHW)
+            if self.half is not None and self._swaps:
+                self.ranks.all_to_all(SendBuffers([0] * self.ranks.size), self._word("passes"))  # nothing was computed
             following = layout.windows_from(queue.front(layout, 1), queue.iteration + 1)
             wanted = [_wanted(window, layout, queue.iteration) for window in following]
             self.exchange(y_BCFHW, [window.writes for window in windows], wanted, queue.needed(layout))
@@ -76,7 +78,7 @@ class WindowShare:
 
     def mine(self, windows: Sequence[Window]) -> Sequence[Window]:
         """The windows that are computed here; may be none. An iteration begins with this call."""
-        self._count, self.half = len(windows), None
+        self._count, self.half, self._swaps = len(windows), None, True
         if self._apart(self._count):
             taken = self._pass(self.ranks.rank, self._count)
             if taken is None:
@@ -109,6 +111,7 @@ class WindowShare:
         parcels = SendBuffers([output_BCFHW.numel() if rank == other else 0 for rank in range(self.ranks.size)])
         parcels.contents[other].view(output_BCFHW.shape).copy_(output_BCFHW)
         came = self.ranks.all_to_all(parcels, self._word("passes"))[other][: output_BCFHW.numel()]
+        self._swaps = False
         outputs = [output_BCFHW, came.view(output_BCFHW.shape).clone().to(output_BCFHW.device)]
         return outputs if taken % 2 == 0 else outputs[::-1]
 

@@ -97,7 +97,9 @@ class Cost:
         """Frame-forwards to fill the queue: until the first new frame can leave, that one's own included."""
         layout = self.layout
         if self.start == "noise":
-            return (layout.fill_iterations * layout.frame_forwards + self._fill_of_draws(known=False)) * self.passes
+            alike = min(layout.fill_iterations, layout.levels - 1)  # down to the lowest level all windows are computed
+            forwards = alike * layout.plain.frame_forwards + (layout.fill_iterations - alike) * layout.frame_forwards
+            return (forwards + self._fill_of_draws(known=False)) * self.passes
         if self.start == "published":
             return (layout.slots - layout.frames + 1) * self.per_latent
         if self.total is not None and self.total <= self.opening:

@@ -55,7 +55,7 @@ def _method(plan: Plan) -> list[tuple[str, str]]:
         ("prompt", _change(plan)),
         *_preset(plan),
         ("queue", _queue(plan)),
-        *_windows(layout),
+        *_windows(layout.plain),
         *_tail(plan),
         ("settings", f"eta {settings.eta:g}, guidance {settings.guidance_scale:g}, start {_start(plan)}{_steps(plan)}"),
     ]

@@ -5,6 +5,7 @@ L levels.
 """
 
 from fifo_diffusion.method.banded import BandedLayout
+from fifo_diffusion.method.cached import CachedLayout
 from fifo_diffusion.method.clip import clip_after, complete_clip, sample_clip
 from fifo_diffusion.method.draws import choose_tail
 from fifo_diffusion.method.fifo import Predict, Run, diagonal_denoising, one_by_one
@@ -19,6 +20,7 @@ from fifo_diffusion.method.tail import Tail
 __all__ = [
     "BandedLayout",
     "Bands",
+    "CachedLayout",
     "Layout",
     "Noise",
     "NoiseLevels",

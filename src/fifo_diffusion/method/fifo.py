@@ -18,6 +18,9 @@ Predict = Callable[[Tensor, Tensor, Sequence[Sequence[int]]], Tensor]
 window (with banded lookahead there is one, of more than f); rows are window by window, and within a window video by
 video (B = windows x videos)."""
 
+Texts = Callable[[Sequence[int]], Sequence[int]]
+"""`texts(frames)`: of each frame, by a number other than 0, the text that it has in this iteration."""
+
 Run = Callable[[Sequence[Window], Callable[[Sequence[Window]], None], Tensor], None]
 """`run(windows, denoise, y_BCFHW)`: calls `denoise` with some of the windows at a time, or fills y in otherwise."""
 
@@ -28,27 +31,53 @@ def one_by_one(windows: Sequence[Window], denoise: Callable[[Sequence[Window]], 
         denoise([window])
 
 
+def one_text(frames: Sequence[int]) -> Sequence[int]:
+    """Where all frames have the same text, always."""
+    return (1,) * len(frames)
+
+
 def diagonal_denoising(
-    queue: Queue, layout: Layout, levels: NoiseLevels, predict: Predict, noise: Noise, run: Run = one_by_one
+    queue: Queue,
+    layout: Layout,
+    levels: NoiseLevels,
+    predict: Predict,
+    noise: Noise,
+    run: Run = one_by_one,
+    texts: Texts = one_text,
 ) -> Iterator[tuple[int, Tensor]]:
     """Algorithm 1 (n = 1), with latent partitioning (Algorithm 3) and lookahead (Algorithm 4), or another layout.
 
     Changes `queue`, which already stands at the next iteration when an item is handed out, to be saved and continued.
     Yields, without end, the number of the first frame that leaves and the latents (B, C, b, H, W) of those that do;
-    known frames, and those that were enqueued to warm up, come out too. `run` executes the windows of an iteration.
+    known frames, and those that were enqueued to warm up, come out too. `run` executes the windows of an iteration;
+    `texts` is asked where `levels` keep what was predicted (`CachedLayout`).
     """
     while True:
         x, frames, now = queue.read(layout, levels, noise), queue.frames(layout), queue.step(layout)
+        if levels.keeps_clean:
+            told = texts(frames)
+            now = queue.computed(now, layout, told)
         y, level, target = x.clone(), torch.tensor(now.levels), torch.tensor(now.targets)
 
-        def denoise(windows: Sequence[Window], x=x, y=y, frames=frames, level=level, target=target) -> None:
+        def step(w: Window, prediction: Tensor | None, x=x, y=y, frames=frames, level=level, target=target) -> None:
+            moves, numbers = (level[w.write], target[w.write]), [frames[p] for p in w.writes]
+            y[:, :, w.write] = phi(levels, x[:, :, w.write], prediction, *moves, numbers, noise)
+
+        def denoise(windows: Sequence[Window], x=x, frames=frames, level=level, step=step) -> None:
             """All from the snapshot x: no window sees what another one writes."""
+            for w in (w for w in windows if w.reuse):
+                step(w, None)
+            windows = [w for w in windows if not w.reuse]
+            if not windows:
+                return
             latents = torch.cat([levels.latent(x)[:, :, w.read] for w in windows])
             rows = torch.stack([level[w.read] for w in windows]).repeat_interleave(len(x), 0)
             outputs = predict(latents, levels.timestep[rows], [[frames[p] for p in w.reads] for w in windows])
             for w, output in zip(windows, outputs.chunk(len(windows)), strict=True):
-                moves, numbers = (level[w.write], target[w.write]), [frames[p] for p in w.writes]
-                y[:, :, w.write] = phi(levels, x[:, :, w.write], output[:, :, w.kept], *moves, numbers, noise)
+                step(w, output[:, :, w.kept])
 
         run(now.windows, denoise, y)
-        yield queue.advance(x, y, layout, levels, noise)  # dequeue the head, shift, enqueue noise
+        left = queue.advance(x, y, layout, levels, noise)  # dequeue the head, shift, enqueue noise
+        if levels.keeps_clean:
+            queue.note(now, layout, told)
+        yield left

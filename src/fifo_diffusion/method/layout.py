@@ -19,10 +19,12 @@ class Window:
     Attributes:
         reads: padded slots given to the model, in the order in which it sees them; a range or a tuple.
         writes: those of them that take the model's result, in the same order.
+        reuse: whether they go on with what was predicted of them before, where all of them have it (`cached.py`).
     """
 
     reads: Sequence[int]
     writes: Sequence[int]
+    reuse: bool = False
 
     @cached_property
     def read(self) -> slice | list[int]:
@@ -104,6 +106,11 @@ class Layout(ABC):
         return ""
 
     @property
+    def plain(self) -> "Layout":
+        """The same without a cache."""
+        return self
+
+    @property
     def level_by_level(self) -> bool:
         """Whether every slot goes down by one level in each iteration: then a queue may start as pure noise."""
         steps = [self.step(k) for k in range(self.period)]
@@ -146,7 +153,7 @@ class Layout(ABC):
     @property
     def frame_forwards(self) -> float:
         """Frames sent through the model in one iteration, without guidance; the mean over a period."""
-        return sum(len(w.reads) for k in range(self.period) for w in self.step(k).windows) / self.period
+        return sum(_computed(self.step(k).windows) for k in range(self.period)) / self.period
 
     @property
     def frame_forwards_per_frame(self) -> float:
@@ -160,7 +167,7 @@ class Layout(ABC):
 
     def filled_forwards(self, iterations: int) -> int:
         """Frame-forwards of the first iterations of a start from known frames."""
-        return sum(len(w.reads) for k in range(iterations) for w in self.windows_from(self.front(k), k))
+        return sum(_computed(self.windows_from(self.front(k), k)) for k in range(iterations))
 
     @cached_property
     def fill_iterations(self) -> int:
@@ -174,6 +181,11 @@ class Layout(ABC):
     def fill_forwards(self) -> int:
         """Frame-forwards until the first new frame leaves, starting from known frames: about half a queue of them."""
         return self.filled_forwards(self.fill_iterations)
+
+
+def _computed(windows: Sequence[Window]) -> int:
+    """Frame-forwards of some windows of an iteration."""
+    return sum(len(w.reads) for w in windows if not w.reuse)
 
 
 def index_of(slots: Sequence[int]) -> slice | list[int]:

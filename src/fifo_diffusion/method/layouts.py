@@ -5,6 +5,7 @@ from typing import Any, Protocol
 from fifo_diffusion.errors import ArgumentError, Setting
 from fifo_diffusion.layout_list import LAYOUTS
 from fifo_diffusion.method.banded import BandedLayout
+from fifo_diffusion.method.cached import CachedLayout
 from fifo_diffusion.method.layout import Layout
 from fifo_diffusion.method.memory import MemoryLayout
 from fifo_diffusion.method.partitions import QueueLayout
@@ -19,6 +20,7 @@ class QueueSettings(Protocol):
     num_partitions: int
     lookahead: Any
     frames_per_level: int
+    cache: int
 
 
 def layout_of(settings: QueueSettings) -> Layout:
@@ -30,7 +32,8 @@ def layout_of(settings: QueueSettings) -> Layout:
     entry = LAYOUTS.get(settings.layout)
     if entry is None:
         raise ArgumentError("layout", settings.layout, f"there is none of this name; use one of {', '.join(LAYOUTS)}")
-    return entry(settings)
+    layout = entry(settings)
+    return layout if settings.cache == 1 else CachedLayout(layout, settings.cache)
 
 
 def partitions(settings: QueueSettings) -> QueueLayout:

@@ -35,6 +35,8 @@ class NoiseLevels:
             other in the channel axis: the frame's own and P - 1 that the solver remembers of it. A step maps these P
             and the predicted clean latent linearly to the next P. (L, P, P + 2) where it also draws noise, which is
             the last that it maps.
+        keeps_clean: whether a slot holds one latent more, the last: the clean latent that was last predicted of its
+            frame, from which it can go on without a prediction (`cached.py`).
         entry: standard deviation of the noise that enters at the top level. A scheduler that counts in sigmas alone
             begins with less than 1 where its highest level has some signal left.
     """
@@ -51,6 +53,7 @@ class NoiseLevels:
     clip_direction: bool = False
     solver: Tensor | None = None
     entry: float = 1.0
+    keeps_clean: bool = False
 
     def __post_init__(self) -> None:
         if self.prediction not in PREDICTIONS:
@@ -63,8 +66,8 @@ class NoiseLevels:
 
     @property
     def planes(self) -> int:
-        """Latents that a slot holds: the frame's own, and what the solver remembers."""
-        return 1 if self.solver is None else self.solver.shape[1]
+        """Latents that a slot holds: the frame's own, what the solver remembers, and the clean one that is kept."""
+        return (1 if self.solver is None else self.solver.shape[1]) + self.keeps_clean
 
     def blank(self, noise_BCFHW: Tensor) -> Tensor:
         """Frames of noise as they enter at the top level, with room for what the solver will remember of them."""
@@ -81,8 +84,12 @@ class NoiseLevels:
         return slots_BCFHW[:, : slots_BCFHW.shape[1] // self.planes]
 
     def without_memory(self) -> "NoiseLevels":
-        """The same levels, stepped without history."""
-        return replace(self, solver=None)
+        """The same levels, stepped without history, keeping nothing."""
+        return replace(self, solver=None, keeps_clean=False)
+
+    def keeping_clean(self) -> "NoiseLevels":
+        """The same levels, with the clean latent that was last predicted kept in every slot."""
+        return replace(self, keeps_clean=True)
 
     @classmethod
     def diffusion(
@@ -177,25 +184,37 @@ class NoiseLevels:
         x, y = sample_BCFHW.float(), prediction_BCFHW.float()
         return self._split(x, y, *self._rows(level_BF, x, slice(0, 2)))
 
-    def _split(self, x: Tensor, y: Tensor, alpha: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor]:
+    def prediction_of(self, sample_BCFHW: Tensor, clean_BCFHW: Tensor, level_BF: Tensor) -> Tensor:
+        """The prediction that means this clean latent: what `split` splits, where nothing is clipped."""
+        x, clean = sample_BCFHW.float(), clean_BCFHW.float()
+        alpha, sigma = self._rows(level_BF, x, slice(0, 2))
         if self.prediction == "epsilon":
-            clean, noise = (x - sigma * y) / alpha, y
-        elif self.prediction == "v_prediction":
-            clean, noise = alpha * x - sigma * y, alpha * y + sigma * x
-        elif self.prediction == "flow_prediction":
-            clean, noise = x - sigma * y, x + (1 - sigma) * y
-        else:
-            clean, noise = y, (x - alpha * y) / sigma
+            return (x - alpha * clean) / sigma
+        if self.prediction == "v_prediction":
+            return (alpha * x - clean) / sigma
+        return (x - clean) / sigma if self.prediction == "flow_prediction" else clean
+
+    def _split(self, x: Tensor, y: Tensor, alpha: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor]:
+        clean, noise = self._unclipped(x, y, alpha, sigma)
         if self.clip is not None:
             clean = clean.clamp(-self.clip, self.clip)
             if self.clip_direction:
                 noise = (x - alpha * clean) / sigma
         return clean, noise
 
+    def _unclipped(self, x: Tensor, y: Tensor, alpha: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor]:
+        if self.prediction == "epsilon":
+            return (x - sigma * y) / alpha, y
+        if self.prediction == "v_prediction":
+            return alpha * x - sigma * y, alpha * y + sigma * x
+        if self.prediction == "flow_prediction":
+            return x - sigma * y, x + (1 - sigma) * y
+        return y, (x - alpha * y) / sigma
+
     def step(
         self,
         sample_BCFHW: Tensor,
-        prediction_BCFHW: Tensor,
+        prediction_BCFHW: Tensor | None,
         level_BF: Tensor,
         noise_BCFHW: Tensor | None = None,
         *,
@@ -206,7 +225,7 @@ class NoiseLevels:
         Args:
             sample_BCFHW: latents, frame f of row b at level `level_BF[b, f]`; C is P times as many channels where a
                 solver remembers.
-            prediction_BCFHW: the model's output after guidance.
+            prediction_BCFHW: the model's output after guidance; None: what means the clean latent that is kept.
             level_BF: (B, F) int64.
             noise_BCFHW: fresh standard normal noise; needed where `fresh` > 0.
             target_BF: (B, F) int64, the level after the step, -1 for clean; None: the next lower one.
@@ -217,6 +236,10 @@ class NoiseLevels:
         Raises:
             ValueError: a target further down, where the solver remembers or adds part of the noise anew.
         """
+        if self.keeps_clean:
+            return self._keeping_step(sample_BCFHW, prediction_BCFHW, level_BF, noise_BCFHW, target_BF)
+        if prediction_BCFHW is None:
+            raise ValueError("these levels keep no clean latents: a prediction is needed")
         needs_noise = self.needs_noise(level_BF)
         if needs_noise and noise_BCFHW is None:
             raise ValueError("these levels add fresh noise: noise_BCFHW is needed")
@@ -235,6 +258,29 @@ class NoiseLevels:
         if needs_noise:
             result += fresh * noise_BCFHW
         return result
+
+    def _keeping_step(
+        self,
+        sample_BCFHW: Tensor,
+        prediction_BCFHW: Tensor | None,
+        level_BF: Tensor,
+        noise_BCFHW: Tensor | None,
+        target_BF: Tensor | None,
+    ) -> Tensor:
+        """The step of these levels without what is kept, and that."""
+        channels = sample_BCFHW.shape[1] // self.planes
+        own, kept = sample_BCFHW.float().split([sample_BCFHW.shape[1] - channels, channels], 1)
+        x = own[:, :channels]
+        if prediction_BCFHW is None:
+            prediction_BCFHW = self.prediction_of(x, kept, level_BF)
+        else:
+            kept, _ = self._unclipped(x, prediction_BCFHW.float(), *self._rows(level_BF, x, slice(0, 2)))
+        after = self._keeping_nothing.step(own, prediction_BCFHW, level_BF, noise_BCFHW, target_BF=target_BF)
+        return torch.cat([after, kept], 1)
+
+    @cached_property
+    def _keeping_nothing(self) -> "NoiseLevels":
+        return replace(self, keeps_clean=False)
 
     def _solver_step(
         self, solver: Tensor, sample_BCFHW: Tensor, prediction_BCFHW: Tensor, level_BF: Tensor, noise: Tensor | None
@@ -269,7 +315,7 @@ class NoiseLevels:
 def phi(
     levels: NoiseLevels,
     x_BCFHW: Tensor,
-    prediction_BCFHW: Tensor,
+    prediction_BCFHW: Tensor | None,
     level_F: Tensor,
     target_F: Tensor,
     frames: Sequence[int],
@@ -277,7 +323,7 @@ def phi(
     use: str = "queue",
 ) -> Tensor:
     """Phi (Eq. 3): each frame from its level to its target, with the fresh noise that is drawn for it where the solver
-    adds any."""
+    adds any. Without a prediction, with the clean latent that is kept of each."""
     fresh = None
     if levels.needs_noise(level_F):
         draws = [noise_of(noise, [g], int(j), x_BCFHW, use) for g, j in zip(frames, level_F, strict=True)]

@@ -26,6 +26,8 @@ class Queue:
         iteration: iterations done.
         from_noise: started from noise (Algorithm 2): slots come down together during the warm-up.
         tail: what enters at the tail.
+        texts: of each padded slot, by a number, the text under which its kept clean latent was predicted
+            (`NoiseLevels.keeps_clean`); 0 where there is none. Empty: nowhere is one.
     """
 
     latents_BCFHW: Tensor
@@ -35,6 +37,7 @@ class Queue:
     iteration: int = 0
     from_noise: bool = False
     tail: Tail = PLAIN
+    texts: tuple[int, ...] = ()
 
     @classmethod
     def from_known(
@@ -107,7 +110,7 @@ class Queue:
         """What this iteration does: that of the layout, without windows of known frames only.
 
         While a queue comes down from pure noise, all slots are at one level at least, the context too: then the
-        window that writes the head writes it too.
+        window that writes the head writes it too, and all windows are computed.
         """
         now = layout.step(self.iteration)
         windows = tuple(map(self._of_real_frames(layout), layout.windows_from(self.front(layout), self.iteration)))
@@ -118,6 +121,25 @@ class Queue:
         targets = tuple(max(target, least - 1) for target in now.targets)
         return Step(levels, targets, tuple(_with_context(window, layout) for window in windows), now.leave)
 
+    def computed(self, now: Step, layout: Layout, texts: Sequence[int]) -> Step:
+        """What this iteration does, given the text of each padded slot, by a number: no window reuses what was
+        predicted under another text, or was not predicted yet."""
+        before, front = self.texts or (0,) * layout.size, self.front(layout)
+
+        def told(window: Window) -> Window:
+            kept = all(before[p] == texts[p] != 0 for p in window.writes if p >= front)
+            return window if kept or not window.reuse else replace(window, reuse=False)
+
+        return replace(now, windows=tuple(map(told, now.windows)))
+
+    def note(self, now: Step, layout: Layout, texts: Sequence[int]) -> None:
+        """What was predicted under these texts in the iteration that is over: its slots have moved since."""
+        found = list(self.texts or (0,) * layout.size)
+        for window in now.windows:
+            for p in window.writes:
+                found[p] = texts[p]
+        self.texts = (*found[now.leave :], *(0,) * now.leave)
+
     def _of_real_frames(self, layout: Layout) -> Callable[[Window], Window]:
         """Windows that reach further back than the oldest known frame see that one in place of those before it."""
         count = self.known_BCFHW.shape[2]
@@ -126,7 +148,7 @@ class Queue:
         def clamped(window: Window) -> Window:
             if min(window.reads) >= oldest:
                 return window
-            return Window(tuple(max(slot, oldest) for slot in window.reads), window.writes)
+            return replace(window, reads=tuple(max(slot, oldest) for slot in window.reads))
 
         return clamped
 
@@ -232,7 +254,7 @@ class Queue:
 
 
 def _with_context(window: Window, layout: Layout) -> Window:
-    """The window that writes the head, with the context among what it writes; others as they are."""
+    """The window that writes the head, with the context among what it writes; others as they are; all computed."""
     if layout.context not in window.writes:
-        return window
+        return replace(window, reuse=False)
     return Window(window.reads, (*range(layout.context), *window.writes))

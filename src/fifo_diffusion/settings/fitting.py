@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 from typing import Any
 
-from fifo_diffusion.layout_list import LAYOUTS
 from fifo_diffusion.settings.presets import Preset
 from fifo_diffusion.settings.queue import QueueSettings
 from fifo_diffusion.settings.spec import specs
@@ -52,7 +51,7 @@ def preset_values(
         values["guidance_scale"] = 1.0
     if values.get("window") == frames:
         del values["window"]
-    untaken = specs(QueueSettings).keys() - {"window", *LAYOUTS[asked.layout].takes}
+    untaken = specs(QueueSettings).keys() - {"window", *QueueSettings.of_layout(asked.layout)}
     return {name: value for name, value in values.items() if name not in untaken}
 
 

@@ -1,7 +1,9 @@
 """Which text each frame is denoised under: one prompt, a schedule, or prompts assigned while running."""
 
+import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
+from hashlib import sha256
 from typing import Any
 
 import torch
@@ -9,7 +11,7 @@ import torch
 from fifo_diffusion.execution.memory import is_out_of_memory
 from fifo_diffusion.models.shared.arguments import EMBEDS, NEGATIVE_EMBEDS, check_text
 from fifo_diffusion.models.shared.base import VideoModel
-from fifo_diffusion.models.shared.texts import Embeds, Prompt, embeds_of
+from fifo_diffusion.models.shared.texts import Embeds, Prompt, embeds_of, prompt_to_json
 from fifo_diffusion.settings import StreamSettings, specs
 from fifo_diffusion.settings.kinds import plain
 from fifo_diffusion.streaming.schedule import WAYS, Entries, Prompts, Schedule
@@ -85,6 +87,18 @@ class PromptTrack:
         """Which prompts count how much for each frame of the windows, and which there are."""
         mixtures = [[self.schedule.mixture(frame, head) for frame in window] for window in windows]
         return mixtures, list(dict.fromkeys(p for window in mixtures for mixture in window for p in mixture))
+
+    def texts(self, frames: Sequence[int], head: int) -> tuple[int, ...]:
+        """A number for each frame, when frame `head` is at the head of the queue: another one for another text."""
+        numbers: dict[tuple[tuple[Prompts, float], ...], int] = {}
+        found = []
+        for frame in frames:
+            mixture = tuple(self.schedule.mixture(frame, head).items())
+            if mixture not in numbers:
+                plain = [[[prompt_to_json(text) for text in prompts], weight] for prompts, weight in mixture]
+                numbers[mixture] = 1 + int(sha256(json.dumps(plain).encode()).hexdigest()[:13], 16)
+            found.append(numbers[mixture])
+        return tuple(found)
 
     def _check_mixes(self, one: Prompts, other: Prompts) -> None:
         """Raises ValueError where frames under one and the other could not be in a window: words and encoded texts of

@@ -1,6 +1,6 @@
 """What may be seen and changed of a video while it runs."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -36,6 +36,7 @@ class RunningVideo:
     _ranks: "Ranks | None"
     _queue: Queue | None
     _opening: int
+    _predicted_by: Any
     _preview: Preview | None = None
 
     # ------------------------------------------------------------------ the queue
@@ -150,6 +151,18 @@ class RunningVideo:
 
     def _checked(self, prompt: Any) -> tuple[Prompt, ...]:
         return assigned(self._model, prompt, self.settings, aloud=self._ranks is None or not self._ranks.rank)
+
+    def _texts(self, frames: Sequence[int]) -> Sequence[int]:
+        """As the loop asks for them."""
+        assert self._queue is not None
+        self._forget_others(self._queue)
+        return self._prompts.texts(frames, self._head)
+
+    def _forget_others(self, queue: Queue) -> None:
+        """What other encoders or denoisers predicted is not reused."""
+        now = self._model.text_state()
+        if now != self._predicted_by:
+            queue.texts, self._predicted_by = (), now
 
     @property
     def _head(self) -> int:

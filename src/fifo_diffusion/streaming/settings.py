@@ -12,7 +12,6 @@ from torch import Tensor
 
 from fifo_diffusion.errors import ArgumentError, ArgumentTypeError, Message, Setting
 from fifo_diffusion.execution.interfaces import as_banded
-from fifo_diffusion.layout_list import LAYOUTS
 from fifo_diffusion.method import Layout, QueueLayout, layout_of
 from fifo_diffusion.method.draws import can_choose
 from fifo_diffusion.models.shared.arguments import MOST_SLOTS, check_text
@@ -120,6 +119,9 @@ class RunSettings(Completed, FifoSettings):
             if settings.compat == "published":
                 instead = (Setting("lookahead", True), ", or leave ", Setting("compat"), " out")
                 raise ArgumentError("lookahead", "banded", Setting("compat", "published"), " has none; use ", *instead)
+        elif settings.compat == "published" and settings.cache > 1:
+            published = Setting("compat", "published"), " has none; leave one of them out"
+            raise ArgumentError("cache", settings.cache, *published)
         elif settings.compat == "published" and not isinstance(settings.queue_layout, QueueLayout):
             published = Setting("compat", "published"), " has the paper's only; leave one of them out"
             raise ArgumentError("layout", settings.layout, *published)
@@ -210,10 +212,9 @@ def check_taken(asked: QueueSettings) -> None:
     Raises:
         ArgumentError: a setting of the queue is given that is not of this layout.
     """
-    entry = LAYOUTS[asked.layout]
     for name, spec in specs(QueueSettings).items():
         value = getattr(asked, name)
-        if name not in ("layout", "preset", "window", *entry.takes) and value != spec.default:
+        if name not in ("window", *QueueSettings.of_layout(asked.layout)) and value != spec.default:
             raise ArgumentError(name, value, Setting("layout", asked.layout), " does not take it; leave it out")
 
 

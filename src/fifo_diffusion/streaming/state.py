@@ -15,7 +15,7 @@ from fifo_diffusion.method import Queue
 from fifo_diffusion.streaming.state_checks import DECODER, EMBEDS, check_state
 from fifo_diffusion.streaming.state_migration import FORMAT, format_name, format_of, migrated
 
-_OF_QUEUE = ("first_new", "origin", "iteration", "from_noise")
+_OF_QUEUE = ("first_new", "origin", "iteration", "from_noise", "texts")
 _OF_SHOWN = ("path", "count", "fps", "fit")
 
 
@@ -25,7 +25,7 @@ class Position:
 
     Attributes:
         frame_index: frames handed out so far.
-        iteration, origin, first_new, from_noise: as the `Queue` has them.
+        iteration, origin, first_new, from_noise, texts: as the `Queue` has them.
         opening: frames of the video that do not come out of the queue.
         continues: whether the latents of the queue go on from given ones, and so make as many frames as those in the
             middle of a video.
@@ -40,6 +40,7 @@ class Position:
     opening: int
     continues: bool
     custom_noise: bool
+    texts: tuple[int, ...] = ()
 
     @classmethod
     def of(cls, queue: Queue, **more: Any) -> "Position":
@@ -164,7 +165,7 @@ class RunState:
                 header["outlet"]["unwanted"], tensors.get("latents"), tensors.get("ready"), below(DECODER)
             ),
             embeds=below(EMBEDS),
-            position=Position(**header["position"]),
+            position=Position(**header["position"] | {"texts": tuple(header["position"]["texts"])}),
             shown=shown,
             settings=header["settings"],
             prompts=header["prompts"],

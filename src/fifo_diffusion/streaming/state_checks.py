@@ -96,6 +96,7 @@ POSITION: dict[str, Check] = {
     "opening": whole(),
     "continues": flag,
     "custom_noise": flag,
+    "texts": list_of(whole()),
 }
 OUTLET: dict[str, Check] = {"unwanted": whole()}
 SHOWN: dict[str, Check] = {
@@ -165,6 +166,8 @@ def check_state(tensors: "dict[str, Tensor]", header: Any) -> None:
         raise ValueError("it has not one negative prompt for each seed")
     layout = layout_of(SimpleNamespace(**settings))
     _check_tensors(tensors, videos, layout.size)
+    if len(position["texts"]) not in ((0, layout.size) if settings["cache"] > 1 else (0,)):
+        raise ValueError(f"its position has {len(position['texts'])} texts for {layout.size} slots")
     _check_shown(tensors.get("shown"), shown)
     held, unwanted = tensors["known"].shape[2] + layout.size, header["outlet"]["unwanted"]
     if unwanted > MOST_FRAMES_HELD * held:

@@ -48,6 +48,8 @@ def migrated(header: Any, number: int) -> dict[str, Any]:
     if number == 1:
         header = _from_format_1(header)
     header["settings"] = filled(_copied("settings", header.get("settings")), FifoSettings, IN_SETTINGS)
+    if isinstance(header.get("position"), dict):
+        header["position"] = {"texts": []} | header["position"]
     header["notes"] = notes = _copied("notes", header.get("notes"))
     if "command" in notes:  # those of the command line, not of whoever uses the library
         header["notes"] = filled(notes, Settings, IN_NOTES)

@@ -28,7 +28,8 @@ def levels_of(model: VideoModel, settings: Any) -> NoiseLevels:
     options = {"eta": settings.eta, "scheduler_exact": settings.scheduler_exact, "published": published}
     options["size"] = settings.window, settings.height, settings.width
     try:
-        return model.levels(steps, **options, **given)
+        levels = model.levels(steps, **options, **given)
+        return levels.keeping_clean() if getattr(settings, "cache", 1) > 1 else levels
     except StepCountError as error:
         other = [Setting("num_inference_steps", error.found)] if layout is None else giving(layout, error.found)
         what = f"they make {error.found} steps, and {'there are' if layout is None else 'the queue has'} {steps}"
@@ -49,6 +50,7 @@ def giving(layout: Layout, steps: int) -> list[Message]:
     """Settings of the paper's queue that give so many steps: for the same window, else for one that is little smaller;
     where there are none, or the window must change, also the nearest numbers of partitions that give nearly as many.
     Of another layout there are none to name."""
+    layout = layout.plain
     if not isinstance(layout, QueueLayout):
         return []
     f, b = layout.frames, layout.frames_per_level

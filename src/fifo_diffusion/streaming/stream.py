@@ -86,6 +86,7 @@ class FrameStream(RunningVideo, Iterator[np.ndarray]):
         self._queue: Queue | None = None
         self._loop: Iterator[tuple[int, Tensor]] | None = None
         self._share: WindowShare | None = None
+        self._predicted_by = model.text_state()
         self._busy, self._closed = threading.Lock(), False
         self._timing = plan.new_timing
         self.frame_index = 0
@@ -214,6 +215,7 @@ class FrameStream(RunningVideo, Iterator[np.ndarray]):
             self._begin()
             queue, outlet = self._queue, self._outlet.state()
             assert queue is not None
+            self._forget_others(queue)
         shown, prompts = self._plan.shown, self._prompts.schedule.to_json()
         texts = (*self._prompts.schedule.embeds, *self.settings.negative_embeds)
         state = RunState(
@@ -342,17 +344,18 @@ class FrameStream(RunningVideo, Iterator[np.ndarray]):
                 self._share = share_windows(self._ranks, queue, self._layout, self._place, passes)
             run = in_batches(lambda: self._calls.at_once)
             run = run if self._share is None else self._share.run(queue, self._layout, run)
-            self._loop = diagonal_denoising(queue, self._layout, self._levels, self._predict_share, self._noise, run)
+            known = self._levels, self._predict_share, self._noise
+            self._loop = diagonal_denoising(queue, self._layout, *known, run, self._texts)
         frames, windows = queue.frames(self._layout), queue.step(self._layout).windows
         windows = windows if self._share is None else self._share.part(windows)
         self._prompts.encode([[frames[p] for p in window.reads] for window in windows], frames[self._layout.context])
-        before = queue.latents_BCFHW, queue.iteration
+        before = queue.latents_BCFHW, queue.iteration, queue.texts
         try:
             choose_tail(queue, self._layout, self._levels, self._predict, self._noise)
             first, latents = next(self._loop)
         except BaseException:  # the loop has ended with it; another goes on from the same queue
             self._loop = None
-            queue.latents_BCFHW, queue.iteration = before
+            queue.latents_BCFHW, queue.iteration, queue.texts = before
             raise
         for offset, latent in enumerate(latents.split(1, 2)):
             if first + offset >= max(0, queue.first_new):
@@ -370,8 +373,7 @@ class FrameStream(RunningVideo, Iterator[np.ndarray]):
         return [self._queue.iteration, self._prompts.schedule.to_json()]
 
     def _condition(self, windows: Sequence[Sequence[int]]) -> Any:
-        head = self._queue.frames(self._layout)[self._layout.context] if self._queue else 0
-        return self._prompts.condition(windows, head)
+        return self._prompts.condition(windows, self._head)
 
     def _predict_share(self, latents_BCFHW: Tensor, timestep_BF: Tensor, windows: Sequence[Sequence[int]]) -> Tensor:
         """As `_predict`; of one window perhaps one pass only, with the other from another rank."""
