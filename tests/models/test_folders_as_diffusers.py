@@ -36,6 +36,8 @@ PIPELINES = {
     "Wan": tiny_wan.pipeline,
     "Wan 2.2": tiny_wan.two_transformers,
     "Wan from a picture": tiny_wan.picture,
+    "Wan told a picture": tiny_wan.told_picture,
+    "SkyReels told a picture": tiny_wan.skyreels_told_picture,
     "SkyReels": tiny_wan.skyreels_plain,
     "SkyReels forcing": tiny_wan.skyreels,
     "Latte": tiny_latte.pipeline,
@@ -100,7 +102,8 @@ def assert_same_module(name: str, mine: nn.Module, part: nn.Module) -> None:
 
 
 def settings(part: object) -> dict:
-    values = part.config.to_dict() if hasattr(part.config, "to_dict") else dict(part.config)
+    config = getattr(part, "config", part)  # what makes pictures for CLIP has none beside itself
+    values = config.to_dict() if hasattr(config, "to_dict") else dict(config)
     return {key: value for key, value in values.items() if key != "_name_or_path"}
 
 

@@ -24,7 +24,7 @@ class Cost:
         given: how many frames are given ("known").
         shown: how many of them are part of the video: all or none.
         timing: frames per latent.
-        clean_start: as `VideoModel` says it.
+        one_descent: whether a clip that given frames begin is sampled as any other.
         decoder_latency: latents computed after the last one that is shown, because its decoding waits for them.
         tail: of the queue.
     """
@@ -37,7 +37,7 @@ class Cost:
     shown: int = 0
     timing: LatentTiming = ONE_TO_ONE
     decoder_latency: int = 0
-    clean_start: bool = False
+    one_descent: bool = False
     tail: "Tail | None" = None
 
     @property
@@ -70,7 +70,7 @@ class Cost:
     def clip(self) -> int:
         """Frame-forwards to sample the clip that opens the video, or the rest of one that given frames begin."""
         once = self.layout.levels * self.layout.frames * self.passes
-        if self.completes_clip and not self.clean_start:
+        if self.completes_clip and not self.one_descent:
             return 2 * self.layout.frames * self.passes * sum(self.layout.descents)
         return once if self.completes_clip or self.start in ("clip", "published") else 0
 
@@ -154,6 +154,6 @@ def cost_of(plan: "Plan") -> "Cost | BaselineCost":
         shown,
         model.timing,
         model.decoder_latency,
-        model.clean_start,
+        model.clean_start or model.told_picture,
         Tail.of(plan.settings),
     )

@@ -127,7 +127,6 @@ REFUSED: dict[str, Refusal] = {
     "SkyReelsV2DiffusionForcingVideoToVideoPipeline": Refusal(
         _LONG, "use SkyReelsV2DiffusionForcingPipeline on its parts, with start=VIDEO"
     ),
-    "SkyReelsV2ImageToVideoPipeline": Refusal(_PICTURE, _start("SkyReelsV2Pipeline")),
     "StableVideoDiffusionPipeline": Refusal(
         "it takes no text, only the picture that a clip begins with", _start("AnimateDiffPipeline")
     ),

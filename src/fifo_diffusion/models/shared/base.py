@@ -43,6 +43,8 @@ class VideoModel(ABC):
         clean_start: whether it was trained on clips that begin with clean frames, told timestep 0 in their place
             (`clip_after`).
         told_guidance: whether it is told the scale of guidance, in one pass, instead of being guided by a second one.
+        told_picture: whether it is told, beside the text, a picture that the video begins with. Then every video starts
+            from one (`about_picture`).
     """
 
     family: str
@@ -57,6 +59,7 @@ class VideoModel(ABC):
     few_steps: bool = False
     clean_start: bool = False
     told_guidance: bool = False
+    told_picture: bool = False
 
     @property
     def lock(self) -> AbstractContextManager[Any]:
@@ -167,6 +170,20 @@ class VideoModel(ABC):
     def mix(self, conditions: Sequence[Any], weight_WFP: Tensor) -> Any:
         """A condition with a text of its own for every frame: the average of P conditions with weights (W windows, F
         frames, P), whose rows sum to one."""
+
+    def about_picture(self, picture_HWC: np.ndarray, window: int) -> dict[str, Any]:
+        """Further arguments of `condition`, for models that are told a picture (`told_picture`).
+
+        Args:
+            picture_HWC: uint8, in the size of the video.
+            window: latent frames of the clip that begins with it.
+        """
+        return {}
+
+    def at_frames(self, condition: Any, windows: Sequence[Sequence[int]]) -> Any:
+        """The condition for windows of these frames, counted from the first of the clip that opens the video; the
+        same, unless the model is told something of single frames."""
+        return condition
 
     @abstractmethod
     def predict(self, latents_BCFHW: Tensor, timestep_BF: Tensor, condition: Any) -> Tensor:

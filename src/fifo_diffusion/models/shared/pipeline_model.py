@@ -103,9 +103,8 @@ class PipelineModel(WrappedPipeline):
 
     def latent_shape(self, height: int, width: int) -> tuple[int, int, int]:
         """(C, H, W); height and width must be multiples of `size_multiple`."""
-        return self.stacked * self.denoiser.config.in_channels, *latent_size(
-            height, width, self.size_multiple, self.factor
-        )
+        channels = self.stacked * self.denoiser.config.in_channels - self.told_channels
+        return channels, *latent_size(height, width, self.size_multiple, self.factor)
 
     @property
     def few_steps(self) -> bool:  # type: ignore[override]
@@ -134,7 +133,7 @@ class PipelineModel(WrappedPipeline):
             RuntimeError: the pipeline called its denoiser in a way that is not known here.
         """
         for name in self.no_effect:
-            if call.get(name):
+            if hasattr(value := call.get(name), "shape") or value:
                 raise ValueError(f"{name} would have no effect here: leave it out")
         call |= {"prompt": list(prompts), "output_type": "latent"} | self.clip_length()
         calls = self.captured(**call)
