@@ -13,6 +13,7 @@ from fifo_diffusion.models import registry
 from fifo_diffusion.models.loading.source import find_model
 from fifo_diffusion.testing import (
     tiny,
+    tiny_allegro,
     tiny_animatediff,
     tiny_cogvideox,
     tiny_easyanimate,
@@ -43,6 +44,7 @@ PIPELINES = {
     "Latte": tiny_latte.pipeline,
     "class-conditional Latte": tiny_latte.class_pipeline,
     "CogVideoX": tiny_cogvideox.pipeline,
+    "Allegro": tiny_allegro.pipeline,
     "EasyAnimate": tiny_easyanimate.pipeline,
     "HunyuanVideo": tiny_hunyuan_video.pipeline,
     "Kandinsky 5": tiny_kandinsky.pipeline,

@@ -154,6 +154,14 @@ FAMILIES = (
         half="bfloat16",
     ),
     Family(
+        "Allegro, text to video",
+        ("AllegroPipeline",),
+        "fifo_diffusion.models.allegro.model:AllegroModel",
+        verified=BY_CONTRACT,
+        half="bfloat16",
+        wide=("vae",),
+    ),
+    Family(
         "EasyAnimate, text to video",
         ("EasyAnimatePipeline",),
         "fifo_diffusion.models.easyanimate.model:EasyAnimateModel",
