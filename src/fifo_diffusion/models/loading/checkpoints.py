@@ -11,13 +11,15 @@ from fifo_diffusion.toybox import PIPELINE_FOLDER
 @dataclass(frozen=True)
 class Checkpoint:
     """What is known of one published checkpoint: f, its clip length in latent frames, good defaults, and the flow shift
-    that its publisher samples with (`large_shift`: at 720p, where that is another)."""
+    that its publisher samples with (`large_shift`: at 720p, where that is another). `file`: its weights, where they are
+    no diffusers folder and have a name of their own."""
 
     frames: int
     defaults: dict[str, Any] = field(default_factory=dict)
     verified: str = "random weights, recorded numbers; quality not seen by us"
     flow_shift: float | None = None
     large_shift: float | None = None
+    file: str | None = None
 
 
 EMBEDDED: dict[str, dict[str, str]] = {"toybox": {}, "toybox-diagonal": {"variant": "diagonal"}}
@@ -79,6 +81,10 @@ CHECKPOINTS = {
     ),
     "Skywork/SkyReels-V2-I2V-14B-720P-Diffusers": Checkpoint(31, _540P | _720P | _FROM_PICTURE, BY_CONTRACT, 5.0),
     "VideoCrafter/VideoCrafter2": Checkpoint(16, {"height": 320, "width": 512}),
+    "jiachenli-ucsb/T2V-Turbo-v2": Checkpoint(16, {"height": 320, "width": 512}, BY_CONTRACT, file="unet_mg.pt"),
+    "jiachenli-ucsb/T2V-Turbo-v2-no-MG": Checkpoint(
+        16, {"height": 320, "width": 512}, BY_CONTRACT, file="unet_no_mg.pt"
+    ),
     "VideoCrafter/Text2Video-512": Checkpoint(16, {"height": 320, "width": 512}),
     "VideoCrafter/Text2Video-1024": Checkpoint(16, {"height": 576, "width": 1024}),
 }

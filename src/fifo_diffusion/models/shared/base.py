@@ -40,6 +40,7 @@ class VideoModel(ABC):
             model is conditioned on none.
         published_queue: how the queue of the family's published FIFO code moves on, for compat="published".
         few_steps: whether it is sampled as models are that were distilled to few steps.
+        few_step_sigmas: the steps that it was distilled to, where its scheduler does not give them by itself.
         clean_start: whether it was trained on clips that begin with clean frames, told timestep 0 in their place
             (`clip_after`).
         told_guidance: whether it is told the scale of guidance, in one pass, instead of being guided by a second one.
@@ -57,6 +58,7 @@ class VideoModel(ABC):
     fps_condition: float | None = None
     published_queue: type[Queue] = Queue
     few_steps: bool = False
+    few_step_sigmas: tuple[float, ...] | None = None
     clean_start: bool = False
     told_guidance: bool = False
     told_picture: bool = False

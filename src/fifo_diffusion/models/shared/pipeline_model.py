@@ -19,6 +19,7 @@ from fifo_diffusion.errors import ArgumentError, Message, Setting
 from fifo_diffusion.method import NoiseLevels, to_device
 from fifo_diffusion.models.shared.capture import capture
 from fifo_diffusion.models.shared.conditions import TextCondition, mixed
+from fifo_diffusion.models.shared.few_steps import is_marked, marked_sigmas
 from fifo_diffusion.models.shared.fingerprint import surroundings
 from fifo_diffusion.models.shared.modular import guidance_of
 from fifo_diffusion.models.shared.modules import dtype_of
@@ -108,7 +109,11 @@ class PipelineModel(WrappedPipeline):
 
     @property
     def few_steps(self) -> bool:  # type: ignore[override]
-        return has_few_steps(self.pipe.scheduler)
+        return has_few_steps(self.pipe.scheduler) or is_marked(self.pipe)
+
+    @property
+    def few_step_sigmas(self) -> tuple[float, ...] | None:  # type: ignore[override]
+        return marked_sigmas(self.pipe)
 
     @property
     def told_guidance(self) -> bool:  # type: ignore[override]

@@ -45,7 +45,7 @@ class VideoCrafterContract(UNet3DContract):
 
     def stock(self, pipe, latents, timestep, text):
         with torch.no_grad():
-            told = pipe.rate_arguments(None)
+            told = pipe.told_arguments(None)
             return pipe.unet(latents, timestep, encoder_hidden_states=text, **told).sample
 
 
