@@ -22,7 +22,7 @@ $(VENV)/ready: pyproject.toml constraints.txt
 
 demo: $(VENV)/ready
 	$(BIN)/fifo-diffusion generate "a red robot walking to the right in the hills on a sunny day" \
-		-o demo.mp4 --model toybox-diagonal --preset live --num-frames 160 --scale 4 --seed 0 --overwrite
+		-o demo.mp4 --model toybox-diagonal --preset live --windows-per-batch 2 --num-frames 160 --scale 4 --seed 0 --overwrite
 
 studio: $(VENV)/ready
 	$(BIN)/fifo-diffusion studio --runs runs

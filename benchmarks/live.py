@@ -23,7 +23,7 @@ from fifo_diffusion import FIFO
 from fifo_diffusion.video import open_writer
 
 PROMPT = "a red robot walking to the right in the hills on a sunny day"
-LIVE = ("toybox-diagonal", {"preset": "live"})
+LIVE = ("toybox-diagonal", {"preset": "live", "windows_per_batch": 2})  # both windows of an iteration at once
 BEFORE = ("toybox", {"num_partitions": 2})
 SCALE = 4
 

@@ -112,6 +112,7 @@ SMALLEST["side_by_side"] += ["--rounds", "1", "--frames", "1", "--warm-up", "1"]
 ELSEWHERE = {
     "common": "no script",
     "gpu": "test_gpu_script.py",
+    "study": "a small study, here",
     "toybox_report": "its tables, here",
     "pipeline_census": "test_census.py",
 }
@@ -130,6 +131,34 @@ def test_the_tables_of_the_report_on_toybox(monkeypatch):
     lines = names["tables"](document).splitlines()
     assert sum(line.startswith("| fifo ") for line in lines) == 2
     assert any("frame-forwards per frame" in line for line in lines)
+
+
+@pytest.mark.slow
+def test_a_study_goes_on_and_reports(tmp_path):
+    """What is done is not done again; each row has measures with errors, and its difference to the first row."""
+    rows = {name: {"settings": {"preset": "live", "guidance_scale": scale}} for name, scale in (("a", 1), ("b", 2))}
+    captions = ["red ball moving right over white", "hills scrolling left at sunset"]
+    config = {"model": "toybox-diagonal", "dtype": "float32", "seed": 0, "first": "a", "captions": captions}
+    (tmp_path / "small.json").write_text(json.dumps(config | {"frames": 50, "rows": rows}))
+    for folder in ("results", "images"):
+        (tmp_path / folder).mkdir()
+    environment = os.environ | {"FIFO_DIFFUSION_DOCS": str(tmp_path), "PYTHONPATH": str(ROOT / "src")}
+
+    def run(what: str) -> str:
+        command = [sys.executable, str(ROOT / "benchmarks" / "study.py"), what, "small.json", "work"]
+        done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr[-2000:]
+        return done.stdout
+
+    assert run("make").splitlines() == ["a-000: 8 frame-forwards", "b-000: 16 frame-forwards"]
+    (tmp_path / "work" / "b-000.npz").unlink()
+    assert run("make").splitlines() == ["b-000: 16 frame-forwards"]
+    run("report")
+    found = json.loads((tmp_path / "results" / "small.json").read_text("utf-8"))["rows"]
+    assert 0.9 < found["a"]["score"][0] <= 1
+    assert len(found["b"]["less_first"]["flicker"]) == 2
+    assert found["b"]["less_first"]["FVD to real clips"][0] != 0
+    assert (tmp_path / "images" / "small.png").exists()
 
 
 @pytest.mark.slow

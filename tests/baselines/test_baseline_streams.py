@@ -38,7 +38,7 @@ def test_after_an_error_the_stream_goes_on(fifo, monkeypatch, method, calls, err
     expected = video(fifo, method, 9)
     stream = baseline_stream(fifo.model, method, "a red ball", num_frames=9, **SMALL)
     monkeypatch.setattr(fifo.model, "predict", Fails(fifo.model.predict, calls, error))
-    monkeypatch.setattr(stream._outlet.decoder, "push", Fails(stream._outlet.decoder.push, {2, 5}, error))
+    monkeypatch.setattr(stream._outlet.decoder, "push", Fails(stream._outlet.decoder.push, {1, 3}, error))
     kind, found, errors = RuntimeError if isinstance(error, StopIteration) else type(error), [], 0
     while len(found) < 9:
         try:

@@ -175,16 +175,31 @@ def test_called_like_the_pipeline(fifo, output_type):
 
 
 def test_frames_nobody_sees_are_not_computed(fifo, monkeypatch):
-    """A video that ends within its opening clip fills no queue, and decodes only what it shows."""
+    """A video that ends within its opening clip fills no queue, and decodes only what it shows, but for the rest of
+    the four small frames that are decoded together."""
     decoded, calls = [], []
     predict, decode = fifo.model.predict, fifo.pipe.vae.decode
     monkeypatch.setattr(fifo.model, "predict", lambda *a: calls.append(1) or predict(*a))
-    monkeypatch.setattr(fifo.pipe.vae, "decode", lambda *a, **k: decoded.append(1) or decode(*a, **k))
+    monkeypatch.setattr(fifo.pipe.vae, "decode", lambda z, **k: decoded.append(len(z)) or decode(z, **k))
     frames(fifo.stream("a cat", seed=0, num_frames=3, **SMALL))
     assert len(calls) == 8  # the steps of the clip
-    assert len(decoded) == 3
+    assert decoded == [4]
     frames(fifo.stream("a cat", seed=0, num_frames=2, start="noise", **SMALL))
-    assert len(decoded) == 5
+    assert decoded == [4, 1, 1]
+
+
+def test_small_frames_that_leave_together_are_decoded_together(fifo, monkeypatch):
+    """The same frames as one by one, up to rounding; large ones are decoded one by one, as memory counts there."""
+    decoded, decode = [], fifo.pipe.vae.decode
+    monkeypatch.setattr(fifo.pipe.vae, "decode", lambda z, **k: decoded.append(len(z)) or decode(z, **k))
+    asked = {"seed": 0, "num_frames": 12, "frames_per_level": 2, **SMALL}
+    together = frames(fifo.stream("a cat", **asked))
+    assert sorted(set(decoded)) == [2, 4]  # of the queue, and of the opening clip
+    monkeypatch.setattr("fifo_diffusion.decoding.frames.TOGETHER", 1)
+    apart = frames(fifo.stream("a cat", **asked))
+    assert set(decoded[-12:]) == {1}
+    assert np.abs(together.astype(int) - apart).max() <= 1
+    assert len({frame.tobytes() for frame in together}) == 12
 
 
 def test_the_queue_fills_while_the_clip_is_shown(fifo, monkeypatch):

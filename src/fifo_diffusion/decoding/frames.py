@@ -40,11 +40,17 @@ class StreamingDecoder(Protocol):
         ...
 
 
+TOGETHER, PIXELS = 4, 2**14
+"""Frames that a `FrameDecoder` decodes at once, which is quicker than one by one, where they have so few pixels in all
+that memory does not count: four of 64 x 64, but never two of a model that makes pictures."""
+
+
 class FrameDecoder:
     """For autoencoders of single images (Stable Diffusion's and relatives): every latent is one frame.
 
     Args:
-        vae: an `AutoencoderKL`; decoded frame by frame, so that memory does not depend on how many are pushed.
+        vae: an `AutoencoderKL`; decoded a few small frames or one large frame at a time, so that memory
+            does not depend on how many are pushed.
     """
 
     latency = 0
@@ -56,8 +62,18 @@ class FrameDecoder:
     @torch.no_grad()
     def push(self, latents_BCFHW: Tensor) -> Tensor:
         z = (latents_BCFHW / self.vae.config.scaling_factor).to(self.vae.dtype)
-        frames = [self.vae.decode(frame, return_dict=False)[0].float() for frame in z.unbind(2)]
-        return to_unit_range(torch.stack(frames, 1))
+        return to_unit_range(torch.cat([self._decode(some) for some in z.split(self.at_once(z), 2)], 1))
+
+    def at_once(self, latents_BCFHW: Tensor) -> int:
+        """How many latents of this size are decoded in one batch."""
+        videos, _, _, height, width = latents_BCFHW.shape
+        pixels = videos * height * width * pixels_per_latent(self.vae) ** 2
+        return max(1, min(TOGETHER, PIXELS // pixels))
+
+    def _decode(self, z_BCFHW: Tensor) -> Tensor:
+        """(B, F, 3, H, W), in one batch."""
+        frames = self.vae.decode(z_BCFHW.transpose(1, 2).flatten(0, 1), return_dict=False)[0]
+        return frames.float().unflatten(0, (-1, z_BCFHW.shape[2]))
 
     def skip(self, latents_BCFHW: Tensor) -> int:
         return latents_BCFHW.shape[2]

@@ -4,15 +4,17 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import islice
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from fifo_diffusion.decoding.frames import StreamingDecoder, to_pictures
+from fifo_diffusion.decoding.frames import to_pictures
 from fifo_diffusion.errors import Message, Setting
 from fifo_diffusion.method import Noise, SeededNoise, with_uses
 from fifo_diffusion.models.shared.base import VideoModel
+from fifo_diffusion.models.shared.following_decoder import FollowingDecoder
 from fifo_diffusion.streaming.start import Shown
 from fifo_diffusion.streaming.state import OutletState
 
@@ -34,7 +36,7 @@ class Outlet:
         seen: told of each latent that was decoded, with the frames that came of it.
     """
 
-    def __init__(self, decoder: StreamingDecoder, *, shows: bool) -> None:
+    def __init__(self, decoder: FollowingDecoder, *, shows: bool) -> None:
         self.decoder, self.shows = decoder, shows
         self.latents: deque[Tensor] = deque()
         self.ready: deque[Tensor] = deque()
@@ -43,21 +45,24 @@ class Outlet:
         self._given: Iterator[np.ndarray] | None = None
 
     def decode(self) -> None:
-        """Make frames of the oldest latent."""
-        latent = self.latents[0]
+        """Make frames of the oldest latent, and of those behind it where small frames are decoded together."""
+        some = list(islice(self.latents, self.decoder.at_once(self.latents[0]) if self.shows else 1))
+        latents = torch.cat(some, 2)
         with self._past_kept():
             if self.shows:
-                frames = _frames(self.decoder.push(latent))
-                nothing = (latent - latent).flatten(1).sum(1)[:, None, None, None]  # or NaN: no decoder may hide it
-                frames = [frame + nothing.to(frame) for frame in frames]
+                frames = _frames(self.decoder.push(latents))
+                # 0, or NaN: no decoder may hide that a latent is not finite. Several latents are a frame each.
+                nothing = [(latent - latent).flatten(1).sum(1)[:, None, None, None] for latent in some]
+                frames = [frame + nothing[min(k, len(some) - 1)].to(frame) for k, frame in enumerate(frames)]
             else:
-                frames = [_UNSEEN] * self.decoder.skip(latent)
+                frames = [_UNSEEN] * self.decoder.skip(latents)
         dropped = min(self.unwanted, len(frames))
         self.unwanted -= dropped
         self.ready.extend(frames[dropped:])
-        self.latents.popleft()
-        if self.seen is not None and self.shows:
-            self.seen(latent, frames)
+        for k, latent in enumerate(some):
+            self.latents.popleft()
+            if self.seen is not None and self.shows:
+                self.seen(latent, frames if len(some) == 1 else frames[k : k + 1])
 
     def flush(self) -> bool:
         """The frames that the decoder holds back, at the end of a video; whether there are any. Should the video be

@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from fifo_diffusion.decoding.frames import FrameDecoder
 from fifo_diffusion.models.shared.base import VideoModel
 
 
@@ -32,6 +33,10 @@ class FollowingDecoder:
             self._follow()
             self._model.about_to_decode()
             return self._decoder.push(latents_BCFHW)
+
+    def at_once(self, latent_BCFHW: Tensor) -> int:
+        """How many latents of this size are best pushed together: more than one only where each is a small frame."""
+        return self._decoder.at_once(latent_BCFHW) if isinstance(self._decoder, FrameDecoder) else 1
 
     def skip(self, latents_BCFHW: Tensor) -> int:
         return self._decoder.skip(latents_BCFHW)
