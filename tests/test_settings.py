@@ -172,14 +172,23 @@ def _edges(kind: object) -> list[object]:
     if isinstance(kind, Texts):
         odd += [[], ["a"], ["a", "b"], ["a", 1], ["a\0"]]
     if isinstance(kind, Numbers):
-        odd += [[kind.least, kind.most], [0.5], [kind.least - 1], [1, kind.most * 2], [1, "a"], [True], [[1]]]
+        odd += [
+            [kind.least, kind.most],
+            [kind.least] * 3,
+            [0.5],
+            [kind.least - 1],
+            [1, kind.most * 2],
+            [1, "a"],
+            [True],
+            [[1]],
+        ]
     return odd
 
 
 def _is_valid(value: object, schema: dict) -> bool:
     """JSON Schema, as far as it is used here."""
     known = {"type", "enum", "minimum", "maximum", "exclusiveMinimum", "pattern", "default", "description"}
-    known |= {"items", "minItems"}
+    known |= {"items", "minItems", "maxItems"}
     assert schema.keys() <= known, schema
     number = isinstance(value, int | float) and not isinstance(value, bool)
     whole = number and value == int(value)
@@ -190,6 +199,7 @@ def _is_valid(value: object, schema: dict) -> bool:
         and any(value is e or (isinstance(e, str) and value == e) for e in schema.get("enum", [value]))
         and all(_is_valid(each, schema["items"]) for each in (value if isinstance(value, list) else []))
         and not (isinstance(value, list) and len(value) < schema.get("minItems", 0))
+        and not (isinstance(value, list) and len(value) > schema.get("maxItems", len(value)))
         and not (number and "minimum" in schema and value < schema["minimum"])
         and not (number and "maximum" in schema and value > schema["maximum"])
         and not (number and "exclusiveMinimum" in schema and value <= schema["exclusiveMinimum"])
@@ -228,6 +238,7 @@ def test_every_option_can_be_given_again():
         if spec.panel and spec.remade and isinstance(spec.kind, Whole | Number)
     } | {
         "timesteps": [999, 759.5, 1],
+        "guidance_interval": [0, 0.75],
         "lookahead": "banded",
         "prompt": "-1 degrees",
         "dtype": "fp16",

@@ -97,7 +97,7 @@ def test_shares(size):
     Ranks.size = size
     share = WindowShare(Ranks, dict)
     for count in range(10):
-        shares = [range(count)[share.of(rank, count)] for rank in range(size)]
+        shares = [range(count)[share.split(range(count)).of(rank)] for rank in range(size)]
         assert [window for part in shares for window in part] == list(range(count))
         lengths = [len(part) for part in shares]
         assert max(lengths) == -(-count // size)
@@ -114,14 +114,15 @@ def test_shares_of_passes(size):
     Ranks.size = size
     share, plain = WindowShare(Ranks, dict, passes=2), WindowShare(Ranks, dict)
     for count in range(1, 10):
-        shares = [range(count)[share.of(rank, count)] for rank in range(size)]
+        split, together = share.split(range(count)), plain.split(range(count))
+        shares = [range(count)[split.of(rank)] for rank in range(size)]
         written = [range(4 * window, 4 * window + 4) for window in range(count)]
         if size < 2 * count:
-            assert shares == [range(count)[plain.of(rank, count)] for rank in range(size)]
-            assert share.spans(written) == plain.spans(written)
+            assert shares == [range(count)[together.of(rank)] for rank in range(size)]
+            assert split.spans(written) == together.spans(written)
             continue
         assert [window for part in shares for window in part] == [k // 2 for k in range(2 * count)]
-        spans = [span for span in share.spans(written) if span]
+        spans = [span for span in split.spans(written) if span]
         assert [slot for span in spans for slot in span] == list(range(4 * count))
 
 

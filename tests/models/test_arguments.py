@@ -116,7 +116,6 @@ def test_a_call_that_swallows_everything_is_known_by_its_named_arguments():
         ("callback_on_step_end_tensor_inputs", ["latents"], "use callback_on_frame"),
         ("callback", print, "use callback_on_frame"),
         ("num_videos_per_prompt", 2, "a list with one prompt for each video"),
-        ("guidance_rescale", 0.7, "FIFO applies guidance itself"),
         ("latents", torch.zeros(1), "start="),
     ],
 )

@@ -84,15 +84,19 @@ def test_the_weight_of_guidance_is_the_guiders():
     ("guider", "what"),
     [
         (AdaptiveProjectedGuidance(), "is AdaptiveProjectedGuidance"),
-        (ClassifierFreeGuidance(guidance_rescale=0.5), "has guidance_rescale"),
-        (ClassifierFreeGuidance(stop=0.5), r"guides a part of the steps only \(start, stop\)"),
+        (ClassifierFreeGuidance(guidance_rescale=0.5), "has guidance_rescale, an argument of FIFO's own"),
+        (
+            ClassifierFreeGuidance(stop=0.5),
+            r"guides a part of the steps only \(start, stop\), which is FIFO's argument guidance_interval",
+        ),
         (ClassifierFreeGuidance(0.5), "has a weight below 1, 0.5"),
     ],
 )
 def test_a_guider_that_is_not_computed_is_refused(guider, what):
     """When it is there from the beginning, and in mid-stream."""
     pipe = tiny_modular.wan()
-    advice = r", which FIFO does not compute: pipe.update_components\(guider=ClassifierFreeGuidance\(guidance_scale=5"
+    advice = r"; FIFO takes no more than a weight of at least 1 from it: "
+    advice += r"pipe.update_components\(guider=ClassifierFreeGuidance\(guidance_scale=5"
     with FIFO(pipe) as fifo:
         stream = fifo.stream("a dog", seed=0, **FEW)
         next(stream)

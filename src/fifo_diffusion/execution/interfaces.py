@@ -7,7 +7,7 @@ from torch import Tensor
 
 from fifo_diffusion.errors import ArgumentError, Setting
 from fifo_diffusion.execution.frame_shard import FrameGroup
-from fifo_diffusion.method import Bands
+from fifo_diffusion.method import Bands, Guidance
 
 
 class GuidedModel(Protocol):
@@ -18,6 +18,12 @@ class GuidedModel(Protocol):
     def passes(self, condition: Any) -> Sequence[Any]: ...
 
     def guided(self, outputs: Sequence[Tensor], timestep_BF: Tensor, condition: Any) -> Tensor: ...
+
+
+class SteeredModel(GuidedModel, Protocol):
+    """Is guided by other rules than the ordinary one, too; see `VideoModel`."""
+
+    def guided_by(self, condition: Any, rule: Guidance) -> Any: ...
 
 
 class QueueModel(GuidedModel, Protocol):

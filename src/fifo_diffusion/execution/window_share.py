@@ -7,36 +7,50 @@ from torch import Tensor
 
 from fifo_diffusion.execution.interfaces import GuidedModel
 from fifo_diffusion.execution.ranks import Ranks, SendBuffers, digest
+from fifo_diffusion.execution.split import Split
 from fifo_diffusion.method import Layout, Queue, Run, Window
 from fifo_diffusion.method.layout import index_of
 
+Passes = Callable[[Sequence[Window], Sequence[int], int], Sequence[int]]
+"""`passes(windows, slot_levels, both)`: how many passes each window takes, where guided ones take `both`."""
+
+
+def all_guided(windows: Sequence[Window], _slot_levels: Sequence[int], both: int) -> Sequence[int]:
+    """All windows take as many passes."""
+    return [both] * len(windows)
+
 
 def share_windows(
-    ranks: Ranks, queue: Queue, layout: Layout, describe: Callable[[], Any], passes: Callable[[], int]
+    ranks: Ranks,
+    queue: Queue,
+    layout: Layout,
+    describe: Callable[[], Any],
+    passes: Callable[[], int],
+    of_each: Passes = all_guided,
 ) -> "WindowShare | None":
     """This rank's part in the windows, and from here on the same queue on all ranks: rank 0's. None where there is one
     pass, which is shared inside the model.
 
     Args:
         describe: as for `WindowShare`.
-        passes: tells how many passes a prediction takes; only asked where there are ranks for each of them.
+        passes: tells how many passes a prediction takes.
+        of_each: as for `WindowShare`.
     """
     queue.latents_BCFHW = ranks.broadcast(queue.latents_BCFHW, "queue")
     queue.known_BCFHW = ranks.broadcast(queue.known_BCFHW, "known frames")
     if layout.banded:
         return None
-    # Passes go apart in all iterations or in none: on fewer ranks frames are the same to the last bit.
-    count = passes() if ranks.size >= 2 * layout.most_windows else 1
     ranks.reserve(queue.latents_BCFHW)
-    return WindowShare(ranks, describe, count)
+    # Passes go apart in all iterations or in none: on fewer ranks frames are the same to the last bit.
+    return WindowShare(ranks, describe, passes(), of_each, apart=ranks.size >= 2 * layout.most_windows)
 
 
 class WindowShare:
     """A rank's part in the windows of a stream.
 
-    Each rank has neighbouring windows. Where they do not come out even, the first ranks have the smaller shares: rank 0
-    decodes and writes besides. Where there are ranks for it, the two CFG passes go to ranks of their own, which
-    swap their outputs. Ranks beyond that have nothing to compute.
+    Each rank has neighbouring windows, about as many passes of them as the others. Where they do not come out even, the
+    first ranks have the smaller shares: rank 0 decodes and writes besides. Where there are ranks for it, the two CFG
+    passes go to ranks of their own, which swap their outputs. Ranks beyond that have nothing to compute.
 
     Rank 0 always has the whole queue. The others have what their windows read, and the frames that leave; where NCCL
     exchanges, all of it.
@@ -45,51 +59,56 @@ class WindowShare:
         ranks: on which room for the queue is reserved.
         describe: must say the same on all ranks in each iteration.
         passes: of a prediction; 2 with guidance.
+        of_each: which windows take so many.
+        apart: whether passes may go to ranks of their own.
 
     Attributes:
         half: in this iteration, the only pass that is computed here; None: all.
     """
 
-    def __init__(self, ranks: Ranks, describe: Callable[[], Any], passes: int = 1) -> None:
+    def __init__(
+        self,
+        ranks: Ranks,
+        describe: Callable[[], Any],
+        passes: int = 1,
+        of_each: Passes = all_guided,
+        *,
+        apart: bool = True,
+    ) -> None:
         self.ranks, self.describe, self.passes = ranks, describe, passes
-        self.half: int | None = None
-        self._count, self._swaps = 0, False
+        self._of_each, self._may_be_apart, self._swapped = of_each, apart, False
+        self._split = self.split([])
         self._traffic: _Traffic | None = None
 
-    def of(self, rank: int, count: int) -> slice:
-        """Which of `count` windows a rank computes, or has a pass of."""
-        if self._apart(count):
-            taken = self._pass(rank, count)
-            return slice(0) if taken is None else slice(taken // 2, taken // 2 + 1)
-        return slice(rank * count // self.ranks.size, (rank + 1) * count // self.ranks.size)
+    @property
+    def half(self) -> int | None:
+        return self._split.half(self.ranks.rank)
+
+    def split(self, windows: Sequence[Window], slot_levels: Sequence[int] = ()) -> Split:
+        """Which of these windows each rank computes, or which pass of one."""
+        each = tuple(self._of_each(windows, slot_levels, self.passes))
+        apart = self._may_be_apart and self.passes == 2 and 0 < 2 * len(windows) <= self.ranks.size
+        return Split(self.ranks.size, each, apart)
 
     def run(self, queue: Queue, layout: Layout, some: Run) -> Run:
         """The windows of an iteration by all ranks together; of this rank's by `some`."""
 
         def run(windows: Sequence[Window], denoise: Callable[[Sequence[Window]], None], y_BCFHW: Tensor) -> None:
-            some(self.mine(windows), denoise, y_BCFHW)
-            if self.half is not None and self._swaps:
-                self.ranks.all_to_all(SendBuffers([0] * self.ranks.size), self._word("passes"))  # nothing was computed
+            now, self._swapped = self.split(windows, queue.levels(layout)), False
+            self._split = now
+            some(windows[now.of(self.ranks.rank)], denoise, y_BCFHW)
+            if now.swaps and not self._swapped:  # others swap theirs
+                self.ranks.all_to_all(SendBuffers([0] * self.ranks.size), self._word("passes"))
             following = layout.windows_from(queue.front(layout, 1), queue.iteration + 1)
+            then = self.split(following, queue.levels(layout, 1))
             wanted = [_wanted(window, layout, queue.iteration) for window in following]
-            self.exchange(y_BCFHW, [window.writes for window in windows], wanted, queue.needed(layout))
+            self.exchange(y_BCFHW, [window.writes for window in windows], (then, wanted), queue.needed(layout))
 
         return run
 
-    def mine(self, windows: Sequence[Window]) -> Sequence[Window]:
-        """The windows that are computed here; may be none. An iteration begins with this call."""
-        self._count, self.half, self._swaps = len(windows), None, True
-        if self._apart(self._count):
-            taken = self._pass(self.ranks.rank, self._count)
-            if taken is None:
-                self.ranks.all_to_all(SendBuffers([0] * self.ranks.size), self._word("passes"))  # others swap theirs
-            else:
-                self.half = taken % 2
-        return self.part(windows)
-
-    def part(self, windows: Sequence[Any]) -> Sequence[Any]:
+    def part(self, windows: Sequence[Window], slot_levels: Sequence[int]) -> Sequence[Window]:
         """Those of these windows that are computed here."""
-        return windows[self.of(self.ranks.rank, len(windows))]
+        return windows[self.split(windows, slot_levels).of(self.ranks.rank)]
 
     def predict(self, model: GuidedModel, condition: Any, latents_BCFHW: Tensor, timestep_BF: Tensor) -> Tensor:
         """The prediction of one window, of which one pass is computed here and the other on another rank."""
@@ -104,22 +123,19 @@ class WindowShare:
         Raises:
             RankError: a rank has left, is gone, or is at another place.
         """
-        taken = self._pass(self.ranks.rank, self._count)
-        assert taken is not None
-        holder = {self._pass(rank, self._count): rank for rank in range(self.ranks.size)}
-        other = holder[taken ^ 1]
+        half, other = self.half, self._split.partner(self.ranks.rank)
         parcels = SendBuffers([output_BCFHW.numel() if rank == other else 0 for rank in range(self.ranks.size)])
         parcels.contents[other].view(output_BCFHW.shape).copy_(output_BCFHW)
         came = self.ranks.all_to_all(parcels, self._word("passes"))[other][: output_BCFHW.numel()]
-        self._swaps = False
+        self._swapped = True
         outputs = [output_BCFHW, came.view(output_BCFHW.shape).clone().to(output_BCFHW.device)]
-        return outputs if taken % 2 == 0 else outputs[::-1]
+        return outputs if half == 0 else outputs[::-1]
 
     def exchange(
         self,
         result_BCFHW: Tensor,
         written: Sequence[Sequence[int]],
-        wanted: Sequence[Sequence[int]],
+        wanted: tuple[Split, Sequence[Sequence[int]]],
         head: Sequence[int],
     ) -> None:
         """Fill in, by one collective, at least what this rank needs of what the others computed.
@@ -129,7 +145,8 @@ class WindowShare:
 
         Args:
             written: the padded slots that each window of the iteration writes.
-            wanted: those that each window of the next iteration reads, by their numbers in this one.
+            wanted: how the windows of the next iteration are divided, and the padded slots that each of them reads, by
+                their numbers in this one.
             head: those that every rank needs: that leave the queue, or that entering noise depends on.
 
         Raises:
@@ -137,10 +154,11 @@ class WindowShare:
         """
         slots_FBCHW, word = result_BCFHW.movedim(2, 0), self._word("iteration")
         if self.ranks.by_nccl(result_BCFHW):
-            self._gather(slots_FBCHW, written, word)
+            self._gather(slots_FBCHW, self._split.spans(written), word)
             return
-        if self._traffic is None or self._traffic.of != (written, wanted, head):
-            self._traffic = _Traffic(self, (written, wanted, head), slots_FBCHW)
+        of = self._split, written, wanted, head
+        if self._traffic is None or self._traffic.of != of:
+            self._traffic = _Traffic(self.ranks, of, slots_FBCHW)
         traffic = self._traffic
         for slots, content in traffic.give:
             content.copy_(slots_FBCHW[slots])
@@ -148,32 +166,11 @@ class WindowShare:
         for slots, came in traffic.taken_from(messages):
             slots_FBCHW[slots] = came
 
-    def spans(self, written: Sequence[Sequence[int]]) -> list[list[int]]:
-        """The slots that each rank's windows write. Where two ranks have a window, it is the first's."""
-        count, ranks = len(written), range(self.ranks.size)
-        shares = [written[self.of(rank, count)] for rank in ranks]
-        if self._apart(count):
-            shares = [
-                share if self._pass(rank, count) in range(0, 2 * count, 2) else []
-                for rank, share in zip(ranks, shares, strict=True)
-            ]
-        return [[slot for slots in share for slot in slots] for share in shares]
-
-    def _apart(self, count: int) -> bool:
-        """Whether each pass of `count` windows has a rank of its own."""
-        return self.passes == 2 and 0 < 2 * count <= self.ranks.size
-
-    def _pass(self, rank: int, count: int) -> int | None:
-        """Which of the passes, two for each window, a rank computes where they go apart."""
-        first, following = (r * 2 * count // self.ranks.size for r in (rank, rank + 1))
-        return first if first < following else None
-
     def _word(self, what: str) -> str:
         return f"{what} {digest(self.describe())}"
 
-    def _gather(self, slots_FBCHW: Tensor, written: Sequence[Sequence[int]], word: str) -> None:
+    def _gather(self, slots_FBCHW: Tensor, spans: Sequence[Sequence[int]], word: str) -> None:
         """Everything for everybody: one all-gather of shares, each as long as the longest."""
-        spans = self.spans(written)
         mine = spans[self.ranks.rank]
         sent = slots_FBCHW.new_zeros((max(len(span) for span in spans), *slots_FBCHW.shape[1:]))
         sent[: len(mine)] = slots_FBCHW[index_of(mine)]
@@ -196,14 +193,14 @@ class _Traffic:
 
     def __init__(
         self,
-        share: WindowShare,
-        of: tuple[Sequence[Sequence[int]], Sequence[Sequence[int]], Sequence[int]],
+        ranks: Ranks,
+        of: tuple[Split, Sequence[Sequence[int]], tuple[Split, Sequence[Sequence[int]]], Sequence[int]],
         like_FBCHW: Tensor,
     ) -> None:
         self.of = of
-        written, wanted, head = of
-        spans, me, size = share.spans(written), share.ranks.rank, share.ranks.size
-        needs = [{*head}.union(*wanted[share.of(rank, len(wanted))]) for rank in range(size)]
+        now, written, (then, wanted), head = of
+        spans, me, size = now.spans(written), ranks.rank, ranks.size
+        needs = [{*head}.union(*wanted[then.of(rank)]) for rank in range(size)]
         needs[0] = {*range(len(like_FBCHW))}
         others = [rank for rank in range(size) if rank != me]
         give = {rank: slots for rank in others if (slots := [slot for slot in spans[me] if slot in needs[rank]])}

@@ -1,14 +1,18 @@
 """What a video costs, counted in frame-forwards: one frame sent once through the model."""
 
 from dataclasses import dataclass
+from itertools import starmap
 from typing import TYPE_CHECKING
 
 from fifo_diffusion.decoding.timing import ONE_TO_ONE, LatentTiming
 
 if TYPE_CHECKING:  # they would bring PyTorch along
+    from collections.abc import Iterable, Sequence
+
     from fifo_diffusion.baselines.cost import BaselineCost
     from fifo_diffusion.jobs.plan import Plan
-    from fifo_diffusion.method.layout import Layout
+    from fifo_diffusion.method import Guidance
+    from fifo_diffusion.method.layout import Layout, Window
     from fifo_diffusion.method.tail import Tail
 
 
@@ -24,9 +28,10 @@ class Cost:
         given: how many frames are given ("known").
         shown: how many of them are part of the video: all or none.
         timing: frames per latent.
-        one_descent: whether a clip that given frames begin is sampled as any other.
+        clean_start: as `VideoModel` says it.
         decoder_latency: latents computed after the last one that is shown, because its decoding waits for them.
         tail: of the queue.
+        guidance: its rule, which says where one pass is enough; None: nowhere.
     """
 
     layout: "Layout"
@@ -37,13 +42,19 @@ class Cost:
     shown: int = 0
     timing: LatentTiming = ONE_TO_ONE
     decoder_latency: int = 0
-    one_descent: bool = False
+    clean_start: bool = False
     tail: "Tail | None" = None
+    guidance: "Guidance | None" = None
 
     @property
     def per_latent(self) -> float:
         """Frame-forwards for each further latent."""
-        return (self.layout.frame_forwards_per_frame + self.of_draws) * self.passes
+        layout = self.layout
+        steps = [layout.step(k) for k in range(layout.period)]
+        return (
+            sum(self._of(step.windows, step.levels) for step in steps) / sum(step.leave for step in steps)
+            + self.of_draws * self.passes
+        )
 
     @property
     def of_draws(self) -> float:
@@ -59,7 +70,7 @@ class Cost:
             return 0
         from fifo_diffusion.method.draws import fill_draw_forwards
 
-        return fill_draw_forwards(self.tail, self.layout, known=known)
+        return fill_draw_forwards(self.tail, self.layout, known=known) * self.passes
 
     @property
     def per_frame(self) -> float:
@@ -69,10 +80,10 @@ class Cost:
     @property
     def clip(self) -> int:
         """Frame-forwards to sample the clip that opens the video, or the rest of one that given frames begin."""
-        once = self.layout.levels * self.layout.frames * self.passes
-        if self.completes_clip and not self.one_descent:
-            return 2 * self.layout.frames * self.passes * sum(self.layout.descents)
-        return once if self.completes_clip or self.start in ("clip", "published") else 0
+        if self.completes_clip and not self.clean_start:
+            return 2 * sum(map(self._descent, self.layout.descents))
+        once = self.completes_clip or self.start in ("clip", "published")
+        return self._descent(self.layout.levels) if once else 0
 
     @property
     def completes_clip(self) -> bool:
@@ -97,14 +108,33 @@ class Cost:
         """Frame-forwards to fill the queue: until the first new frame can leave, that one's own included."""
         layout = self.layout
         if self.start == "noise":
-            alike = min(layout.fill_iterations, layout.levels - 1)  # down to the lowest level all windows are computed
-            forwards = alike * layout.plain.frame_forwards + (layout.fill_iterations - alike) * layout.frame_forwards
-            return (forwards + self._fill_of_draws(known=False)) * self.passes
+            return sum(map(self._warming_up, range(layout.fill_iterations))) + self._fill_of_draws(known=False)
         if self.start == "published":
             return (layout.slots - layout.frames + 1) * self.per_latent
         if self.total is not None and self.total <= self.opening:
             return 0
-        return (layout.fill_forwards + self._fill_of_draws()) * self.passes
+        iterations = range(layout.fill_iterations)
+        windows = ((layout.windows_from(layout.front(k), k), layout.step(k).levels) for k in iterations)
+        return sum(starmap(self._of, windows)) + self._fill_of_draws()
+
+    def _of(self, windows: "Iterable[Window]", slot_levels: "Sequence[int]") -> int:
+        """Frame-forwards of these windows."""
+        return sum(len(w.reads) * (self.passes if self._guided(w, slot_levels) else 1) for w in windows if not w.reuse)
+
+    def _guided(self, window: "Window", slot_levels: "Sequence[int]") -> bool:
+        return self.guidance is None or self.guidance.guides(window, slot_levels, self.layout.levels)
+
+    def _warming_up(self, iteration: int) -> int:
+        """Frame-forwards of an iteration of a start from noise, in which no slot is below the level of the others."""
+        least = self.layout.levels - 1 - iteration
+        step = (self.layout.plain if least > 0 else self.layout).step(iteration)  # until then all windows are computed
+        return self._of(step.windows, [max(level, least) for level in step.levels])
+
+    def _descent(self, steps: int) -> int:
+        """Frame-forwards of a clip that comes down so many of the levels."""
+        levels = self.layout.levels
+        guided = range(levels) if self.guidance is None else self.guidance.levels(levels)
+        return sum(self.layout.frames * (self.passes if level in guided else 1) for level in range(steps))
 
     def late_by(self, change: str) -> tuple[int, int]:
         """After how many more frames, at most, a prompt that is assigned while the video runs is seen: in the first
@@ -140,6 +170,7 @@ def cost_of(plan: "Plan") -> "Cost | BaselineCost":
         from fifo_diffusion.baselines.cost import BaselineCost
 
         return BaselineCost(plan.settings)
+    from fifo_diffusion.method import Guidance
     from fifo_diffusion.method.tail import Tail
 
     passes = 2 if plan.settings.guidance_scale > 1 and not plan.model.told_guidance else 1
@@ -154,6 +185,7 @@ def cost_of(plan: "Plan") -> "Cost | BaselineCost":
         shown,
         model.timing,
         model.decoder_latency,
-        model.clean_start or model.told_picture,
+        model.clean_start,
         Tail.of(plan.settings),
+        Guidance.of(plan.settings),
     )

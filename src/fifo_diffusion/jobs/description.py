@@ -15,6 +15,7 @@ from fifo_diffusion.method.layout import Layout
 from fifo_diffusion.method.tail import Tail
 from fifo_diffusion.settings import StreamSettings, specs
 from fifo_diffusion.settings.fitting import preset_values
+from fifo_diffusion.settings.guidance import GuidanceSettings
 from fifo_diffusion.settings.kinds import number_text
 from fifo_diffusion.settings.presets import PRESETS
 from fifo_diffusion.streaming.prompt_notes import prompt_notes
@@ -57,7 +58,7 @@ def _method(plan: Plan) -> list[tuple[str, str]]:
         ("queue", _queue(plan)),
         *_windows(layout.plain),
         *_tail(plan),
-        ("settings", f"eta {settings.eta:g}, guidance {settings.guidance_scale:g}, start {_start(plan)}{_steps(plan)}"),
+        ("settings", f"eta {settings.eta:g}, {_guidance(settings)}, start {_start(plan)}{_steps(plan)}"),
     ]
 
 
@@ -76,6 +77,17 @@ def _baseline(plan: Plan) -> list[tuple[str, str]]:
         rows.append(("", f"{cost.until(plan.num_frames) * len(plan.videos)} in all"))
     rows.append(("settings", f"eta {settings.eta:g}, guidance {settings.guidance_scale:g}{_steps(plan)}"))
     return rows
+
+
+def _guidance(settings: Any) -> str:
+    """Its scale, and what else is said of it."""
+    every = specs(GuidanceSettings)
+    said = [(name, value) for name, spec in every.items() if (value := getattr(settings, name)) != spec.default]
+    words = [f"guidance {settings.guidance_scale:g}"]
+    for name, value in said:
+        text = value if isinstance(value, str) else f"{value:g}" if isinstance(value, float | int) else None
+        words.append(f"{name.replace('_', ' ')} {text or ' to '.join(map(number_text, value))}")
+    return ", ".join(words)
 
 
 def _steps(plan: Plan) -> str:
@@ -166,7 +178,9 @@ def _windows(layout: Layout) -> list[tuple[str, str]]:
 
 def _cost(plan: Plan) -> list[tuple[str, str]]:
     cost = cost_of(plan)
-    twice = " (guidance makes it twice as many)" if cost.passes == 2 else ""
+    more = cost.per_latent / cost.layout.frame_forwards_per_frame
+    times = "twice" if more == 2 else f"{more:.3g} times"
+    twice = f" (guidance makes it {times} as many)" if cost.passes == 2 else ""
     rows = [("cost", f"{cost.per_frame:g} frame-forwards per frame{twice}")]
     if not plan.done and cost.opening and cost.clip:
         made = "the rest of the clip that the given frames begin" if cost.given else "the clip that opens the video"

@@ -9,6 +9,7 @@ from fifo_diffusion.method.cached import CachedLayout
 from fifo_diffusion.method.clip import clip_after, complete_clip, sample_clip
 from fifo_diffusion.method.draws import choose_tail
 from fifo_diffusion.method.fifo import Predict, Run, diagonal_denoising, one_by_one
+from fifo_diffusion.method.guidance import Guidance
 from fifo_diffusion.method.layout import Bands, Layout, Step, Window
 from fifo_diffusion.method.layouts import layout_of
 from fifo_diffusion.method.levels import NoiseLevels
@@ -21,6 +22,7 @@ __all__ = [
     "BandedLayout",
     "Bands",
     "CachedLayout",
+    "Guidance",
     "Layout",
     "Noise",
     "NoiseLevels",

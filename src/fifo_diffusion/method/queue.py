@@ -117,9 +117,15 @@ class Queue:
         if not self.warming_up(layout):
             return replace(now, windows=windows)
         least = layout.levels - 1 - self.iteration
-        levels = tuple(max(level, least) for level in now.levels)
         targets = tuple(max(target, least - 1) for target in now.targets)
-        return Step(levels, targets, tuple(_with_context(window, layout) for window in windows), now.leave)
+        windows = tuple(_with_context(window, layout) for window in windows)
+        return Step(self.levels(layout), targets, windows, now.leave)
+
+    def levels(self, layout: Layout, later: int = 0) -> Sequence[int]:
+        """Level of each padded slot before this iteration, or before a later one."""
+        iteration = self.iteration + later
+        levels, least = layout.step(iteration).levels, layout.levels - 1 - iteration
+        return tuple(max(level, least) for level in levels) if self.from_noise else levels
 
     def computed(self, now: Step, layout: Layout, texts: Sequence[int]) -> Step:
         """What this iteration does, given the text of each padded slot, by a number: no window reuses what was

@@ -1,5 +1,5 @@
-"""The names under which saved folders know these classes."""
+"""The name under which saved folders know this class."""
 
-from fifo_diffusion.models.videocrafter.scheduler import SignalScaleDDIMScheduler, T2VTurboScheduler
+from fifo_diffusion.models.videocrafter.scheduler import SignalScaleDDIMScheduler
 
-__all__ = ["SignalScaleDDIMScheduler", "T2VTurboScheduler"]
+__all__ = ["SignalScaleDDIMScheduler"]

@@ -250,6 +250,19 @@ class Numbers(Kind):
 
 
 @dataclass(frozen=True)
+class Interval(Numbers):
+    """Two numbers from `least` to `most`, the second larger than the first."""
+
+    def wanted(self, value: Any) -> str:
+        fits = not super().wanted(value) and len(value) == 2 and value[0] < value[1]
+        return "" if fits else f"two rising numbers from {self.least:g} to {self.most:g}"
+
+    @property
+    def schema(self) -> dict[str, Any]:
+        return super().schema | {"minItems": 2, "maxItems": 2}
+
+
+@dataclass(frozen=True)
 class Function(Kind):
     """Something to call. Only Python has it."""
 

@@ -143,7 +143,8 @@ def json_schema(settings: Any, names: Iterable[str] | None = None) -> dict[str, 
     for name in names:
         spec = every[name]
         said = {"description": spec.help} if spec.help else {}
-        said |= {} if spec.default is None else {"default": spec.default}
+        default = list(spec.default) if isinstance(spec.default, tuple) else spec.default
+        said |= {} if default is None else {"default": default}
         properties[name] = spec.kind.schema | said
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",

@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from fifo_diffusion.settings.guidance import GuidanceSettings
 from fifo_diffusion.settings.kinds import Anything, Choice, Flag, Function, Number, Numbers, Text, Whole
 from fifo_diffusion.settings.queue import QueueSettings, WindowSettings
 from fifo_diffusion.settings.spec import (
@@ -174,7 +175,7 @@ class SamplingSettings(WindowSettings):
 
 
 @dataclass(frozen=True, kw_only=True)
-class FifoSettings(TailSettings, QueueSettings, SamplingSettings):
+class FifoSettings(TailSettings, QueueSettings, GuidanceSettings, SamplingSettings):
     """What a video of FIFO-Diffusion is shaped by; a state file holds all of these."""
 
     prompt_change: str = setting(

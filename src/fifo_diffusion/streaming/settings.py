@@ -20,6 +20,7 @@ from fifo_diffusion.models.shared.fingerprint import content_hash
 from fifo_diffusion.models.shared.texts import Embeds, Prompt, negative_embeds_of, prompt_from_json, prompt_to_json
 from fifo_diffusion.settings import FifoSettings, QueueSettings, StreamSettings, TailSettings, checked, specs
 from fifo_diffusion.settings.kinds import plain
+from fifo_diffusion.streaming.guidance_checks import check_guidance
 from fifo_diffusion.streaming.state import RunState
 from fifo_diffusion.streaming.steps import check_steps
 
@@ -126,6 +127,7 @@ class RunSettings(Completed, FifoSettings):
             published = Setting("compat", "published"), " has the paper's only; leave one of them out"
             raise ArgumentError("layout", settings.layout, *published)
         check_tail(settings)
+        check_guidance(model, settings)
         most = model.most_frames
         if most is not None and settings.window > most:
             what = "more frames than this model can take at once; use "

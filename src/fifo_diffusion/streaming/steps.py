@@ -7,6 +7,7 @@ from fifo_diffusion.method import Layout, NoiseLevels, QueueLayout
 from fifo_diffusion.models.shared.base import VideoModel
 from fifo_diffusion.models.shared.spacing import STEPS, StepCountError
 from fifo_diffusion.settings.fitting import shape_of
+from fifo_diffusion.streaming.guidance_checks import check_prediction
 
 NEARLY = 1 / 3
 """How far off, as a share, a number of steps may be that is named beside one that was asked for."""
@@ -16,7 +17,8 @@ def levels_of(model: VideoModel, settings: Any) -> NoiseLevels:
     """The noise levels of completed settings, FIFO's or a baseline's.
 
     Raises:
-        ArgumentError: timesteps or sigmas of another number, or that the scheduler does not take.
+        ArgumentError: timesteps or sigmas of another number, or that the scheduler does not take; guidance that does
+            not go with what the model predicts.
         ValueError: the scheduler cannot give them.
     """
     published = getattr(settings, "compat", None) == "published"
@@ -29,12 +31,13 @@ def levels_of(model: VideoModel, settings: Any) -> NoiseLevels:
     options["size"] = settings.window, settings.height, settings.width
     try:
         levels = model.levels(steps, **options, **given)
-        return levels.keeping_clean() if getattr(settings, "cache", 1) > 1 else levels
     except StepCountError as error:
         other = [Setting("num_inference_steps", error.found)] if layout is None else giving(layout, error.found)
         what = f"they make {error.found} steps, and {'there are' if layout is None else 'the queue has'} {steps}"
         advice = joined(other, ", or ")
         raise ArgumentError(error.name, error.value, what, *(("; use ", *advice) if advice else ())) from error
+    check_prediction(settings, levels)
+    return levels.keeping_clean() if getattr(settings, "cache", 1) > 1 else levels
 
 
 def check_steps(layout: Layout, steps: int | None) -> None:

@@ -11,7 +11,8 @@ from torch import Tensor
 
 from fifo_diffusion.errors import ArgumentError
 from fifo_diffusion.execution.batches import BatchLimits, WindowBatcher, in_batches
-from fifo_diffusion.method import Noise, NoiseLevels, Queue, Tail, choose_tail, diagonal_denoising
+from fifo_diffusion.execution.guidance_gate import GuidanceGate
+from fifo_diffusion.method import Guidance, Noise, NoiseLevels, Queue, Tail, choose_tail, diagonal_denoising
 from fifo_diffusion.models.shared.base import VideoModel
 from fifo_diffusion.models.shared.following_decoder import FollowingDecoder
 from fifo_diffusion.streaming.opening import completes_clip, open_video
@@ -71,6 +72,7 @@ class FrameStream(RunningVideo, Iterator[np.ndarray]):
         )
         self._custom_noise = noise is not None
         self._noise = draws_of(noise, settings.seeds, shape, len(levels))
+        self._gate = GuidanceGate(model, Guidance.of(settings), levels)
         self._num_frames = num_frames
         self._callback = callback_on_frame
         self._calls = WindowBatcher(
@@ -235,7 +237,6 @@ class FrameStream(RunningVideo, Iterator[np.ndarray]):
             prompts=prompts,
             around=self._model.around(texts_of(prompts)),
             fingerprint=self._model.fingerprint(),
-            picture=None if self._plan.picture is None else torch.from_numpy(self._plan.picture),
         ).copied()
         if not state.is_finite():
             raise not_finite(f"the queue at frame {self.frame_index} is not finite: no state is taken", self._model)
@@ -312,11 +313,11 @@ class FrameStream(RunningVideo, Iterator[np.ndarray]):
         if self._queue is not None:
             return
         plan, out = self._plan, self._outlet
-        opening = open_video(plan, self.settings, self._model, self._levels, self._predict, self._noise, self._like)
+        predict = self._gate.clip(self._predict)
+        opening = open_video(plan, self.settings, self._model, self._levels, predict, self._noise, self._like)
         # From here on nothing fails: whoever comes again after an error finds all of it done, or nothing.
-        if opening.given_BCFHW is not None:
-            given = opening.given_BCFHW
-            out.unwanted = self._model.timing.frames(given.shape[2]) - out.decoder.skip(given)
+        if plan.known_BCFHW is not None:
+            out.unwanted = self._model.timing.frames(plan.known_BCFHW.shape[2]) - out.decoder.skip(plan.known_BCFHW)
         if opening.latents_BCFHW is not None:
             out.latents.extend(opening.latents_BCFHW.split(1, 2))
         self._opening, self._queue = opening.frames, opening.queue
@@ -341,15 +342,16 @@ class FrameStream(RunningVideo, Iterator[np.ndarray]):
                 from fifo_diffusion.execution.window_share import share_windows
 
                 def passes() -> int:
-                    return len(self._model.passes(self._condition([[0]])))
+                    return len(self._model.passes(self._condition([[self._head]])))
 
-                self._share = share_windows(self._ranks, queue, self._layout, self._place, passes)
-            run = in_batches(lambda: self._calls.at_once)
+                parts = self._layout, self._place, passes, self._gate.passes
+                self._share = share_windows(self._ranks, queue, *parts)
+            run = self._gate.run(queue, self._layout, in_batches(lambda: self._calls.at_once))
             run = run if self._share is None else self._share.run(queue, self._layout, run)
             known = self._levels, self._predict_share, self._noise
             self._loop = diagonal_denoising(queue, self._layout, *known, run, self._texts)
-        frames, windows = queue.frames(self._layout), queue.step(self._layout).windows
-        windows = windows if self._share is None else self._share.part(windows)
+        frames, now = queue.frames(self._layout), queue.step(self._layout)
+        windows = now.windows if self._share is None else self._share.part(now.windows, now.levels)
         self._prompts.encode([[frames[p] for p in window.reads] for window in windows], frames[self._layout.context])
         before = queue.latents_BCFHW, queue.iteration, queue.texts
         try:
@@ -375,7 +377,7 @@ class FrameStream(RunningVideo, Iterator[np.ndarray]):
         return [self._queue.iteration, self._prompts.schedule.to_json()]
 
     def _condition(self, windows: Sequence[Sequence[int]]) -> Any:
-        return self._prompts.condition(windows, self._head)
+        return self._gate.condition(self._prompts.condition(windows, self._head))
 
     def _predict_share(self, latents_BCFHW: Tensor, timestep_BF: Tensor, windows: Sequence[Sequence[int]]) -> Tensor:
         """As `_predict`; of one window perhaps one pass only, with the other from another rank."""
@@ -387,6 +389,6 @@ class FrameStream(RunningVideo, Iterator[np.ndarray]):
         return self._share.predict(self._model, self._condition(windows), latents_BCFHW, timestep_BF)
 
     def _predict(self, latents_BCFHW: Tensor, timestep_BF: Tensor, windows: Sequence[Sequence[int]]) -> Tensor:
-        full = range(self._layout.most_windows)
-        usual = min(self._calls.windows, len(full if self._share is None else self._share.part(full)))
+        usual = self._gate.usual(self._layout, None if self._share is None else self._share.part)
+        usual = min(self._calls.windows, usual)
         return self._calls.predict(latents_BCFHW, timestep_BF, windows, usual=usual)

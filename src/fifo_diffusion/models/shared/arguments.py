@@ -4,7 +4,6 @@ meaning where FIFO has taken over its sampling."""
 import difflib
 import math
 from collections.abc import Collection, Iterable, Mapping
-from importlib.util import find_spec
 from typing import Any
 
 from fifo_diffusion.errors import ArgumentError, ArgumentTypeError
@@ -39,7 +38,7 @@ REFUSED = {
     "timesteps": _OWN_STEPS,
     "sigmas": _OWN_STEPS,
     "denoising_end": "every frame is denoised to its end",
-    "guidance_rescale": "FIFO applies guidance itself, and without rescaling",
+    "guidance_rescale": "it is an argument of FIFO's streams alone",
     "decode_chunk_size": "frames are decoded as they come",
     "ar_step": _LONG_VIDEOS,
     "overlap_history": _LONG_VIDEOS,
@@ -120,16 +119,3 @@ def check_text(name: str, text: str) -> None:
         raise ValueError(
             f"{name} is no text at character {error.start} ({text[error.start]!a}): write it anew"
         ) from None
-
-
-def caption_cleaning(wanted: bool | None) -> bool:
-    """Whether captions are cleaned. The pipeline does so by default, and without a word does not where a package is
-    missing: the same prompt would be another text on another machine.
-
-    Raises:
-        ValueError: it is wanted, and a package is missing.
-    """
-    for package, name in (("bs4", "beautifulsoup4"), ("ftfy", "ftfy")) if wanted else ():
-        if find_spec(package) is None:
-            raise ValueError(f"clean_caption=True needs the package {name}: pip install {name}, or leave it out")
-    return bool(wanted)

@@ -11,6 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from fifo_diffusion.method import Guidance
+
 
 @dataclass(frozen=True)
 class TextCondition:
@@ -22,12 +24,14 @@ class TextCondition:
         guidance_scale: weight of classifier-free guidance.
         arguments: further keyword arguments of the denoiser, the same for every row.
         of_rows: those of which every row has its own (masks, pooled texts), (G, B, ...) each.
+        rule: of guidance, where it is not the ordinary one.
     """
 
     text: Tensor
     guidance_scale: float
     arguments: dict[str, Any]
     of_rows: dict[str, Tensor] = field(default_factory=dict)
+    rule: Guidance | None = field(default=None, kw_only=True)
 
     @property
     def per_frame(self) -> bool:

@@ -128,16 +128,16 @@ def _weight(part: str, guider: Any) -> float:
     if type(guider) is not ClassifierFreeGuidance:
         what = f"is {type(guider).__name__}"
     elif guider.guidance_rescale:
-        what = "has guidance_rescale"
+        what = "has guidance_rescale, an argument of FIFO's own"
     elif (guider._start, guider._stop) != (0.0, 1.0):
-        what = "guides a part of the steps only (start, stop)"
+        what = "guides a part of the steps only (start, stop), which is FIFO's argument guidance_interval"
     else:
         scale = float(guider.guidance_scale) + bool(guider.use_original_formulation)
         scale = scale if guider._enabled and not math.isclose(scale, 1.0) else 1.0
         what = f"has a weight below 1, {guider.guidance_scale:g}" if not scale >= 1 else ""
     if what:
         raise ValueError(
-            f"pipe.{part} {what}, which FIFO does not compute: "
+            f"pipe.{part} {what}; FIFO takes no more than a weight of at least 1 from it: "
             f"pipe.update_components({part}=ClassifierFreeGuidance(guidance_scale=5.0))"
         )
     return scale

@@ -16,10 +16,9 @@ from torch import Tensor
 
 from fifo_diffusion.decoding.frames import FrameDecoder, encode_frames, pixels_per_latent
 from fifo_diffusion.errors import ArgumentError, Message, Setting
-from fifo_diffusion.method import NoiseLevels, to_device
+from fifo_diffusion.method import Guidance, NoiseLevels, to_device
 from fifo_diffusion.models.shared.capture import capture
 from fifo_diffusion.models.shared.conditions import TextCondition, mixed
-from fifo_diffusion.models.shared.few_steps import is_marked, marked_sigmas
 from fifo_diffusion.models.shared.fingerprint import surroundings
 from fifo_diffusion.models.shared.modular import guidance_of
 from fifo_diffusion.models.shared.modules import dtype_of
@@ -104,16 +103,13 @@ class PipelineModel(WrappedPipeline):
 
     def latent_shape(self, height: int, width: int) -> tuple[int, int, int]:
         """(C, H, W); height and width must be multiples of `size_multiple`."""
-        channels = self.stacked * self.denoiser.config.in_channels - self.told_channels
-        return channels, *latent_size(height, width, self.size_multiple, self.factor)
+        return self.stacked * self.denoiser.config.in_channels, *latent_size(
+            height, width, self.size_multiple, self.factor
+        )
 
     @property
     def few_steps(self) -> bool:  # type: ignore[override]
-        return has_few_steps(self.pipe.scheduler) or is_marked(self.pipe)
-
-    @property
-    def few_step_sigmas(self) -> tuple[float, ...] | None:  # type: ignore[override]
-        return marked_sigmas(self.pipe)
+        return has_few_steps(self.pipe.scheduler)
 
     @property
     def told_guidance(self) -> bool:  # type: ignore[override]
@@ -138,7 +134,7 @@ class PipelineModel(WrappedPipeline):
             RuntimeError: the pipeline called its denoiser in a way that is not known here.
         """
         for name in self.no_effect:
-            if hasattr(value := call.get(name), "shape") or value:
+            if call.get(name):
                 raise ValueError(f"{name} would have no effect here: leave it out")
         call |= {"prompt": list(prompts), "output_type": "latent"} | self.clip_length()
         calls = self.captured(**call)
@@ -176,6 +172,9 @@ class PipelineModel(WrappedPipeline):
 
     def passes(self, condition: TextCondition) -> Sequence[TextCondition]:
         return condition.halves()
+
+    def guided_by(self, condition: TextCondition, rule: Guidance) -> TextCondition:
+        return replace(condition, rule=rule)
 
     # ------------------------------------------------------------------ predictions
 
@@ -217,7 +216,10 @@ class PipelineModel(WrappedPipeline):
         if len(outputs) == 1:
             return outputs[0]
         without, with_text = outputs
-        return without + self.guidance(condition, timestep_BF.to(without.device)) * (with_text - without)
+        weight = self.guidance(condition, timestep_BF.to(without.device))
+        if condition.rule is not None:
+            return condition.rule.combined(without, with_text, weight, timestep_BF)
+        return without + weight * (with_text - without)
 
     def guidance(self, condition: TextCondition, timestep_BF: Tensor) -> float | Tensor:
         """Weight of classifier-free guidance, where it is not one number also (B, 1, F, 1, 1)."""

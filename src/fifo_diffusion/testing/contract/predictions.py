@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from fifo_diffusion.method import Queue, QueueLayout, SeededNoise, diagonal_denoising, sample_clip
+from fifo_diffusion.method import Guidance, Queue, QueueLayout, SeededNoise, diagonal_denoising, sample_clip
 from fifo_diffusion.models import registry
 from fifo_diffusion.testing.compare import TOLERANCE, distance
 from fifo_diffusion.testing.contract.base import Subject
@@ -67,6 +67,10 @@ class Predictions(Subject):
             assert distance(found, without + self.guidance_scale * (with_text - without)) < TOLERANCE
             assert distance(found, model.guided([without, with_text], t, condition)) < TOLERANCE
             assert distance(found, model.guided([with_text, without], t, condition)) > 100 * TOLERANCE
+        rule = Guidance(method="apg", rescale=0.5, timesteps=(float(t[0, 1]), float(t.max())))
+        expected = rule.combined(without, with_text, self.guidance_scale, t)
+        assert distance(model.predict(x, t, model.guided_by(condition, rule)), expected) < TOLERANCE
+        assert distance(found, expected) > 100 * TOLERANCE
 
     def test_a_batch_of_videos_is_the_videos_one_by_one(self, model):
         x, t = self.latents(model, 2), self.rising(model, 2)
