@@ -222,9 +222,11 @@ class FIFO:
                 schedule = Schedule.from_json(*saved, settings.prompt_change, **in_queue(settings.queue_layout))
         random_seed = asked.seed is None and asked.generator is None and state is None
         settings = self._agreed(settings, random_seed, schedule, plan, asked.num_frames)
+        call, window = settings.call, settings.window
+        call |= {} if plan.picture is None else self.model.about_picture(plan.picture, window)
         stream = FrameStream(
             self.model,
-            PromptTrack(self.model, schedule, settings.call),
+            PromptTrack(self.model, schedule, call, plan.opens(window)),
             settings,
             levels,
             plan,

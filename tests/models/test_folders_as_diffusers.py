@@ -13,6 +13,7 @@ from fifo_diffusion.models import registry
 from fifo_diffusion.models.loading.source import find_model
 from fifo_diffusion.testing import (
     tiny,
+    tiny_allegro,
     tiny_animatediff,
     tiny_cogvideox,
     tiny_easyanimate,
@@ -36,11 +37,14 @@ PIPELINES = {
     "Wan": tiny_wan.pipeline,
     "Wan 2.2": tiny_wan.two_transformers,
     "Wan from a picture": tiny_wan.picture,
+    "Wan told a picture": tiny_wan.told_picture,
+    "SkyReels told a picture": tiny_wan.skyreels_told_picture,
     "SkyReels": tiny_wan.skyreels_plain,
     "SkyReels forcing": tiny_wan.skyreels,
     "Latte": tiny_latte.pipeline,
     "class-conditional Latte": tiny_latte.class_pipeline,
     "CogVideoX": tiny_cogvideox.pipeline,
+    "Allegro": tiny_allegro.pipeline,
     "EasyAnimate": tiny_easyanimate.pipeline,
     "HunyuanVideo": tiny_hunyuan_video.pipeline,
     "Kandinsky 5": tiny_kandinsky.pipeline,
@@ -100,7 +104,8 @@ def assert_same_module(name: str, mine: nn.Module, part: nn.Module) -> None:
 
 
 def settings(part: object) -> dict:
-    values = part.config.to_dict() if hasattr(part.config, "to_dict") else dict(part.config)
+    config = getattr(part, "config", part)  # what makes pictures for CLIP has none beside itself
+    values = config.to_dict() if hasattr(config, "to_dict") else dict(config)
     return {key: value for key, value in values.items() if key != "_name_or_path"}
 
 

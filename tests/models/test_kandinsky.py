@@ -6,7 +6,7 @@ import torch
 from fifo_diffusion import FIFO
 from fifo_diffusion.testing import TOLERANCE, distance
 from fifo_diffusion.testing.contract import VARIANT
-from fifo_diffusion.testing.contract.transformers import KandinskyContract
+from fifo_diffusion.testing.contract.further_transformers import KandinskyContract
 from fifo_diffusion.testing.tiny_kandinsky import pipeline
 
 

@@ -1,7 +1,5 @@
 """SkyReels-V2, plain and with diffusion forcing: the contract, and diffusers' own staggered sampling."""
 
-from contextlib import contextmanager
-
 import pytest
 import torch
 from diffusers import DPMSolverMultistepScheduler, UniPCMultistepScheduler
@@ -15,19 +13,6 @@ from fifo_diffusion.testing.contract.families import WanContract
 from fifo_diffusion.testing.tiny_wan import FEW, FLOW, SIZE, SKYREELS, euler, skyreels, skyreels_plain, unipc
 
 
-@contextmanager
-def mixing_off():
-    """Without self-attention."""
-    from diffusers.models.transformers.transformer_skyreels_v2 import SkyReelsV2Attention
-
-    saved = SkyReelsV2Attention.forward
-    SkyReelsV2Attention.forward = lambda self, x, text=None, *a: (
-        saved(self, x, text, *a) if text is not None else 0.1 * x
-    )
-    yield
-    SkyReelsV2Attention.forward = saved
-
-
 class TestSkyReelsPlain(WanContract):
     """The pipeline that samples as Wan's does. UniPC, as its documentation names it."""
 
@@ -35,9 +20,6 @@ class TestSkyReelsPlain(WanContract):
 
     def make_pipe(self):
         return skyreels_plain()
-
-    def without_frame_mixing(self):
-        return mixing_off()
 
 
 @pytest.mark.slow
@@ -61,9 +43,6 @@ class TestSkyReels(WanContract):
 
     def sampled(self, pipe, latents, **call):
         return sampled_from(pipe, latents, **call)
-
-    def without_frame_mixing(self):
-        return mixing_off()
 
 
 @pytest.mark.slow

@@ -114,7 +114,7 @@ def test_recorded_sampling_with_the_rescaled_signal(scaled):
         alpha = (tensors["ddim_alphas"].sqrt() * tensors["ddim_scale_arr"]).double()
         torch.testing.assert_close(levels.alpha, alpha, rtol=1e-5, atol=0)
     text = torch.cat([tensors["uncond"], tensors["cond"]])
-    told = pipe.rate_arguments(None)
+    told = pipe.told_arguments(None)
 
     @torch.no_grad()
     def predict(x: Tensor, t: Tensor, frames: object) -> Tensor:

@@ -2,19 +2,16 @@
 
 import numpy as np
 import pytest
-import torch
-from diffusers import WanImageToVideoPipeline
 from PIL import Image
 
 from fifo_diffusion import FIFO
 from fifo_diffusion.decoding.frames import to_uint8
 from fifo_diffusion.jobs.cost import Cost
 from fifo_diffusion.method import QueueLayout, clip_after
-from fifo_diffusion.models import registry
 from fifo_diffusion.testing import TOLERANCE, distance, frames, same
 from fifo_diffusion.testing.contract import VARIANT
 from fifo_diffusion.testing.contract.families import WanContract
-from fifo_diffusion.testing.tiny_wan import components, euler, picture
+from fifo_diffusion.testing.tiny_wan import euler, picture
 
 PICTURE = np.random.default_rng(0).integers(0, 255, (64, 64, 3), dtype=np.uint8)
 SIZE = {"height": 64, "width": 64, "guidance_scale": 3.0}
@@ -65,14 +62,6 @@ def test_a_stream_begins_with_the_picture_as_the_autoencoder_shows_it():
 def test_what_it_costs():
     """One descent, and not three of twice the work."""
     layout = QueueLayout(4, 1, False)
-    taught, other = (Cost(layout, 2, "known", given=1, clean_start=clean).clip for clean in (True, False))
+    taught, other = (Cost(layout, 2, "known", given=1, one_descent=clean).clip for clean in (True, False))
     assert taught == 4 * 4 * 2
     assert other == 4 * taught
-
-
-def test_pictures_in_channels_of_their_own_are_refused():
-    parts = components(in_channels=12) | {"image_processor": None, "image_encoder": None}
-    with pytest.raises(ValueError, match=r"load Wan 2\.2 TI2V-5B, or WanPipeline, and give the picture as start="):
-        registry.wrap(WanImageToVideoPipeline(**parts))
-    assert not registry.wrap(picture()).check_denoisers()
-    assert torch.is_tensor(registry.wrap(picture()).encode(PICTURE[None]))

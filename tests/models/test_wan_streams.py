@@ -134,7 +134,9 @@ def test_interrupted_is_uninterrupted(fifo, done, start, tmp_path):
 
 def test_a_schedule_counts_frames_of_the_video(fifo):
     """A key means the latent that its frame comes from."""
-    with WanContract().without_frame_mixing():
+    subject = WanContract()
+    subject.current = fifo.pipe
+    with subject.without_frame_mixing():
 
         def latents(prompt):
             return fifo(prompt, seed=2, num_frames=29, output_type="latent", **FEW).frames

@@ -21,7 +21,7 @@ from odd_pictures import animation
 from odd_videos import edit_list, video
 from streams import SMALL
 
-TEN = SimpleNamespace(defaults={"fps": 10, "height": 64, "width": 64}, other_shapes=False)
+TEN = SimpleNamespace(defaults={"fps": 10, "height": 64, "width": 64}, other_shapes=False, told_picture=False)
 
 
 def taken(path, **how):

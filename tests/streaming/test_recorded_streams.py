@@ -22,7 +22,7 @@ def videocrafter(tensors, meta):
     scheduler = SignalScaleDDIMScheduler(signal_scale_end=0.7)
     pipe = VideoCrafterPipeline(**tiny.components() | {"unet": unet, "scheduler": scheduler}, fps_condition=told)
     text = torch.stack([tensors["uncond"], tensors["cond"]])
-    return pipe, TextCondition(text, meta["cfg_scale"], pipe.rate_arguments(None)), VideoCrafterNoise, 16
+    return pipe, TextCondition(text, meta["cfg_scale"], pipe.told_arguments(None)), VideoCrafterNoise, 16
 
 
 def opensora_plan(tensors, meta):

@@ -42,6 +42,7 @@ def full(saved, request):
         embeds={"ab.prompt_embeds": torch.randn(7, 4), "ab.negative.cd.prompt_embeds": torch.randn(7, 4)},
         position=replace(saved.position, from_noise=True, opening=7, continues=True, custom_noise=True),
         shown=SHOWN[request.param],
+        picture=torch.full((16, 16, 3), 7, dtype=torch.uint8),
         around={"pipe.config.boundary_ratio": 0.5, "pipe.tokenizer": "03e6"},
         notes={"mine": [1, {"a": None}]},
     )

@@ -1,7 +1,8 @@
 """A streaming decoder for autoencoders whose own decoding cuts a video into tiles of time and fades each into the next.
 
-Tile i holds latents i S ... i S + N - 1 (S stride, N size), decoded as a clip of its own. All but the first leave out
-their first frame, and the frames that two tiles share are faded from one to the other.
+Tile i holds latents i S ... i S + N - 1 (S stride, N size), decoded as a clip of its own, and the frames that two tiles
+share are faded from one to the other. Where the first latent of a clip is one frame, all tiles but the first leave that
+out.
 """
 
 from collections.abc import Callable
@@ -18,7 +19,7 @@ class TileDecoder:
 
     Args:
         decode: latents (B, C, F, H, W) of a tile, as they come out of the queue, to frames (B, 3, F', H, W) in [-1, 1].
-        timing: of the autoencoder; its first latent is one frame.
+        timing: of the autoencoder.
         size, stride: N and S, with S < N - 1.
     """
 
@@ -26,7 +27,8 @@ class TileDecoder:
 
     def __init__(self, decode: Callable[[Tensor], Tensor], timing: LatentTiming, *, size: int, stride: int) -> None:
         self._decode, self._timing, self._size, self._stride = decode, timing, size, stride
-        self._blend = (size - 1 - stride) * timing.further
+        self._left_out = timing.first if timing.first < timing.further else 0  # frames of a tile, but of the first one
+        self._blend = (size - stride - (self._left_out > 0)) * timing.further
         self.latency = size - 1
         self._count = 0  # latents so far
         self._latents: Tensor | None = None  # the last of them
@@ -55,7 +57,11 @@ class TileDecoder:
         if self._latents is None:
             return torch.empty(0)
         before, first = self._before, self._tiles()
-        frames = [self._frames_of(tile) for tile in range(first, -(-self._count // self._stride))]
+        shared = 0 if self._left_out else self._size - self._stride  # a tile of no more than these adds nothing
+        stop = max(1, -(-(self._count - shared) // self._stride))
+        frames = [self._frames_of(tile, last=tile == stop - 1) for tile in range(first, stop)]
+        if first == stop:  # the last tile is whole: what it shares with a next one is not faded
+            frames = [self._shown(self._decoded(first - 1)[:, :, self._stride * self._timing.further :])]
         self._before = before
         wanted = self._timing.frames(self._count) - self._frames_to(first)
         return torch.cat(frames, 1)[:, :wanted] if frames else torch.empty(0)
@@ -76,7 +82,7 @@ class TileDecoder:
 
     def _frames_to(self, tiles: int) -> int:
         """Number of frames in this many tiles."""
-        return self._timing.frames(tiles * self._stride + 1) if tiles else 0
+        return self._timing.frames(tiles * self._stride + (self._left_out > 0)) if tiles else 0
 
     def _accept(self, latents_BCFHW: Tensor) -> int:
         known = [] if self._latents is None else [self._latents]
@@ -89,10 +95,10 @@ class TileDecoder:
         assert self._latents is not None
         begin = tile * self._stride - (self._count - self._latents.shape[2])
         frames = self._decode(self._latents[:, :, begin : begin + self._size])
-        return frames[:, :, 1:] if tile else frames
+        return frames[:, :, self._left_out :] if tile else frames
 
-    def _frames_of(self, tile: int) -> Tensor:
-        """The frames that a tile adds, (B, F', 3, H, W) in [0, 1]."""
+    def _frames_of(self, tile: int, *, last: bool = False) -> Tensor:
+        """The frames that a tile adds, (B, F', 3, H, W) in [0, 1]; of the last all that it has."""
         new = self._decoded(tile)
         if tile:
             old = self._decoded(tile - 1) if self._before is None else self._before
@@ -101,8 +107,12 @@ class TileDecoder:
             faded = old[:, :, old.shape[2] - extent :] * (1 - weight) + new[:, :, :extent] * weight
             new = torch.cat([faded, new[:, :, extent:]], 2)
         self._before = new
-        shown = self._stride * self._timing.further + (tile == 0)
-        return to_unit_range(new[:, :, :shown].float().transpose(1, 2))
+        stop = None if last else self._stride * self._timing.further + (self._left_out if tile == 0 else 0)
+        return self._shown(new[:, :, :stop])
+
+    @staticmethod
+    def _shown(frames_BCFHW: Tensor) -> Tensor:
+        return to_unit_range(frames_BCFHW.float().transpose(1, 2))
 
     def _forget(self) -> None:
         """Let go of all that no later frame needs."""

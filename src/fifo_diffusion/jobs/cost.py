@@ -28,7 +28,7 @@ class Cost:
         given: how many frames are given ("known").
         shown: how many of them are part of the video: all or none.
         timing: frames per latent.
-        clean_start: as `VideoModel` says it.
+        one_descent: whether a clip that given frames begin is sampled as any other.
         decoder_latency: latents computed after the last one that is shown, because its decoding waits for them.
         tail: of the queue.
         guidance: its rule, which says where one pass is enough; None: nowhere.
@@ -42,7 +42,7 @@ class Cost:
     shown: int = 0
     timing: LatentTiming = ONE_TO_ONE
     decoder_latency: int = 0
-    clean_start: bool = False
+    one_descent: bool = False
     tail: "Tail | None" = None
     guidance: "Guidance | None" = None
 
@@ -80,7 +80,7 @@ class Cost:
     @property
     def clip(self) -> int:
         """Frame-forwards to sample the clip that opens the video, or the rest of one that given frames begin."""
-        if self.completes_clip and not self.clean_start:
+        if self.completes_clip and not self.one_descent:
             return 2 * sum(map(self._descent, self.layout.descents))
         once = self.completes_clip or self.start in ("clip", "published")
         return self._descent(self.layout.levels) if once else 0
@@ -185,7 +185,7 @@ def cost_of(plan: "Plan") -> "Cost | BaselineCost":
         shown,
         model.timing,
         model.decoder_latency,
-        model.clean_start,
+        model.clean_start or model.told_picture,
         Tail.of(plan.settings),
         Guidance.of(plan.settings),
     )

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 def frames_given(model: Any, request: Request) -> "Given | None":
     """The frames of the file that a new video starts from; None where it starts otherwise."""
     settings = request.settings
-    if settings.start in STARTS:
+    if request.method != "fifo":
         return None
     from fifo_diffusion.streaming.given import take_given
 

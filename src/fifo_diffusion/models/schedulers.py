@@ -1,5 +1,5 @@
-"""The name under which saved folders know this class."""
+"""The names under which saved folders know these classes."""
 
-from fifo_diffusion.models.videocrafter.scheduler import SignalScaleDDIMScheduler
+from fifo_diffusion.models.videocrafter.scheduler import SignalScaleDDIMScheduler, T2VTurboScheduler
 
-__all__ = ["SignalScaleDDIMScheduler"]
+__all__ = ["SignalScaleDDIMScheduler", "T2VTurboScheduler"]

@@ -83,21 +83,31 @@ def take_given(
     """
     if start_fit not in get_args(Fit):
         raise ArgumentError("start_fit", start_fit, "give 'crop' or 'pad'")
-    if isinstance(start, str) and start in ("clip", "noise"):
-        return None
     if isinstance(start, str) and not start.strip():
         raise ArgumentError("start", start, "it is an empty text; give a path, 'clip' or 'noise', or leave it out")
-    if isinstance(start, Tensor) and start.is_floating_point() and start.dim() in (4, 5):
+    is_latents = isinstance(start, Tensor) and start.is_floating_point() and start.dim() in (4, 5)
+    if is_latents or (isinstance(start, str) and start in ("clip", "noise")):
+        if model.told_picture:
+            value = "latents" if is_latents else start
+            raise ArgumentError("start", value, "this model makes a video of a picture: give the picture here")
         return None
     if not isinstance(start, str | PathLike):
         frames = _frames_of(start)
-        return Given(frames, len(frames), frames[0].shape[:2], how=start_fit)
+        return _checked(model, Given(frames, len(frames), frames[0].shape[:2], how=start_fit), start)
     times, fps = read_timeline(start), model.defaults["fps"]
     if start_every_frame or times.rate is None:
         fps = None
     elif abs(times.rate / fps - 1) >= SAME or not times.even:
         logger.warning(Message(Setting("start"), ": ", _resampled(Path(start).name, times.rate, fps, times.even)))
-    return Given(str(Path(start).absolute()), len(times.taken(fps)), times.size, fps, start_fit)
+    path = str(Path(start).absolute())
+    return _checked(model, Given(path, len(times.taken(fps)), times.size, fps, start_fit), start)
+
+
+def _checked(model: VideoModel, given: Given, start: Any) -> Given:
+    if model.told_picture and given.count != 1:
+        name = str(start) if isinstance(start, str | PathLike) else "frames"
+        raise ArgumentError("start", name, f"this model begins with one picture, and these are {given.count}: give one")
+    return given
 
 
 def size_for(

@@ -17,11 +17,13 @@ class Opening:
     Attributes:
         queue: at its first iteration.
         latents_BCFHW: clean latents to be decoded before those that leave the queue, if there are any.
+        given_BCFHW: those before them, which the decoder has as their past; none where no frames are given.
         frames: of the video that do not come out of the queue; given ones that are shown count.
     """
 
     queue: Queue
     latents_BCFHW: Tensor | None = None
+    given_BCFHW: Tensor | None = None
     frames: int = 0
 
 
@@ -45,7 +47,7 @@ def open_video(
         like_BCFHW: a tensor of one window's shape and device.
     """
     layout, window, tail = settings.queue_layout, settings.window, Tail.of(settings)
-    known, first_new, clean = plan.known_BCFHW, plan.first_latent, None
+    known, first_new, clean, past = plan.known_BCFHW, plan.first_latent, None, plan.known_BCFHW
 
     if plan.kind == "noise":
         return Opening(replace(Queue.from_pure_noise(layout, noise, like_BCFHW, **levels.entering), tail=tail))
@@ -60,9 +62,13 @@ def open_video(
     if completes_clip(plan, settings):
         given = known.shape[2]
         first_new += window - given
-        complete = clip_after if model.clean_start else complete_clip
-        *_, known = complete(levels, predict, noise, range(first_new - window, first_new), known)
-        clean = known[:, :, given:]
-    frames = plan.shown_frames + plan.new_timing.frames(first_new - plan.first_latent)
+        frames = range(first_new - window, first_new)
+        if model.told_picture:  # its latent is sampled with the others
+            *_, known = sample_clip(levels, predict, noise, frames, like_BCFHW)
+        else:
+            complete = clip_after if model.clean_start else complete_clip
+            *_, known = complete(levels, predict, noise, frames, known)
+        past, clean = known[:, :, :given], known[:, :, given:]
+    count = plan.shown_frames + plan.new_timing.frames(first_new - plan.first_latent)
     queue = Queue.from_known(layout, noise, known, first_new, **levels.entering, tail=tail)
-    return Opening(queue, clean, frames)
+    return Opening(queue, clean, past, count)

@@ -27,10 +27,11 @@ class PromptTrack:
         model: encodes the prompts, when their first frame comes.
         schedule: which frame has which.
         call: arguments of the pipeline's own call.
+        opens: number of the first frame of the clip that opens the video.
     """
 
-    def __init__(self, model: VideoModel, schedule: Schedule, call: dict[str, Any]) -> None:
-        self._model, self._call, self.schedule = model, call, schedule
+    def __init__(self, model: VideoModel, schedule: Schedule, call: dict[str, Any], opens: int = 0) -> None:
+        self._model, self._call, self.schedule, self._opens = model, call, schedule, opens
         self._conditions: dict[Prompts, Any] = {}
         self._made_by: Any = None  # the encoders that made them
         first, *others = schedule.prompts
@@ -71,10 +72,11 @@ class PromptTrack:
         """The condition for windows of frames, when frame `head` is at the head of the queue."""
         mixtures, used = self._mixtures(windows, head)
         conditions = [self._encoded(prompts) for prompts in used]
-        if len(used) == 1:
-            return conditions[0]
-        weights = [[[mixture.get(prompts, 0.0) for prompts in used] for mixture in window] for window in mixtures]
-        return self._model.mix(conditions, torch.tensor(weights))
+        found = conditions[0]
+        if len(used) > 1:
+            weights = [[[mixture.get(prompts, 0.0) for prompts in used] for mixture in window] for window in mixtures]
+            found = self._model.mix(conditions, torch.tensor(weights))
+        return self._model.at_frames(found, [[frame - self._opens for frame in window] for window in windows])
 
     def encode(self, windows: Sequence[Sequence[int]], head: int) -> None:
         """Encode what `condition` will want for these windows: before all of them, so that text encoders which take

@@ -13,6 +13,7 @@ from fifo_diffusion.decoding.frames import decoded, to_uint8
 from fifo_diffusion.decoding.timing import ONE_TO_ONE, LatentTiming
 from fifo_diffusion.errors import ArgumentError, Setting
 from fifo_diffusion.models.shared.base import VideoModel
+from fifo_diffusion.models.shared.fingerprint import content_hash
 from fifo_diffusion.streaming.given import Given
 from fifo_diffusion.streaming.settings import RunSettings
 from fifo_diffusion.streaming.state import RunState, ShownFrames
@@ -63,6 +64,7 @@ class StartPlan:
         shown: the given frames, where they open the video.
         state: the saved run ("state").
         timing: the model's.
+        picture: uint8 (H, W, 3), that the model is told the video begins with (`VideoModel.told_picture`).
     """
 
     kind: str
@@ -70,6 +72,7 @@ class StartPlan:
     shown: Shown | None = None
     state: RunState | None = None
     timing: LatentTiming = ONE_TO_ONE
+    picture: np.ndarray | None = None
 
     @property
     def shown_frames(self) -> int:
@@ -90,6 +93,13 @@ class StartPlan:
         """The latent that a frame of the video comes from; before the first new one, the last given one."""
         return self.first_latent + self.new_timing.latents(frame + 1 - self.shown_frames) - 1
 
+    def opens(self, window: int) -> int:
+        """Number of the first latent of the clip that opens the video, whose last ones may be the model's."""
+        if self.state is not None:
+            return self.state.position.first_new - window
+        given = 0 if self.known_BCFHW is None else self.known_BCFHW.shape[2]
+        return self.first_latent - given
+
     def facts(self) -> list[Any]:
         """What must be the same on all ranks, as plain values; the latents themselves are rank 0's."""
         return [
@@ -97,6 +107,7 @@ class StartPlan:
             None if self.known_BCFHW is None else list(self.known_BCFHW.shape),
             None if self.shown is None else self.shown.count,
             None if self.state is None else self.state.header | {"notes": None},
+            None if self.picture is None else content_hash(self.picture),
         ]
 
 
@@ -127,7 +138,8 @@ def prepare_start(
                 told = f"another {name}" if isinstance(now[name], str) else f"{name}={saved[name]}, not {now[name]}"
                 raise ValueError(f"the state was saved with {told}: put back what it was made with, or start anew")
         shown = None if start.shown is None else Shown.of_state(start.shown, (settings.height, settings.width))
-        return StartPlan("state", shown=shown, state=start, timing=model.timing)
+        picture = None if start.picture is None else start.picture.numpy()
+        return StartPlan("state", shown=shown, state=start, timing=model.timing, picture=picture)
     kind = start if isinstance(start, str) and start in KINDS else None
     if settings.compat == "published" and kind != "clip":
         raise ArgumentError(
@@ -162,7 +174,8 @@ def prepare_start(
             unused = recent[: len(recent) - len(rendered)]
             frames = [*unused, *to_uint8(rendered)]
             shown = Shown(Given(frames, len(frames), size), size)
-    return StartPlan("known", _for_all(known, settings), shown, timing=model.timing)
+    picture = recent[-1] if model.told_picture else None
+    return StartPlan("known", _for_all(known, settings), shown, timing=model.timing, picture=picture)
 
 
 def texts_of(prompts: list[Any]) -> list[str]:

@@ -98,6 +98,7 @@ class RunState:
         embeds: the encoded texts among the prompts, by names of which `Embeds.from_saved` knows.
         position: where the run stands.
         shown: given frames of which some are still to be handed out; None where there are none.
+        picture: uint8 (H, W, 3), that the model is told the video begins with; None: it is told none.
         settings: every argument that shapes the video but the prompts, completed, as `RunSettings.to_json` gives them.
         prompts: as `Schedule.to_json` gives them.
         around: what `VideoModel.around` says; {} where that is not known.
@@ -115,6 +116,7 @@ class RunState:
     prompts: list[Any]
     around: dict[str, Any]
     fingerprint: str
+    picture: Tensor | None = None
     notes: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -126,7 +128,7 @@ class RunState:
     def tensors(self) -> dict[str, Tensor]:
         """All tensors, by their names in the file."""
         found: dict[str, Tensor | None] = {"queue": self.queue, "known": self.known}
-        found |= {"latents": self.outlet.latents, "ready": self.outlet.ready}
+        found |= {"latents": self.outlet.latents, "ready": self.outlet.ready, "picture": self.picture}
         if self.shown is not None and not isinstance(self.shown.source, str):
             found["shown"] = self.shown.source
         found |= {DECODER + name: value for name, value in self.outlet.decoder.items()}
@@ -171,6 +173,7 @@ class RunState:
             prompts=header["prompts"],
             around=header["around"],
             fingerprint=header["fingerprint"],
+            picture=tensors.get("picture"),
             notes=header["notes"],
         )
 

@@ -115,7 +115,7 @@ HEADER: dict[str, Check] = {
     "fingerprint": text,
     "notes": _dictionary,
 }
-TENSORS = ("queue", "known", "latents", "ready", "shown")
+TENSORS = ("queue", "known", "latents", "ready", "shown", "picture")
 DECODER, EMBEDS = "decoder.", "embeds."
 """What the names of further tensors begin with: of the decoder's memory, and of encoded texts."""
 
@@ -169,6 +169,9 @@ def check_state(tensors: "dict[str, Tensor]", header: Any) -> None:
     if len(position["texts"]) not in ((0, layout.size) if settings["cache"] > 1 else (0,)):
         raise ValueError(f"its position has {len(position['texts'])} texts for {layout.size} slots")
     _check_shown(tensors.get("shown"), shown)
+    picture = tensors.get("picture")
+    if picture is not None and not (_are_pictures(picture) and picture.ndim == 3):
+        raise ValueError(f"its picture is {picture.dtype} {tuple(picture.shape)}")
     held, unwanted = tensors["known"].shape[2] + layout.size, header["outlet"]["unwanted"]
     if unwanted > MOST_FRAMES_HELD * held:
         raise ValueError(f"unwanted in its outlet is {unwanted}")
@@ -205,5 +208,9 @@ def _check_shown(frames: "Tensor | None", shown: dict[str, Any] | None) -> None:
         raise ValueError("its shown frames are in no file and not in it, or both")
     if frames is None or shown is None:
         return
-    if frames.ndim != 4 or frames.shape[3] != 3 or str(frames.dtype) != "torch.uint8" or len(frames) != shown["count"]:
+    if frames.ndim != 4 or not _are_pictures(frames) or len(frames) != shown["count"]:
         raise ValueError(f"its {shown['count']} shown frames are {frames.dtype} {tuple(frames.shape)}")
+
+
+def _are_pictures(frames: "Tensor") -> bool:
+    return frames.shape[-1:] == (3,) and str(frames.dtype) == "torch.uint8"

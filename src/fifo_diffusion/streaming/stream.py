@@ -237,6 +237,7 @@ class FrameStream(RunningVideo, Iterator[np.ndarray]):
             prompts=prompts,
             around=self._model.around(texts_of(prompts)),
             fingerprint=self._model.fingerprint(),
+            picture=None if self._plan.picture is None else torch.from_numpy(self._plan.picture),
         ).copied()
         if not state.is_finite():
             raise not_finite(f"the queue at frame {self.frame_index} is not finite: no state is taken", self._model)
@@ -316,8 +317,9 @@ class FrameStream(RunningVideo, Iterator[np.ndarray]):
         predict = self._gate.clip(self._predict)
         opening = open_video(plan, self.settings, self._model, self._levels, predict, self._noise, self._like)
         # From here on nothing fails: whoever comes again after an error finds all of it done, or nothing.
-        if plan.known_BCFHW is not None:
-            out.unwanted = self._model.timing.frames(plan.known_BCFHW.shape[2]) - out.decoder.skip(plan.known_BCFHW)
+        if opening.given_BCFHW is not None:
+            given = opening.given_BCFHW
+            out.unwanted = self._model.timing.frames(given.shape[2]) - out.decoder.skip(given)
         if opening.latents_BCFHW is not None:
             out.latents.extend(opening.latents_BCFHW.split(1, 2))
         self._opening, self._queue = opening.frames, opening.queue

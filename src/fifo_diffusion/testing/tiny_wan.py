@@ -8,6 +8,7 @@ from diffusers import (
     AutoencoderKLWan,
     FlowMatchEulerDiscreteScheduler,
     SkyReelsV2DiffusionForcingPipeline,
+    SkyReelsV2ImageToVideoPipeline,
     SkyReelsV2Pipeline,
     SkyReelsV2Transformer3DModel,
     UniPCMultistepScheduler,
@@ -15,12 +16,21 @@ from diffusers import (
     WanPipeline,
     WanTransformer3DModel,
 )
-from transformers import UMT5Config, UMT5EncoderModel
+from transformers import (
+    CLIPImageProcessor,
+    CLIPProcessor,
+    CLIPVisionConfig,
+    CLIPVisionModel,
+    CLIPVisionModelWithProjection,
+    UMT5Config,
+    UMT5EncoderModel,
+)
 
 from fifo_diffusion.testing import tiny
 
 SKYREELS = sys.modules[SkyReelsV2DiffusionForcingPipeline.__module__]
-for module in (SKYREELS, *(sys.modules[kind.__module__] for kind in (SkyReelsV2Pipeline, WanImageToVideoPipeline))):
+_CLEANING = (SkyReelsV2Pipeline, SkyReelsV2ImageToVideoPipeline, WanImageToVideoPipeline)
+for module in (SKYREELS, *(sys.modules[kind.__module__] for kind in _CLEANING)):
     if not hasattr(module, "ftfy"):  # a package that texts are cleaned with, and that need not be there for the tests
         module.ftfy = SimpleNamespace(fix_text=str)
 
@@ -112,6 +122,45 @@ def picture() -> WanImageToVideoPipeline:
     """Wan 2.2 TI2V-5B, that begins with a picture: 64x64 pixels."""
     parts = components(vae_changes=VAE_2_2) | {"image_processor": None, "image_encoder": None}
     pipe = WanImageToVideoPipeline(**parts, expand_timesteps=True)
+    pipe.set_progress_bar_config(disable=True)
+    return pipe
+
+
+def image_encoder(kind: type = CLIPVisionModel) -> dict[str, Any]:
+    """CLIP, of five tokens, and what makes its pictures."""
+    sizes = {"hidden_size": 8, "intermediate_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2}
+    model = tiny.randomize(kind(CLIPVisionConfig(image_size=16, patch_size=8, **sizes)), 4)
+    size = {"height": 16, "width": 16}
+    processor = CLIPImageProcessor(size={"shortest_edge": 16}, crop_size=size)
+    return {"image_encoder": model, "image_processor": processor}
+
+
+WITH_PICTURE = {"in_channels": 12}
+"""Latents, a mask for each frame of one, the latent of the picture."""
+WITH_TOKENS = {"image_dim": 8, "added_kv_proj_dim": 24}
+
+
+def told_picture(scheduler: Any = None) -> WanImageToVideoPipeline:
+    """Wan 2.1 14B, image to video."""
+    pipe = WanImageToVideoPipeline(**components(scheduler, **WITH_PICTURE, **WITH_TOKENS), **image_encoder())
+    pipe.set_progress_bar_config(disable=True)
+    return pipe
+
+
+def told_picture_twice() -> WanImageToVideoPipeline:
+    """Wan 2.2 A14B, image to video: two transformers, and no tokens of the picture."""
+    parts = components(**WITH_PICTURE) | {"transformer_2": components(seed=7, **WITH_PICTURE)["transformer"]}
+    pipe = WanImageToVideoPipeline(**parts, image_processor=None, image_encoder=None, boundary_ratio=0.6)
+    pipe.set_progress_bar_config(disable=True)
+    return pipe
+
+
+def skyreels_told_picture() -> SkyReelsV2ImageToVideoPipeline:
+    """With CLIP in the classes that this pipeline names."""
+    parts = components(None, SkyReelsV2Transformer3DModel, **WITH_PICTURE, **WITH_TOKENS)
+    parts |= image_encoder(CLIPVisionModelWithProjection)
+    parts["image_processor"] = CLIPProcessor(parts["image_processor"], parts["tokenizer"])
+    pipe = SkyReelsV2ImageToVideoPipeline(**parts)
     pipe.set_progress_bar_config(disable=True)
     return pipe
 

@@ -6,7 +6,6 @@ N = R F, L tokens of text, P prompts, W windows.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from importlib.util import find_spec
 from typing import Any
 
 import torch
@@ -14,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn.functional import pad
 
 from fifo_diffusion.models.latte.hooks import LatteHooks
+from fifo_diffusion.models.shared.arguments import caption_cleaning
 from fifo_diffusion.models.shared.conditions import TextCondition, rows_of
 from fifo_diffusion.models.shared.pipeline_calls import call_arguments
 from fifo_diffusion.models.shared.pipeline_model import PipelineModel
@@ -82,7 +82,7 @@ class LatteModel(PipelineModel):
         scale = call.get("guidance_scale", self.defaults["guidance_scale"])
         negatives = call.pop("negative_prompt", "")
         negatives = [negatives] * len(prompts) if isinstance(negatives, str) else negatives
-        call["clean_caption"] = _cleaned(call.get("clean_caption"))
+        call["clean_caption"] = caption_cleaning(call.get("clean_caption"))
         texts, arguments = [], []
         for prompt, negative in zip(prompts, negatives, strict=True):
             own = {"guidance_scale": scale, **call, "negative_prompt": negative}
@@ -126,19 +126,6 @@ class LatteModel(PipelineModel):
             output = transformer(latents_NC1HW, timestep_RF.flatten(), encoder_hidden_states=text, **arguments)[0]
         output = self.checked(output[:, :channels], latents_NC1HW)  # the rest is a learned variance
         return output[:, :, 0].unflatten(0, (-1, frames)).transpose(1, 2)
-
-
-def _cleaned(wanted: bool | None) -> bool:
-    """Whether captions are cleaned. The pipeline does so by default, and without a word does not where a package is
-    missing: the same prompt would be another text on another machine.
-
-    Raises:
-        ValueError: it is wanted, and a package is missing.
-    """
-    for package, name in (("bs4", "beautifulsoup4"), ("ftfy", "ftfy")) if wanted else ():
-        if find_spec(package) is None:
-            raise ValueError(f"clean_caption=True needs the package {name}: pip install {name}, or leave it out")
-    return bool(wanted)
 
 
 def _padded(text: Tensor, length: int) -> Tensor:

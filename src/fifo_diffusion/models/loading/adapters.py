@@ -12,12 +12,19 @@ from pathlib import Path
 from typing import Any
 
 from fifo_diffusion.errors import ArgumentError, Message, Setting
+from fifo_diffusion.models.loading.few_step_loras import FewStepLora, known_lora, settle_few_steps, titles_of
+from fifo_diffusion.models.loading.hub import fetch
 from fifo_diffusion.models.loading.parts import first_line
+from fifo_diffusion.models.videocrafter.turbo import add_turbo, prepare_turbo, takes_turbo
 
 logger = logging.getLogger(__name__)
 
 SUFFIX = ".safetensors"
-_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+(/[\w./-]+\.safetensors)?")
+LIST_SUFFIX = ".pt"
+"""Of files that hold a list of tensors: T2V-Turbo's. No code in them is run."""
+ONLY_FILES = {"jiachenli-ucsb/T2V-Turbo-VC2": "unet_lora.pt"}
+"""By hub id, what diffusers would not find."""
+_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+(/[\w./-]+\.(safetensors|pt))?")
 _EXPERTS = {"high": (False,), "low": (True,), "": (False, True)}
 """Of two-expert models (Wan 2.2): whether weights go into the second transformer, by what follows the name."""
 
@@ -38,6 +45,24 @@ class Adapter:
     expert: str
     scale: float
 
+    @property
+    def is_list(self) -> bool:
+        """Whether its file holds a list of tensors (T2V-Turbo)."""
+        return self.file is not None and self.file.endswith(LIST_SUFFIX)
+
+    @property
+    def path(self) -> Path | None:
+        """Where its file is; None on the hub."""
+        return Path(self.place) / str(self.file) if Path(self.place).is_absolute() else None
+
+    @property
+    def kind(self) -> FewStepLora | None:
+        """What is known of it by its name or by its file's metadata, if it distils to few steps and acts at all."""
+        if not self.scale or self.is_list:
+            return None
+        names = [f"{self.place}/{self.file or ''}"] if self.path is None else [Path(self.place).name, self.path.name]
+        return known_lora(names + ([] if self.path is None else titles_of(str(self.path))))
+
     def __str__(self) -> str:
         name = self.place if self.file is None else f"{self.place}/{self.file}"
         return f"{name}{'@' * bool(self.expert)}{self.expert}:{self.scale:g}"
@@ -47,7 +72,7 @@ def read_adapter(text: Any) -> Adapter:
     """FILE_OR_ID[@high|@low][:scale], with an absolute path where it is a file.
 
     Raises:
-        ValueError: no such file, not a `.safetensors` file, or no name that a hub has.
+        ValueError: no such file, neither `.safetensors` nor T2V-Turbo's `.pt`, or no name that a hub has.
     """
     if not isinstance(text, str) or not text:
         raise ArgumentError("lora", text, "give texts such as style.safetensors:0.8")
@@ -63,7 +88,7 @@ def read_adapter(text: Any) -> Adapter:
     name = name.removesuffix(f"@{expert}")
     path = Path(name)
     if path.is_file():
-        if path.suffix != SUFFIX:
+        if path.suffix not in (SUFFIX, LIST_SUFFIX):
             raise ArgumentError("lora", text, f"give a {SUFFIX} file: other kinds may run code when they are read")
         return Adapter(str(path.resolve().parent), path.name, expert, scale)
     if path.is_dir():
@@ -72,12 +97,13 @@ def read_adapter(text: Any) -> Adapter:
             found = f"holds {', '.join(files)}: name one of them" if files else f"holds no {SUFFIX} file"
             raise ArgumentError("lora", text, f"the folder {found}")
         return Adapter(str(path.resolve()), files[0], expert, scale)
-    if path.suffix == SUFFIX and (path.is_absolute() or name.count("/") < 2):
+    if path.suffix in (SUFFIX, LIST_SUFFIX) and (path.is_absolute() or name.count("/") < 2):
         raise ArgumentError("lora", text, "there is no such file")
     if not _HUB_ID.fullmatch(name):
         raise ArgumentError("lora", text, "there is no such file, and no such name on a hub (owner/name)")
     owner, repository, *rest = name.split("/", 2)
-    return Adapter(f"{owner}/{repository}", rest[0] if rest else None, expert, scale)
+    place = f"{owner}/{repository}"
+    return Adapter(place, rest[0] if rest else ONLY_FILES.get(place), expert, scale)
 
 
 def read_adapters(texts: str | Sequence[str]) -> list[Adapter]:
@@ -101,6 +127,13 @@ def check_fits(pipe: Any, adapters: Sequence[Adapter]) -> None:
     """
     if not adapters:
         return
+    lists = [adapter for adapter in adapters if adapter.is_list]
+    if lists and not takes_turbo(pipe):
+        raise ArgumentError("lora", str(lists[0]), f"a {LIST_SUFFIX} file must be T2V-Turbo's, for VideoCrafter2 alone")
+    if len(lists) > 1:
+        raise ArgumentError("lora", str(lists[1]), "one LoRA of T2V-Turbo is enough: leave it out")
+    if len(lists) == len(adapters):
+        return
     if not hasattr(pipe, "load_lora_weights"):
         raise ValueError(Message(f"{type(pipe).__name__} takes no LoRA: leave ", Setting("lora"), " out"))
     if find_spec("peft") is None:
@@ -109,16 +142,42 @@ def check_fits(pipe: Any, adapters: Sequence[Adapter]) -> None:
         _experts(pipe, adapter)
 
 
+def settle(pipe: Any, adapters: Sequence[Adapter], *, chosen: Any = None) -> bool:
+    """Make a pipeline sample as these LoRAs want it, as far as they are known; they need not be on it yet.
+
+    Args:
+        chosen: the scheduler that the caller chose, which stays; a text is for later.
+
+    Returns:
+        Whether its scheduler is now what a LoRA wants.
+
+    Raises:
+        ValueError: as `check_fits`.
+    """
+    check_fits(pipe, adapters)
+    if any(adapter.is_list for adapter in adapters):
+        before = pipe.scheduler
+        prepare_turbo(pipe)
+        if chosen is not None and not isinstance(chosen, str):
+            pipe.scheduler = before
+        return pipe.scheduler is not before
+    known = [(str(adapter), adapter.kind) for adapter in adapters]
+    return settle_few_steps(pipe, [(name, kind) for name, kind in known if kind], chosen=chosen is not None)
+
+
 def put_on(pipe: Any, adapters: Sequence[Adapter], hub: Mapping[str, Any]) -> None:
-    """Load them into a pipeline, with their scales.
+    """Load them into a pipeline that `settle` has seen, with their scales.
 
     Args:
         hub: arguments for the hub.
 
     Raises:
-        ValueError: as `check_fits`, or one cannot be read or fits nothing in the pipeline.
+        ValueError: one cannot be read or fits nothing in the pipeline.
     """
-    check_fits(pipe, adapters)
+    for adapter in adapters:
+        if adapter.is_list:
+            _add_list(pipe, adapter, hub)
+    adapters = [adapter for adapter in adapters if not adapter.is_list]
     if not adapters:
         return
     kind = type(pipe).__name__
@@ -145,6 +204,13 @@ def put_on(pipe: Any, adapters: Sequence[Adapter], hub: Mapping[str, Any]) -> No
             logger.warning("LoRA %s fits only in part: %s", adapter, complaints[0])
         names.append(name)
     pipe.set_adapters(names, [adapter.scale for adapter in adapters])
+
+
+def _add_list(pipe: Any, adapter: Adapter, hub: Mapping[str, Any]) -> None:
+    try:
+        add_turbo(pipe.unet, adapter.path or fetch(adapter.place, str(adapter.file), hub), adapter.scale)
+    except (OSError, ValueError) as error:
+        raise ArgumentError("lora", str(adapter), f"it cannot be put on: {first_line(error)}") from error
 
 
 @cache

@@ -11,13 +11,15 @@ from fifo_diffusion.toybox import PIPELINE_FOLDER
 @dataclass(frozen=True)
 class Checkpoint:
     """What is known of one published checkpoint: f, its clip length in latent frames, good defaults, and the flow shift
-    that its publisher samples with (`large_shift`: at 720p, where that is another)."""
+    that its publisher samples with (`large_shift`: at 720p, where that is another). `file`: its weights, where they are
+    no diffusers folder and have a name of their own."""
 
     frames: int
     defaults: dict[str, Any] = field(default_factory=dict)
     verified: str = "random weights, recorded numbers; quality not seen by us"
     flow_shift: float | None = None
     large_shift: float | None = None
+    file: str | None = None
 
 
 EMBEDDED: dict[str, dict[str, str]] = {"toybox": {}, "toybox-diagonal": {"variant": "diagonal"}}
@@ -30,6 +32,9 @@ _K5 = "kandinskylab/Kandinsky-5.0-T2V"
 _K5_LITE = {"guidance_scale": 5.0, "height": 512, "width": 768, "fps": 24}
 _K5_TOLD_NOTHING = _K5_LITE | {"guidance_scale": 1.0}
 _540P = {"guidance_scale": 6.0, "height": 544, "width": 960, "fps": 24}
+_720P = {"height": 720, "width": 1280}
+_FROM_PICTURE = {"guidance_scale": 5.0}
+"""SkyReels-V2's, as diffusers documents them; of Wan those of its publisher's generate.py and configurations."""
 
 
 _TOYBOX = Checkpoint(
@@ -52,6 +57,9 @@ CHECKPOINTS = {
         BY_CONTRACT,
         12.0,
     ),
+    "Wan-AI/Wan2.1-I2V-14B-480P-Diffusers": Checkpoint(21, _WAN, BY_CONTRACT, 3.0),
+    "Wan-AI/Wan2.1-I2V-14B-720P-Diffusers": Checkpoint(21, _WAN | _720P, BY_CONTRACT, 5.0),
+    "Wan-AI/Wan2.2-I2V-A14B-Diffusers": Checkpoint(21, _WAN | _720P | {"guidance_scale": 3.5}, BY_CONTRACT, 5.0),
     "Wan-AI/Wan2.2-TI2V-5B-Diffusers": Checkpoint(31, _WAN | {"height": 704, "width": 1280, "fps": 24}, BY_CONTRACT),
     "Skywork/SkyReels-V2-DF-1.3B-540P-Diffusers": Checkpoint(25, _540P, BY_CONTRACT, 8.0),
     "Skywork/SkyReels-V2-DF-14B-540P-Diffusers": Checkpoint(25, _540P, BY_CONTRACT, 8.0),
@@ -67,7 +75,16 @@ CHECKPOINTS = {
     f"{_K5}-Lite-nocfg-5s-Diffusers": Checkpoint(31, _K5_TOLD_NOTHING, BY_CONTRACT),
     f"{_K5}-Lite-nocfg-10s-Diffusers": Checkpoint(61, _K5_TOLD_NOTHING, BY_CONTRACT),
     f"{_K5}-Pro-sft-5s-Diffusers": Checkpoint(31, _K5_LITE | {"height": 768, "width": 1024}, BY_CONTRACT),
+    **dict.fromkeys(
+        ("Skywork/SkyReels-V2-I2V-1.3B-540P-Diffusers", "Skywork/SkyReels-V2-I2V-14B-540P-Diffusers"),
+        Checkpoint(25, _540P | _FROM_PICTURE, BY_CONTRACT, 5.0),
+    ),
+    "Skywork/SkyReels-V2-I2V-14B-720P-Diffusers": Checkpoint(31, _540P | _720P | _FROM_PICTURE, BY_CONTRACT, 5.0),
     "VideoCrafter/VideoCrafter2": Checkpoint(16, {"height": 320, "width": 512}),
+    "jiachenli-ucsb/T2V-Turbo-v2": Checkpoint(16, {"height": 320, "width": 512}, BY_CONTRACT, file="unet_mg.pt"),
+    "jiachenli-ucsb/T2V-Turbo-v2-no-MG": Checkpoint(
+        16, {"height": 320, "width": 512}, BY_CONTRACT, file="unet_no_mg.pt"
+    ),
     "VideoCrafter/Text2Video-512": Checkpoint(16, {"height": 320, "width": 512}),
     "VideoCrafter/Text2Video-1024": Checkpoint(16, {"height": 576, "width": 1024}),
 }

@@ -40,6 +40,11 @@ ORIGINALS = (
         "fifo_diffusion.models.class_latte.pipeline:load_class_latte",
         tensors=frozenset({"y_embedder.embedding_table.weight", "temp_embed", "blocks.0.adaLN_modulation.1.weight"}),
     ),
+    Original(
+        "VideoCrafterPipeline",
+        "fifo_diffusion.models.videocrafter.turbo:load_turbo",
+        tensors=frozenset({"time_cond_proj.weight", "input_blocks.0.0.weight"}),
+    ),
     Original("VideoCrafterPipeline", "fifo_diffusion.models.videocrafter.checkpoint:load_checkpoint"),
 )
 """Asked in this order; the last takes every file that is left, and says what is wrong with it."""

@@ -46,10 +46,6 @@ _LTX2 = "use LTX2Pipeline on its parts, without sound"
 _ON_RESULT = "use it on what FIFO has made"
 
 REFUSED: dict[str, Refusal] = {
-    "AllegroPipeline": Refusal(
-        "its autoencoder decodes only in tiles of space and time together, and nothing here streams these",
-        _use("CogVideoXPipeline"),
-    ),
     "AnimateDiffControlNetPipeline": Refusal(_CONTROL, "use AnimateDiffPipeline on its parts"),
     "AnimateDiffPAGPipeline": Refusal(
         "its guidance takes a third pass through layers that it changes", "use AnimateDiffPipeline on its parts"
@@ -127,7 +123,6 @@ REFUSED: dict[str, Refusal] = {
     "SkyReelsV2DiffusionForcingVideoToVideoPipeline": Refusal(
         _LONG, "use SkyReelsV2DiffusionForcingPipeline on its parts, with start=VIDEO"
     ),
-    "SkyReelsV2ImageToVideoPipeline": Refusal(_PICTURE, _start("SkyReelsV2Pipeline")),
     "StableVideoDiffusionPipeline": Refusal(
         "it takes no text, only the picture that a clip begins with", _start("AnimateDiffPipeline")
     ),

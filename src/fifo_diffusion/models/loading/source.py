@@ -13,7 +13,7 @@ import torch
 from huggingface_hub.errors import EntryNotFoundError
 
 from fifo_diffusion.errors import ArgumentTypeError
-from fifo_diffusion.models.loading.adapters import check_fits, put_on, read_adapters
+from fifo_diffusion.models.loading.adapters import Adapter, put_on, read_adapters, settle
 from fifo_diffusion.models.loading.checkpoints import EMBEDDED, checkpoint_of
 from fifo_diffusion.models.loading.folders import (
     INDEX,
@@ -88,9 +88,18 @@ class ModelSource(ABC):
             ValueError: its parts cannot be loaded. One line.
             TypeError: an argument that nothing is loaded with.
         """
+        adapters = read_adapters(lora)
+        pipe = self._made(scheduler, flow_shift, adapters, kwargs)
+        put_on(pipe, adapters, _of_the_hub(self.hub))
+        return pipe
+
+    def _made(
+        self, scheduler: Any, flow_shift: float | None, adapters: Sequence[Adapter], kwargs: dict[str, Any]
+    ) -> Any:
+        """As `load`, without the weights of the LoRAs."""
         from diffusers import SchedulerMixin
 
-        choice, adapters = scheduler if isinstance(scheduler, str) else None, read_adapters(lora)
+        choice = scheduler if isinstance(scheduler, str) else None
         if scheduler is not None and choice is None:
             if not isinstance(scheduler, SchedulerMixin):
                 raise ArgumentTypeError(
@@ -99,11 +108,11 @@ class ModelSource(ABC):
             kwargs["scheduler"] = scheduler
         pipe = self._load(**_with_dtype(kwargs))
         setattr(pipe, LOADED, True)
-        put_on(pipe, adapters, _of_the_hub(self.hub))
+        settled = settle(pipe, adapters, chosen=scheduler)
         if choice is not None or flow_shift is not None:
             pipe.scheduler = choose_scheduler(pipe.scheduler, choice, flow_shift)
         known = checkpoint_of(self.name)
-        said = flow_shift is not None or "scheduler" in kwargs or (choice is not None and says_shift(choice))
+        said = settled or flow_shift is not None or "scheduler" in kwargs or (choice is not None and says_shift(choice))
         if known and known.flow_shift and not said:
             both = [known.defaults.get(key) for key in ("guidance_scale", "guidance_scale_2")]
             guidance = None if both[1] is None else (both[0], both[1])
@@ -115,10 +124,7 @@ class ModelSource(ABC):
     ) -> Any:
         """The pipeline with modules that have shapes and no contents: enough to check arguments and to count what a
         video costs. Reads the small files only, and of LoRAs nothing. Arguments and errors as `load`."""
-        adapters = read_adapters(lora)
-        pipe = self.load(scheduler=scheduler, flow_shift=flow_shift, **self._empty())
-        check_fits(pipe, adapters)
-        return pipe
+        return self._made(scheduler, flow_shift, read_adapters(lora), self._empty())
 
     @abstractmethod
     def _load(self, **kwargs: Any) -> Any: ...
@@ -321,8 +327,8 @@ def _unknown(name: str) -> ValueError:
 def _in_folder(name: str, hub: dict[str, Any], path: Path) -> ModelSource:
     if (path / INDEX).is_file():
         return _folder(name, hub, path)
-    if not (path / INDEX).exists() and (path / CHECKPOINT_FILE).is_file():
-        return FileSource(name, hub, path / CHECKPOINT_FILE)
+    if not (path / INDEX).exists() and (path / _weights_of(name)).is_file():
+        return FileSource(name, hub, path / _weights_of(name))
     refuse_adapter(name, path / "config.json")
     if (path / MODULAR_INDEX).is_file():
         return _folder(name, hub, path, index=path / MODULAR_INDEX)
@@ -338,11 +344,17 @@ def _on_hub(name: str, hub: dict[str, Any]) -> ModelSource:
                 index = fetch(name, MODULAR_INDEX, hub)
                 return _folder(name, hub | _pinned(index), None, index=index)
             with suppress(EntryNotFoundError, OSError, ValueError):
-                return FileSource(name, hub, fetch(name, CHECKPOINT_FILE, hub))
+                return FileSource(name, hub, fetch(name, _weights_of(name), hub))
             with suppress(OSError, EntryNotFoundError):
                 refuse_adapter(name, fetch(name, "config.json", hub))
         raise not_on_hub(name, error, hub) from error
     return _folder(name, hub | _pinned(index), None, index=index)
+
+
+def _weights_of(name: str) -> str:
+    """What the file of an original checkpoint is called."""
+    known = checkpoint_of(name)
+    return CHECKPOINT_FILE if known is None or known.file is None else known.file
 
 
 def _pinned(path: Path) -> dict[str, str]:

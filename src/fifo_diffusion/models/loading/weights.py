@@ -10,6 +10,7 @@ import torch
 from safetensors import safe_open
 from torch import Tensor
 
+from fifo_diffusion.errors import Message, Setting
 from fifo_diffusion.models.loading.parts import out_of_memory
 
 DEEPSPEED_PREFIX = "_forward_module."
@@ -29,6 +30,39 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     Raises:
         ValueError: the file is damaged, is none, or holds more than tensors and plain values.
     """
+    content = _content(path)
+    if isinstance(content, dict) and isinstance(content.get("state_dict"), dict):
+        content = content["state_dict"]
+    elif isinstance(content, dict) and isinstance(content.get("ema"), dict):
+        content = content["ema"]
+    elif isinstance(content, dict) and isinstance(content.get("module"), dict):
+        content = {name.removeprefix(DEEPSPEED_PREFIX): value for name, value in content["module"].items()}
+    if isinstance(content, list):
+        what = f"{path} is no checkpoint of a model but a list of tensors: if it is T2V-Turbo's, give it as "
+        raise ValueError(Message(what, Setting("lora"), ", with VideoCrafter2 as the model"))
+    if not isinstance(content, dict) or not content or not all(isinstance(v, Tensor) for v in content.values()):
+        raise ValueError(f"{path} is no checkpoint of a model: it holds no state_dict of tensors")
+    return _checked(path, content)
+
+
+def read_list(path: Path) -> list[Tensor]:
+    """The tensors of a file that holds a list of them, as LoRAs in the way of cloneofsimo's `lora` are saved. Mapped
+    from the file where its format allows; no code of it is run.
+
+    Raises:
+        ValueError: the file is damaged, or holds anything else.
+    """
+    content = _content(path)
+    if not isinstance(content, list) or not content or not all(isinstance(v, Tensor) for v in content):
+        raise ValueError(f"{path} holds no list of tensors")
+    return list(_checked(path, {str(k): tensor.detach() for k, tensor in enumerate(content)}).values())
+
+
+# -- inside ------------------------------------------------------------------------------------------------------------
+
+
+def _content(path: Path) -> Any:
+    """Whatever a file holds, if reading it runs no code."""
     start = b""
     try:
         with open(path, "rb") as file:
@@ -37,11 +71,11 @@ def read_weights(path: Path) -> dict[str, Tensor]:
             raise CheckpointError(f"{path} only points to the checkpoint: fetch it with `git lfs pull`")
         if path.suffix == ".safetensors":
             with safe_open(path, "pt") as tensors:
-                return _checked(path, {name: tensors.get_tensor(name) for name in tensors.keys()})  # noqa: SIM118
+                return {name: tensors.get_tensor(name) for name in tensors.keys()}  # noqa: SIM118
         zipped = zipfile.is_zipfile(path)
         if start.startswith(b"PK") and not zipped:
             raise CheckpointError(f"{path} is cut off: download it again")
-        content = torch.load(path, map_location="cpu", weights_only=True, mmap=zipped)
+        return torch.load(path, map_location="cpu", weights_only=True, mmap=zipped)
     except (pickle.UnpicklingError, EOFError) as error:
         raise ValueError(_unsafe(path, str(error))) from error
     except FileNotFoundError as error:
@@ -55,18 +89,6 @@ def read_weights(path: Path) -> dict[str, Tensor]:
             raise ValueError(_unsafe(path, "")) from error
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise ValueError(f"{path} is damaged or no checkpoint ({reason}): download it again") from error
-    if isinstance(content, dict) and isinstance(content.get("state_dict"), dict):
-        content = content["state_dict"]
-    elif isinstance(content, dict) and isinstance(content.get("ema"), dict):
-        content = content["ema"]
-    elif isinstance(content, dict) and isinstance(content.get("module"), dict):
-        content = {name.removeprefix(DEEPSPEED_PREFIX): value for name, value in content["module"].items()}
-    if not isinstance(content, dict) or not content or not all(isinstance(v, Tensor) for v in content.values()):
-        raise ValueError(f"{path} is no checkpoint of a model: it holds no state_dict of tensors")
-    return _checked(path, content)
-
-
-# -- inside ------------------------------------------------------------------------------------------------------------
 
 
 def _checked(path: Path, tensors: dict[Any, Tensor]) -> dict[str, Tensor]:

@@ -4,6 +4,7 @@ meaning where FIFO has taken over its sampling."""
 import difflib
 import math
 from collections.abc import Collection, Iterable, Mapping
+from importlib.util import find_spec
 from typing import Any
 
 from fifo_diffusion.errors import ArgumentError, ArgumentTypeError
@@ -119,3 +120,16 @@ def check_text(name: str, text: str) -> None:
         raise ValueError(
             f"{name} is no text at character {error.start} ({text[error.start]!a}): write it anew"
         ) from None
+
+
+def caption_cleaning(wanted: bool | None) -> bool:
+    """Whether captions are cleaned. The pipeline does so by default, and without a word does not where a package is
+    missing: the same prompt would be another text on another machine.
+
+    Raises:
+        ValueError: it is wanted, and a package is missing.
+    """
+    for package, name in (("bs4", "beautifulsoup4"), ("ftfy", "ftfy")) if wanted else ():
+        if find_spec(package) is None:
+            raise ValueError(f"clean_caption=True needs the package {name}: pip install {name}, or leave it out")
+    return bool(wanted)

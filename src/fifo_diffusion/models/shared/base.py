@@ -40,9 +40,12 @@ class VideoModel(ABC):
             model is conditioned on none.
         published_queue: how the queue of the family's published FIFO code moves on, for compat="published".
         few_steps: whether it is sampled as models are that were distilled to few steps.
+        few_step_sigmas: the steps that it was distilled to, where its scheduler does not give them by itself.
         clean_start: whether it was trained on clips that begin with clean frames, told timestep 0 in their place
             (`clip_after`).
         told_guidance: whether it is told the scale of guidance, in one pass, instead of being guided by a second one.
+        told_picture: whether it is told, beside the text, a picture that the video begins with. Then every video starts
+            from one (`about_picture`).
     """
 
     family: str
@@ -55,8 +58,10 @@ class VideoModel(ABC):
     fps_condition: float | None = None
     published_queue: type[Queue] = Queue
     few_steps: bool = False
+    few_step_sigmas: tuple[float, ...] | None = None
     clean_start: bool = False
     told_guidance: bool = False
+    told_picture: bool = False
 
     @property
     def lock(self) -> AbstractContextManager[Any]:
@@ -167,6 +172,20 @@ class VideoModel(ABC):
     def mix(self, conditions: Sequence[Any], weight_WFP: Tensor) -> Any:
         """A condition with a text of its own for every frame: the average of P conditions with weights (W windows, F
         frames, P), whose rows sum to one."""
+
+    def about_picture(self, picture_HWC: np.ndarray, window: int) -> dict[str, Any]:
+        """Further arguments of `condition`, for models that are told a picture (`told_picture`).
+
+        Args:
+            picture_HWC: uint8, in the size of the video.
+            window: latent frames of the clip that begins with it.
+        """
+        return {}
+
+    def at_frames(self, condition: Any, windows: Sequence[Sequence[int]]) -> Any:
+        """The condition for windows of these frames, counted from the first of the clip that opens the video; the
+        same, unless the model is told something of single frames."""
+        return condition
 
     @abstractmethod
     def predict(self, latents_BCFHW: Tensor, timestep_BF: Tensor, condition: Any) -> Tensor:

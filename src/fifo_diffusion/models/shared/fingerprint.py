@@ -25,6 +25,9 @@ KEPT = "_fifo_samples"
 _ALIKE = ("FlowMapEulerDiscreteScheduler", "KDPM2AncestralDiscreteScheduler", "TCDScheduler")
 """Schedulers that step otherwise than another class with the very same configuration."""
 
+_LATER = {"motion_cond_proj_dim": None}
+"""Of configurations, what older states know nothing of, and the value at which it means nothing."""
+
 
 def fingerprint(parts: Mapping[str, Any]) -> str:
     """The hash of modules and configurations by name.
@@ -39,6 +42,7 @@ def fingerprint(parts: Mapping[str, Any]) -> str:
         part = getattr(part, "_orig_mod", part)  # of a compiled module
         config = part.config if isinstance(part.config, dict) else part.config.to_dict()
         config = {k: v for k, v in config.items() if not k.startswith("_") and "dtype" not in k}
+        config = {k: v for k, v in config.items() if k not in _LATER or v != _LATER[k]}
         found.append(f"{name}:{json.dumps(config, sort_keys=True, default=str)}".encode())
         if isinstance(part, nn.Module):
             found += vars(part).get(KEPT) or _samples(part)

@@ -19,6 +19,7 @@ from fifo_diffusion.errors import ArgumentError, Message, Setting
 from fifo_diffusion.method import Guidance, NoiseLevels, to_device
 from fifo_diffusion.models.shared.capture import capture
 from fifo_diffusion.models.shared.conditions import TextCondition, mixed
+from fifo_diffusion.models.shared.few_steps import is_marked, marked_sigmas
 from fifo_diffusion.models.shared.fingerprint import surroundings
 from fifo_diffusion.models.shared.modular import guidance_of
 from fifo_diffusion.models.shared.modules import dtype_of
@@ -103,13 +104,16 @@ class PipelineModel(WrappedPipeline):
 
     def latent_shape(self, height: int, width: int) -> tuple[int, int, int]:
         """(C, H, W); height and width must be multiples of `size_multiple`."""
-        return self.stacked * self.denoiser.config.in_channels, *latent_size(
-            height, width, self.size_multiple, self.factor
-        )
+        channels = self.stacked * self.denoiser.config.in_channels - self.told_channels
+        return channels, *latent_size(height, width, self.size_multiple, self.factor)
 
     @property
     def few_steps(self) -> bool:  # type: ignore[override]
-        return has_few_steps(self.pipe.scheduler)
+        return has_few_steps(self.pipe.scheduler) or is_marked(self.pipe)
+
+    @property
+    def few_step_sigmas(self) -> tuple[float, ...] | None:  # type: ignore[override]
+        return marked_sigmas(self.pipe)
 
     @property
     def told_guidance(self) -> bool:  # type: ignore[override]
@@ -134,7 +138,7 @@ class PipelineModel(WrappedPipeline):
             RuntimeError: the pipeline called its denoiser in a way that is not known here.
         """
         for name in self.no_effect:
-            if call.get(name):
+            if hasattr(value := call.get(name), "shape") or value:
                 raise ValueError(f"{name} would have no effect here: leave it out")
         call |= {"prompt": list(prompts), "output_type": "latent"} | self.clip_length()
         calls = self.captured(**call)

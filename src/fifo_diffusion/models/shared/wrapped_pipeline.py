@@ -35,6 +35,8 @@ class WrappedPipeline(VideoModel):
     """What the denoiser's configuration calls the width of the text that it takes."""
     stacked: int = 1
     """How many of the denoiser's latent frames are one here, stacked as channels: those that share a timestep."""
+    told_channels: int = 0
+    """Channels that the denoiser takes beside those of latents."""
     outputs_per_input: tuple[int, ...] = (1,)
     """How many channels the denoiser may return for each that it takes."""
 
@@ -134,7 +136,7 @@ class WrappedPipeline(VideoModel):
         channels, frames = latents_BCFHW.shape[1:3]
         for name, denoiser in self.denoisers.items():
             config = getattr(denoiser, "config", None) or {}
-            wanted = config.get("in_channels", channels / self.stacked) * self.stacked
+            wanted = config.get("in_channels", channels / self.stacked) * self.stacked - self.told_channels
             if wanted != channels:
                 raise ValueError(
                     f"pipe.{name} takes {wanted} channels, this video has {channels}: put back a denoiser that fits, "

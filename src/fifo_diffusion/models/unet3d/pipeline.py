@@ -92,6 +92,7 @@ class TextToVideoPipeline(DiffusionPipeline, TextualInversionLoaderMixin, Stable
         cross_attention_kwargs: dict[str, Any] | None = None,
         clip_skip: int | None = None,
         fps_condition: float | None = None,
+        motion_scale: float | None = None,
         callback_on_step_end: Callable[..., Any] | None = None,
     ) -> TextToVideoOutput | tuple[Any]:
         """One short clip per prompt.
@@ -101,12 +102,14 @@ class TextToVideoPipeline(DiffusionPipeline, TextualInversionLoaderMixin, Stable
             height, width: pixels, multiples of 8; default: the U-Net's own size.
             num_frames: frames of the clip.
             num_inference_steps: denoising steps.
-            guidance_scale: classifier-free guidance above 1.
+            guidance_scale: classifier-free guidance above 1; where the model is told the scale, in one pass.
             fps_condition: the frame-rate conditioning, where the model takes one.
+            motion_scale: of motion guidance, where the model is told one (T2V-Turbo-v2); default: 0.
             output_type: "np", "pt", "pil" or "latent".
 
         Raises:
-            ValueError: no prompt, a size that is not a multiple of 8, or a frame rate for a model that takes none.
+            ValueError: no prompt, a size that is not a multiple of 8, or a frame rate or a scale of motion guidance for
+                a model that takes none.
         """
         size = self.unet.config.sample_size or 32
         own_height, own_width = (size, size) if isinstance(size, int) else size
@@ -115,8 +118,8 @@ class TextToVideoPipeline(DiffusionPipeline, TextualInversionLoaderMixin, Stable
             raise ValueError(f"height and width must be multiples of 8, not {height} and {width}")
         if (prompt is None) == (prompt_embeds is None):
             raise ValueError("give either prompt or prompt_embeds")
-        device, guided = self._execution_device, guidance_scale > 1
-        rate = self.rate_arguments(fps_condition)
+        device, guided = self._execution_device, guidance_scale > 1 and not self.told_guidance
+        told = self.told_arguments(fps_condition, guidance_scale, motion_scale)
         if prompt_embeds is None:
             prompts = [prompt] if isinstance(prompt, str) else list(prompt or [])
             prompt_embeds = self.encode_text(prompts, clip_skip)
@@ -145,7 +148,7 @@ class TextToVideoPipeline(DiffusionPipeline, TextualInversionLoaderMixin, Stable
                 encoder_hidden_states=text,
                 cross_attention_kwargs=cross_attention_kwargs,
                 return_dict=False,
-                **rate,
+                **told,
             )[0]
             if guided:
                 without, with_text = prediction.chunk(2)
@@ -166,15 +169,23 @@ class TextToVideoPipeline(DiffusionPipeline, TextualInversionLoaderMixin, Stable
         video = torch.stack([self.vae.decode(frame, return_dict=False)[0].float() for frame in z.unbind(2)], 2)
         return self.video_processor.postprocess_video(video, output_type=output_type)
 
-    def rate_arguments(self, fps_condition: float | None) -> dict[str, Any]:
-        """What the U-Net is given for a frame rate.
+    told_guidance = False
+    """Whether the U-Net is told the scale of guidance, instead of being guided by a second pass."""
+
+    def told_arguments(
+        self, fps_condition: float | None = None, guidance_scale: float = 1.0, motion_scale: float | None = None
+    ) -> dict[str, Any]:
+        """What the U-Net is given beside latents, timestep and text.
 
         Raises:
-            ValueError: it takes none.
+            ValueError: it takes no frame rate, or no scale of motion guidance.
         """
-        if fps_condition is None:
-            return {}
-        raise ArgumentError("fps_condition", fps_condition, f"{type(self).__name__} takes no frame rate: leave it out")
+        what = f"{type(self).__name__} takes no"
+        if fps_condition is not None:
+            raise ArgumentError("fps_condition", fps_condition, f"{what} frame rate: leave it out")
+        if motion_scale is not None:
+            raise ArgumentError("motion_scale", motion_scale, f"{what} scale of motion guidance: leave it out")
+        return {}
 
     def _step_arguments(self, eta: float, generator: Any) -> dict[str, Any]:
         accepted = inspect.signature(self.scheduler.step).parameters
@@ -182,7 +193,7 @@ class TextToVideoPipeline(DiffusionPipeline, TextualInversionLoaderMixin, Stable
 
 
 class VideoCrafterPipeline(TextToVideoPipeline):
-    """VideoCrafter2 and VideoCrafter1, text to video.
+    """VideoCrafter2, VideoCrafter1 and T2V-Turbo, text to video.
 
     Args:
         vae, text_encoder, tokenizer, unet, scheduler: from an original checkpoint or a converted folder.
@@ -209,10 +220,22 @@ class VideoCrafterPipeline(TextToVideoPipeline):
         ids, mask = super().tokenize(texts)
         return ids.masked_fill(mask == 0, 0), mask
 
-    def rate_arguments(self, fps_condition: float | None) -> dict[str, Any]:
+    @property
+    def told_guidance(self) -> bool:  # type: ignore[override]
+        return self.unet.config.get("time_cond_proj_dim") is not None
+
+    def told_arguments(
+        self, fps_condition: float | None = None, guidance_scale: float = 1.0, motion_scale: float | None = None
+    ) -> dict[str, Any]:
         if not hasattr(self.unet, "fps_embedding"):
-            return super().rate_arguments(fps_condition)
+            return super().told_arguments(fps_condition, guidance_scale, motion_scale)
         fps = self.config.fps_condition if fps_condition is None else fps_condition
         if isinstance(fps, bool) or not isinstance(fps, int | float) or not fps > 0:
             raise ArgumentError("fps_condition", fps, "give a number above 0")
-        return {"timestep_cond": torch.full((1,), float(fps), device=self._execution_device)}
+        told = [float(fps)] + [float(guidance_scale)] * self.told_guidance
+        if self.unet.config.get("motion_cond_proj_dim") is not None:
+            told.append(float(motion_scale or 0.0))
+        elif motion_scale is not None:
+            super().told_arguments(motion_scale=motion_scale)
+        condition = torch.tensor([told], device=self._execution_device)
+        return {"timestep_cond": condition if self.told_guidance else condition[0]}

@@ -81,7 +81,8 @@ def unet_config(tensors: Shapes) -> dict[str, object]:
 
 
 def unet_variant(tensors: Shapes) -> dict[str, object]:
-    """What `VideoCrafterUNet` has to know beside `unet_config`: frame rate, temporal convolutions, relative positions.
+    """What `VideoCrafterUNet` has to know beside `unet_config`: frame rate, temporal convolutions, relative positions,
+    and the widths of the embedded scales of guidance (T2V-Turbo).
 
     Args:
         tensors: as in `unet_config`.
@@ -92,6 +93,7 @@ def unet_variant(tensors: Shapes) -> dict[str, object]:
         "fps_condition": any(name.startswith("fps_embedding.") for name in names),
         "temporal_convolutions": any("temopral_conv" in name for name in names),
         "relative_positions": (_shape(tables[0])[0] - 1) // 2 if tables else 0,
+        **{f"{kind}_cond_proj_dim": _width(names.get(f"{kind}_cond_proj.weight")) for kind in ("time", "motion")},
     }
 
 
@@ -131,6 +133,9 @@ _RENAMED_MODULES = {
     "conv_in": "input_blocks.0.0",
     "time_embedding.linear_1": "time_embed.0",
     "time_embedding.linear_2": "time_embed.2",
+    "time_embedding.cond_proj": "time_cond_proj",
+    "time_embedding.motion_proj": "motion_cond_proj",
+    "time_embedding.combine_proj": "combine_proj",
     "time_embedding.fps_embedding.linear_1": "fps_embedding.0",
     "time_embedding.fps_embedding.linear_2": "fps_embedding.2",
     "transformer_in": "init_attn.0",
@@ -156,7 +161,7 @@ _PART_OF_MIDDLE = {
 }
 
 
-def _published_name(name: str, config: Mapping[str, object]) -> str:
+def published_name(name: str, config: Mapping[str, object]) -> str:
     """Published name of the parameter that ``VideoCrafterUNet(**config)`` calls `name`."""
     for module, published in _RENAMED_MODULES.items():
         if name.startswith(module + "."):
@@ -193,7 +198,7 @@ def _match(
     config = unet_config(tensors)
     with torch.device("meta"):
         unet = VideoCrafterUNet(sample_size=sample_size, **config, **unet_variant(tensors))
-    return unet, rename(NAME, unet, tensors, lambda name: _published_name(name, config))
+    return unet, rename(NAME, unet, tensors, lambda name: published_name(name, config))
 
 
 def _refuse_variants(names: Iterable[str]) -> None:
@@ -226,6 +231,11 @@ def _without_prefix(tensors: Mapping) -> dict:
 
 def _shape(tensor: Tensor | Sequence[int]) -> tuple[int, ...]:
     return tuple(tensor.shape if isinstance(tensor, Tensor) else tensor)
+
+
+def _width(projection: Tensor | Sequence[int] | None) -> int | None:
+    """Of what goes into a projection."""
+    return None if projection is None else _shape(projection)[1]
 
 
 def _numbers(names: Iterable[str], pattern: str) -> set[int]:
@@ -265,7 +275,10 @@ class VideoCrafterModel(UNet3DModel):
             )
 
     def usual(self) -> dict[str, Any]:
-        return super().usual() | {"guidance_scale": 12.0, "fps": 10, "eta": 1.0}
+        own = {"guidance_scale": 12.0, "fps": 10, "eta": 1.0}
+        if self.told_guidance:  # T2V-Turbo, whose scheduler draws its noise anew
+            own |= {"guidance_scale": 7.5, "eta": 0.0}
+        return super().usual() | own
 
     def condition(self, prompts: Sequence[str], **call: Any) -> TextCondition:
         if self.fps_condition is not None:

@@ -1,10 +1,12 @@
 """VideoCrafter's U-Net: diffusers' ``UNet3DConditionModel`` with what that has no place for.
 
-Both are the same network but for three things: VideoCrafter2 and VideoCrafter1 1024 are also told the frame rate;
+Both are the same network but for four things: VideoCrafter2 and VideoCrafter1 1024 are also told the frame rate;
+T2V-Turbo, which is VideoCrafter2 distilled to few steps, the scale of guidance too, and with motion guidance its scale;
 VideoCrafter1 has no temporal convolutions, and instead tells its attention in time how far frames are apart (relative
 positions: arXiv 1803.02155, Eq. 3 and 4).
 
-Axes in tensor names: N sequences (positions in the image x videos x heads), F frames, D width of a head.
+Axes in tensor names: N sequences (positions in the image x videos x heads), F frames, D width of a head, R rows of the
+time embedding (videos, or videos x frames), W width of what is embedded.
 """
 
 from typing import Any
@@ -13,20 +15,23 @@ import torch
 from diffusers import ModelMixin, UNet3DConditionModel  # noqa: F401  the first is what diffusers looks for at load
 from diffusers.configuration_utils import register_to_config
 from diffusers.models.attention_processor import Attention
-from diffusers.models.embeddings import TimestepEmbedding, get_timestep_embedding
+from diffusers.models.embeddings import TimestepEmbedding, Timesteps, get_timestep_embedding
 from diffusers.models.transformers.transformer_temporal import TransformerTemporalModel
 from torch import Tensor, nn
 
 
 class VideoCrafterUNet(UNet3DConditionModel):
-    """U-Net of VideoCrafter2 and VideoCrafter1 (text to video).
+    """U-Net of VideoCrafter2, VideoCrafter1 and T2V-Turbo (text to video).
 
-    Its `forward` is the stock one. Argument `timestep_cond` is the frame rate, (1,) or one per row of the batch.
+    Its `forward` is the stock one. Argument `timestep_cond` is what it is told, (1, k) or one row per row of the batch:
+    the frame rate, the scale of guidance, and that of motion guidance, as far as it takes them; (n,) frame rates alone.
 
     Args:
+        time_cond_proj_dim: width of the embedded scale of guidance; None: it is not told one.
         fps_condition: whether the model is conditioned on a frame rate.
         temporal_convolutions: whether residual blocks have them.
         relative_positions: the distance from which on frames count as equally far; 0: no relative positions.
+        motion_cond_proj_dim: width of the embedded scale of motion guidance; None: it is not told one.
         **others: as in ``UNet3DConditionModel``.
     """
 
@@ -52,6 +57,7 @@ class VideoCrafterUNet(UNet3DConditionModel):
         fps_condition: bool = True,
         temporal_convolutions: bool = True,
         relative_positions: int = 0,
+        motion_cond_proj_dim: int | None = None,
     ) -> None:
         super().__init__(
             sample_size=sample_size,
@@ -72,7 +78,10 @@ class VideoCrafterUNet(UNet3DConditionModel):
             time_cond_proj_dim=time_cond_proj_dim,
         )
         if fps_condition:
-            self.time_embedding = TimeAndRateEmbedding(block_out_channels[0])
+            width = block_out_channels[0]
+            self.time_embedding = TimeAndRateEmbedding(width, time_cond_proj_dim, motion_cond_proj_dim)
+            if motion_cond_proj_dim is not None:
+                self.time_proj = TimestepsAndMotion(width, True, 0)
         for module in list(self.modules()):
             if not temporal_convolutions and hasattr(module, "temp_convs"):
                 module.temp_convs = nn.ModuleList(NoTemporalConvolution() for _ in module.temp_convs)
@@ -92,19 +101,72 @@ class VideoCrafterUNet(UNet3DConditionModel):
 
 
 class TimeAndRateEmbedding(TimestepEmbedding):
-    """The embedding of the timestep, to which that of a frame rate is added where one is given as `condition`."""
+    """The embedding of the timestep, with what else the model is told where that is given as `condition`.
 
-    def __init__(self, width: int) -> None:
-        super().__init__(width, 4 * width)
+    The frame rate is added after the layers that embed the timestep, the scale of guidance before. The latter is
+    embedded as in latent consistency models (arXiv 2310.04378). The scale of motion guidance (T2V-Turbo-v2: arXiv
+    2410.05677) is joined to it, and is 0 where there is little noise: `TimestepsAndMotion` says where.
+    """
+
+    def __init__(self, width: int, guidance_width: int | None = None, motion_width: int | None = None) -> None:
+        super().__init__(width, 4 * width, cond_proj_dim=guidance_width)
         self.fps_embedding = TimestepEmbedding(width, 4 * width)
+        self.motion_proj = self.combine_proj = None
+        if motion_width is not None:
+            self.motion_proj = nn.Linear(motion_width, width, bias=False)
+            self.combine_proj = nn.Linear(2 * width, width, bias=False)
 
     def forward(self, sample: Tensor, condition: Tensor | None = None) -> Tensor:
+        noisy_R1 = None
+        if self.motion_proj is not None:
+            sample, noisy_R1 = sample[:, :-1], sample[:, -1:]
+        told = None if condition is None else condition.reshape(len(condition), -1)
+        if told is not None and self.cond_proj is not None:
+            sample = sample + self._guidance(told, sample, noisy_R1)
         embedding = super().forward(sample)
-        return embedding if condition is None else with_rate(embedding, condition, self.fps_embedding)
+        return embedding if told is None else with_rate(embedding, told[:, 0], self.fps_embedding)
+
+    def _guidance(self, told: Tensor, sample_RD: Tensor, noisy_R1: Tensor | None) -> Tensor:
+        """What is added to the sinusoid of the timestep.
+
+        Raises:
+            ValueError: too little is told.
+        """
+        wanted = 2 if noisy_R1 is None else 3
+        if told.shape[1] != wanted:
+            names = ("the frame rate", "the scale of guidance", "the scale of motion guidance")[:wanted]
+            raise ValueError(f"timestep_cond must be (n, {wanted}): {', '.join(names)}")
+        rows = len(sample_RD)
+        guidance = self.cond_proj(embed_scale(told[:, 1], self.cond_proj.in_features).to(sample_RD.dtype))
+        guidance = spread(guidance, rows).expand(rows, -1)
+        if noisy_R1 is None:
+            return guidance
+        width = self.motion_proj.in_features
+        motion = spread(embed_scale(told[:, 2], width), rows)
+        none = embed_scale(torch.zeros_like(told[:1, 2]), width)
+        motion = torch.where(noisy_R1 > 0.5, motion, none).to(sample_RD.dtype)
+        return self.combine_proj(torch.cat([guidance, self.motion_proj(motion)], 1))
+
+
+class TimestepsAndMotion(Timesteps):
+    """The sinusoid of the timestep, and behind it 1 where the model's motion is guided: at the first 30 % of the
+    timesteps from noise on, as the publishers sample T2V-Turbo-v2."""
+
+    guided_from = 700
+
+    def forward(self, timesteps: Tensor) -> Tensor:
+        sinusoid = super().forward(timesteps)
+        return torch.cat([sinusoid, (timesteps >= self.guided_from).to(sinusoid.dtype)[:, None]], 1)
+
+
+def embed_scale(scale: Tensor, width: int) -> Tensor:
+    """(n,) scales of guidance to (n, W): sine and cosine of a thousand times the scale, as in latent consistency
+    models."""
+    return get_timestep_embedding(scale.float() * 1000, width, flip_sin_to_cos=False, downscale_freq_shift=1)
 
 
 def with_rate(embedding_RD: Tensor, fps: Tensor, embed: TimestepEmbedding) -> Tensor:
-    """Rows of the time embedding (videos, or videos x frames) with the embedded frame rates (one, or one per video).
+    """Rows of the time embedding with the embedded frame rates (one, or one per video).
 
     Raises:
         ValueError: the number of frame rates does not divide the number of rows.
@@ -113,8 +175,12 @@ def with_rate(embedding_RD: Tensor, fps: Tensor, embed: TimestepEmbedding) -> Te
     if rows % videos:
         raise ValueError(f"fps has {videos} values, which does not divide the {rows} rows of the time embedding")
     sinusoid = get_timestep_embedding(fps, embed.linear_1.in_features, flip_sin_to_cos=True, downscale_freq_shift=0)
-    added = embed(sinusoid.to(embedding_RD.dtype))
-    return embedding_RD + (added if videos == 1 else added.repeat_interleave(rows // videos, dim=0))
+    return embedding_RD + spread(embed(sinusoid.to(embedding_RD.dtype)), rows)
+
+
+def spread(values: Tensor, rows: int) -> Tensor:
+    """One value for all rows as it is; one per video for each of the video's rows."""
+    return values if len(values) == 1 else values.repeat_interleave(rows // len(values), dim=0)
 
 
 class NoTemporalConvolution(nn.Module):

@@ -14,7 +14,6 @@ import torch
 from torch import Tensor, nn
 
 from fifo_diffusion.decoding.timing import LatentTiming
-from fifo_diffusion.errors import Message, Setting
 from fifo_diffusion.method import to_device
 from fifo_diffusion.models.shared.conditions import TextCondition
 from fifo_diffusion.models.shared.hooks import DenoiserHooks, Place, while_running
@@ -38,6 +37,11 @@ class WanCondition(TextCondition):
     guidance_scale_2: float | None = None
     expert: int = 0
     only: int | None = None
+
+    def of(self, index_R: Tensor, rows: int) -> "WanCondition":
+        """The condition of some of so many rows (windows x videos), in which none is repeated."""
+        text = self.text.repeat(1, rows // self.text.shape[1], *[1] * (self.text.dim() - 2))
+        return replace(self, text=text.index_select(1, index_R))
 
 
 class WanModel(PipelineModel):
@@ -85,6 +89,15 @@ class WanModel(PipelineModel):
         return None if ratio is None else ratio * self.pipe.scheduler.config.num_train_timesteps
 
     def check_denoisers(self) -> None:
+        self.check_experts()
+        super().check_denoisers()
+
+    def check_experts(self) -> None:
+        """Whether there are both of two transformers, and the pipeline says which works when.
+
+        Raises:
+            ValueError: one is missing, or that; one line.
+        """
         second, ratio = getattr(self.pipe, "transformer_2", None), self.pipe.config.get("boundary_ratio")
         if second is not None and ratio is None:
             raise ValueError(
@@ -95,7 +108,6 @@ class WanModel(PipelineModel):
             raise ValueError("this Wan pipeline has one of its two transformers only: load it with both")
         if ratio is not None and not (isinstance(ratio, int | float) and 0 <= ratio <= 1):
             raise ValueError(f"boundary_ratio must lie between 0 and 1, not {ratio}: load the pipeline with another")
-        super().check_denoisers()
 
     def condition(self, prompts: Sequence[str], **call: Any) -> "WanCondition":
         try:
@@ -129,14 +141,12 @@ class WanModel(PipelineModel):
             return super().prediction(latents_BCFHW, timestep_BF, condition)
         low_BF = timestep_BF.cpu() < self._boundary  # on the host, or a GPU would have to be waited for
         output = torch.zeros_like(latents_BCFHW, dtype=torch.float32)
-        windows = len(latents_BCFHW) // condition.text.shape[1]
-        text = condition.text.repeat(1, windows, *[1] * (condition.text.dim() - 2))
         for number, its_BF in enumerate((~low_BF, low_BF)):
             rows = its_BF.any(1).nonzero()[:, 0]
             if condition.only not in (None, number) or not len(rows):
                 continue
             index, mask = (to_device(x, output.device) for x in (rows, its_BF[rows][:, None, :, None, None]))
-            part = replace(condition, text=text.index_select(1, index), expert=number)
+            part = replace(condition.of(index, len(latents_BCFHW)), expert=number)
             found = super().prediction(latents_BCFHW.index_select(0, index), timestep_BF[rows], part)
             output.index_copy_(0, index, torch.where(mask, found, output.index_select(0, index)))
         return output
@@ -163,40 +173,6 @@ class WanModel(PipelineModel):
     def encode(self, frames_FHWC: np.ndarray) -> Tensor:
         used = self.timing.frames(self.timing.whole_latents(len(frames_FHWC)))
         return encode_causal(self.pipe.vae, frames_FHWC[-used:], self.device)
-
-
-class WanPictureModel(WanModel):
-    """`WanImageToVideoPipeline` of Wan 2.2 TI2V-5B, whose clips begin with a clean latent instead of a noisy one. The
-    picture is the start of a video (`start=`); without one it is text to video.
-
-    Args: as in `WanModel`.
-
-    Raises:
-        ValueError: a checkpoint that is told its picture in channels of their own (Wan 2.1 and 2.2 14B).
-    """
-
-    family = "Wan 2.2 TI2V-5B"
-    no_effect = ("last_image", "image_embeds")
-
-    def check_denoisers(self) -> None:
-        if not self.clean_start:
-            raise ValueError(
-                "this WanImageToVideoPipeline is told the picture that a clip begins with in channels of its own, and "
-                "windows further on begin with none: load Wan 2.2 TI2V-5B, or WanPipeline, and give the picture as "
-                "start="
-            )
-        super().check_denoisers()
-
-    def clip_length(self) -> dict[str, Any]:
-        """With a picture that its call wants, and which texts do not depend on."""
-        from PIL import Image
-
-        return super().clip_length() | {"image": Image.new("RGB", (64, 64))}
-
-    def condition(self, prompts: Sequence[str], **call: Any) -> WanCondition:
-        if call.pop("image", None) is not None:
-            raise ValueError(Message("give the picture as ", Setting("start"), " instead of image"))
-        return super().condition(prompts, **call)
 
 
 class SkyReelsModel(WanModel):

@@ -30,6 +30,7 @@ class Subject:
         opening: frames of the video that the first clip gives.
         further: frames of the video for which the queue moves on.
         exact: whether streamed decoding is whole decoding however long the video.
+        start: a picture that every video starts from, (height, width, 3) uint8, where the model wants one.
         more_arguments: for every stream.
         without: those of `CAPABILITIES` that the family does not have, each with the reason.
     """
@@ -42,6 +43,7 @@ class Subject:
     opening = 4
     further = 2
     exact = True
+    start: ClassVar[Any] = None
     more_arguments: ClassVar[dict[str, Any]] = {}
     without: ClassVar[dict[str, str]] = {}
 
@@ -118,7 +120,8 @@ class Subject:
 
     def condition(self, model: Any, prompts: tuple[str, ...], **more: Any) -> Any:
         call = {"height": self.height, "width": self.width, "guidance_scale": self.guidance_scale} | more
-        return model.condition(prompts, **call)
+        picture = {} if self.start is None else model.about_picture(self.start, self.frames)
+        return model.condition(prompts, **call, **picture)
 
     def latents(self, model: Any, rows: int, seed: int = 0) -> Tensor:
         channels, height, width = model.latent_shape(self.height, self.width)
@@ -158,7 +161,9 @@ class Subject:
     def call(self) -> dict[str, Any]:
         """A short queue, of which a frame comes with every iteration."""
         size = {"height": self.height, "width": self.width, "guidance_scale": self.guidance_scale}
-        return {"seed": 3, "window": self.frames, "num_partitions": 1, "lookahead": False} | size | self.more_arguments
+        start = {} if self.start is None else {"start": self.start}
+        queue = {"seed": 3, "window": self.frames, "num_partitions": 1, "lookahead": False}
+        return queue | size | start | self.more_arguments
 
     def stream(self, pipe: Any, **more: Any) -> Any:
         """A stream of one video."""

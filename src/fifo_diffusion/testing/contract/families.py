@@ -2,10 +2,12 @@
 
 from contextlib import contextmanager
 
+import numpy as np
 import torch
 from diffusers.models.resnet import TemporalConvLayer
 from diffusers.models.transformers.transformer_temporal import TransformerTemporalModel
 from diffusers.models.unets.unet_motion_model import AnimateDiffTransformer3D
+from PIL import Image
 
 from fifo_diffusion.testing import tiny, tiny_animatediff, tiny_cogvideox, tiny_latte, tiny_videocrafter, tiny_wan
 from fifo_diffusion.testing.contract import VARIANT, SharedText, VideoModelContract
@@ -43,7 +45,7 @@ class VideoCrafterContract(UNet3DContract):
 
     def stock(self, pipe, latents, timestep, text):
         with torch.no_grad():
-            told = pipe.rate_arguments(None)
+            told = pipe.told_arguments(None)
             return pipe.unet(latents, timestep, encoder_hidden_states=text, **told).sample
 
 
@@ -132,12 +134,40 @@ class WanContract(VideoModelContract):
     @contextmanager
     def without_frame_mixing(self):
         """Self-attention is the only layer that looks across frames."""
-        from diffusers.models.transformers.transformer_wan import WanAttention
-
-        saved = WanAttention.forward
-        WanAttention.forward = lambda self, x, text=None, *a: saved(self, x, text, *a) if text is not None else 0.1 * x
+        kind = type(self.current.transformer.blocks[0].attn1)
+        saved = kind.forward
+        kind.forward = lambda self, x, text=None, *a: saved(self, x, text, *a) if text is not None else 0.1 * x
         yield
-        WanAttention.forward = saved
+        kind.forward = saved
+
+
+class WanFromAPictureContract(WanContract):
+    """Of pipelines that are told a picture: what the transformer gets of it is made by the pipeline's own methods."""
+
+    start = np.random.default_rng(0).integers(0, 255, (32, 32, 3), dtype=np.uint8)
+    opening = 12
+
+    def make_pipe(self):
+        return tiny_wan.told_picture()
+
+    def transformer_at(self, pipe, timestep):
+        return pipe.transformer
+
+    def stock(self, pipe, latents, timestep, text):
+        picture, count = Image.fromarray(self.start), len(latents)
+        size = {"height": self.height, "width": self.width, "num_frames": 4 * latents.shape[2] - 3}
+        transformer = self.transformer_at(pipe, timestep)
+        with torch.no_grad():
+            pixels = pipe.video_processor.preprocess(picture, height=self.height, width=self.width)
+            what = {"batch_size": count, "num_channels_latents": latents.shape[1], "device": latents.device}
+            told = pipe.prepare_latents(pixels, **what, **size, dtype=torch.float32)[1]
+            tokens = {}
+            if transformer.config.image_dim is not None:
+                tokens = {"encoder_hidden_states_image": pipe.encode_image(picture, "cpu").repeat(count, 1, 1)}
+            return transformer(torch.cat([latents, told], 1), timestep.expand(count), text, **tokens).sample
+
+    def sampled(self, pipe, latents, **call):
+        return super().sampled(pipe, latents, image=Image.fromarray(self.start), **call)
 
 
 class CogVideoXContract(SharedText, VideoModelContract):

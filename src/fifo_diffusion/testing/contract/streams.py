@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from PIL import Image
 
 from fifo_diffusion import FIFO
 from fifo_diffusion.cli.main import main
@@ -51,6 +52,9 @@ class Streams(Subject):
         words += ["--num-frames", str(len(whole)), "--window", str(self.frames), "--num-partitions", "1", "--seed", "3"]
         words += ["--height", str(self.height), "--width", str(self.width)]
         words += ["--guidance-scale", str(self.guidance_scale), "--dtype", "float32", "--device", "cpu"]
+        if self.start is not None:
+            Image.fromarray(self.start).save("picture.png")
+            words += ["--start", "picture.png"]
         assert main(words) == 0
         assert same(read_frames(Path("out")), whole)
 
