@@ -1,5 +1,6 @@
 """Runs that are stopped, killed and continued: the video is the one of an uninterrupted run."""
 
+import json
 import os
 import signal
 import threading
@@ -62,7 +63,7 @@ def test_states_are_saved_as_soon_as_their_frames_are_safe(every, late):
         return SimpleNamespace(frame_index=taken, save=lambda _: saved.append((stream.frame_index, taken)))
 
     stream.state = state
-    keeper = Checkpointer(Path("run.state"), every, {})
+    keeper = Checkpointer(Path("run.state"), every, dict)
     for stream.frame_index in range(8, 100):
         writer.frames_safe = stream.frame_index - late
         keeper.after_frame(stream, writer)
@@ -77,7 +78,7 @@ def test_states_of_a_slow_model_are_saved_by_the_minute(monkeypatch):
     monkeypatch.setattr("fifo_diffusion.jobs.checkpointer.time.monotonic", lambda: now[0])
     stream, writer = SimpleNamespace(frame_index=0), SimpleNamespace(path="none.mp4")
     stream.state = lambda: SimpleNamespace(frame_index=stream.frame_index, save=lambda _: saved.append(now[0]))
-    keeper = Checkpointer(Path("run.state"), 50, {}, seconds=60)
+    keeper = Checkpointer(Path("run.state"), 50, dict, seconds=60)
     for stream.frame_index in range(1, 30):
         now[0] += 25.0
         writer.frames_safe = stream.frame_index
@@ -200,3 +201,19 @@ def test_second_signal_ends_at_once(monkeypatch):
         assert not ended
         signal.raise_signal(signal.SIGINT)
     assert ended == [130]
+
+
+def test_the_drift_of_a_run_goes_on_with_it(capsys):
+    """Line by line that of an uninterrupted run; the latents' too."""
+    assert generate(BALL, "-n", "16", "--seed", "3", "-o", "whole/", "--drift", "whole.jsonl") == 0
+    assert generate(BALL, "-n", "9", "--seed", "3", "-o", "parts/", "--state", "s", "--drift", "parts.jsonl") == 0
+    assert generate("--state", "s", "-n", "16", "--drift", "parts.jsonl") == 0
+    lines = Path("whole.jsonl").read_text().splitlines()
+    assert Path("parts.jsonl").read_text().splitlines() == lines
+    assert len(lines) == 18
+    assert "latent_coherence_at" in json.loads(lines[-1])["summary"]
+    capsys.readouterr()
+    assert generate(BALL, "-n", "9", "-o", "other/", "--drift", "whole.jsonl") == 1
+    assert "whole.jsonl exists: choose another name, or add --overwrite" in capsys.readouterr().err
+    assert generate(BALL, "-n", "9", "-o", "other.gif", "--drift", "other.gif") == 2
+    assert "other.gif is what --drift names" in capsys.readouterr().err

@@ -35,7 +35,7 @@ def test_quality_and_what_is_left_of_it_without_enough_clips(evaluated):
 
     text = (evaluated.folder / "report.html").read_text()
     assert text.count("data:video/mp4;base64,") == 4
-    assert text.count("data:image/png;base64,") == 3  # motion, and a sheet for each prompt
+    assert text.count("data:image/png;base64,") == 4  # motion, coherence, and a sheet for each prompt
     assert 'src="http' not in text
     assert "href=" not in text
     assert (evaluated.folder / "figures" / "motion.svg").exists()

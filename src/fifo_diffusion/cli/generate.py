@@ -4,6 +4,7 @@ import os
 import sys
 from collections.abc import Callable
 from contextlib import ExitStack, nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,7 +17,7 @@ from fifo_diffusion.jobs import run as runner
 from fifo_diffusion.jobs.batch import plan_of, resumed
 from fifo_diffusion.jobs.events import Closing, Ended, Event, Failed, FrameDone, Note, Opened, Result, Started
 from fifo_diffusion.jobs.explained import explain
-from fifo_diffusion.jobs.job import job_of
+from fifo_diffusion.jobs.job import Job, job_of
 from fifo_diffusion.jobs.load import load
 from fifo_diffusion.jobs.locks import locked, locked_for
 from fifo_diffusion.jobs.plan import Plan, check_outputs, make_plan
@@ -110,7 +111,7 @@ def _make(plan: Plan, fifo: "FIFO", video: Video, interrupts: Interrupts) -> Res
     """One video, as far as it gets."""
     shown = Shown(plan, video, quiet=plan.request.quiet)
     try:
-        result = runner.run(job_of(plan, fifo, video), on_event=shown, stop=interrupts)
+        result = runner.run(_watched(job_of(plan, fifo, video), plan), on_event=shown, stop=interrupts)
     except Exception as error:
         if shown.failed is not None and shown.failed.refused:
             with usage_errors():
@@ -122,6 +123,17 @@ def _make(plan: Plan, fifo: "FIFO", video: Video, interrupts: Interrupts) -> Res
     if result.stopped and _other():
         say(f"fifo-diffusion (rank {torchrun_rank()}): stopped by {result.stopped}")
     return result
+
+
+def _watched(job: Job, plan: Plan) -> Job:
+    """The job, with its drift measured where that is asked for."""
+    path = plan.request.settings.drift
+    if path is None or _other():
+        return job
+    from fifo_diffusion.evaluation.drift_file import DriftFile
+
+    goes_on = plan.state is not None
+    return replace(job, watch=DriftFile(path, goes_on=goes_on, done=plan.done, notes=job.notes))
 
 
 def _is_finished(video: Video, quiet: bool) -> bool:
@@ -221,6 +233,8 @@ class Shown:
             words: list[object] = ["fifo-diffusion", "generate", "--state", state]
             if not Path(output).absolute().is_relative_to(state.absolute().parent):
                 words += ["-o", output]
+            if request.settings.drift is not None:
+                words += ["--drift", request.settings.drift]
             advice = f"go on with: {shell_words(words)}"
         else:
             command = request.command(**self.plan.changes(self.video), overwrite=True)

@@ -10,7 +10,16 @@ Curves = Mapping[str, tuple[Sequence[float], Sequence[float]]]
 """{name: (x, y)}"""
 
 
-def curves(lines: Curves, x: str, y: str, *, title: str = "", level: float | None = None, log: bool = False) -> Any:
+def curves(
+    lines: Curves,
+    x: str,
+    y: str,
+    *,
+    title: str = "",
+    level: float | None = None,
+    log: bool = False,
+    log_x: bool = False,
+) -> Any:
     """Lines in one plot; `level` is a horizontal line to compare with."""
     figure = _figure(7, 3.6)
     axis = figure.add_subplot()
@@ -18,7 +27,7 @@ def curves(lines: Curves, x: str, y: str, *, title: str = "", level: float | Non
         axis.plot(xs, ys, marker="o" if len(xs) < 20 else "", ms=3, lw=1.3, label=name)
     if level is not None:
         axis.axhline(level, color="gray", lw=0.8, ls=":")
-    axis.set(xlabel=x, ylabel=y, title=title, **({"yscale": "log"} if log else {}))
+    axis.set(xlabel=x, ylabel=y, title=title, yscale="log" if log else "linear", xscale="log" if log_x else "linear")
     if log:
         axis.yaxis.get_major_locator().set_params(subs=(1, 2, 5))
         axis.yaxis.set_major_formatter("{x:g}")

@@ -47,7 +47,7 @@ class Checkpointer:
     Args:
         path: the state file; None keeps nothing.
         every: frames between states.
-        notes: what the file holds beside the stream's own state.
+        notes: what the file holds beside the stream's own state, asked for when a state is taken.
         seconds: a state is also due after this long, for models that take hours for those frames.
         on_saved: called with a state's number of frames when it has been saved.
     """
@@ -56,7 +56,7 @@ class Checkpointer:
         self,
         path: Path | None,
         every: int,
-        notes: dict[str, Any],
+        notes: Callable[[], dict[str, Any]],
         *,
         seconds: float | None = None,
         on_saved: Callable[[int], None] = lambda _: None,
@@ -106,7 +106,7 @@ class Checkpointer:
     def _take(self, stream: Any) -> Any:
         state = stream.state()
         self._taken_at = time.monotonic()
-        state.notes = self.notes
+        state.notes = self.notes()
         return state
 
     def _save(self, state: Any, output: str | None) -> None:

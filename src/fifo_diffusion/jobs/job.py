@@ -3,7 +3,7 @@
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from fifo_diffusion.errors import ArgumentError, Message
 from fifo_diffusion.jobs.baselines import baseline_arguments
@@ -18,6 +18,28 @@ from fifo_diffusion.jobs.start_file import Sound, sound_of
 if TYPE_CHECKING:
     from fifo_diffusion.pipeline import FIFO
     from fifo_diffusion.streaming.state import RunState
+
+
+class Watch(Protocol):
+    """Who looks at a video's frames while they are made, on the rank that writes. The runner opens it as a context, and
+    closes it when no frame is made any more.
+
+    Attributes:
+        notes: what a state of this moment must hold for it, as plain values; the notes of the state that a run goes on
+            from have them.
+    """
+
+    notes: dict[str, Any]
+
+    def begin(self, stream: Any) -> None:
+        """The stream is open, and its first frame still to come."""
+
+    def frame(self, number: int, frame_HWC: Any) -> None:
+        """This frame was given to the writer."""
+
+    def __enter__(self) -> Any: ...
+
+    def __exit__(self, *error: object) -> Any: ...
 
 
 @dataclass(frozen=True)
@@ -45,6 +67,7 @@ class Job:
         state_seconds: a state is also due after this many; None: not by time.
         keeping: what is kept in place of a state file; None: that.
         notes: what the state file holds beside the stream's own state.
+        watch: who looks at the frames.
         sound: put into the output when it is closed.
         remarks: on what was asked for, told at the start.
         cost: the work in frame-forwards, to learn this machine's speed from; None: it is not learnt.
@@ -74,6 +97,7 @@ class Job:
     state_seconds: float | None = DEFAULT_STATE_SECONDS
     keeping: Keeping | None = None
     notes: dict[str, Any] = field(default_factory=dict)
+    watch: Watch | None = None
     sound: Sound | None = None
     remarks: tuple[str | Message, ...] = ()
     cost: Any = None

@@ -171,6 +171,11 @@ def check_outputs(request: Request) -> None:
                 scale=request.settings.scale,
                 overwrite=request.settings.overwrite,
             )
+    drift = request.settings.drift
+    if drift is not None and os.path.lexists(drift) and not request.continues and not request.settings.overwrite:
+        raise UserError(f"{drift} exists: choose another name, or add ", Setting("overwrite", True))
+    if drift is not None and (os.path.isdir(drift) or not os.access(Path(drift).absolute().parent, os.W_OK)):
+        raise UserError(f"cannot write {drift}: name a file in a folder that exists and that you may write into")
     state = request.state_file
     if state is not None and not os.access(state.parent, os.W_OK):
         raise UserError(f"cannot write {state}: choose a folder that exists and that you may write into")

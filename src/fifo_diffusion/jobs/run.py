@@ -117,6 +117,9 @@ class _Run:
                 if job.state is None:
                     keeper.begin(stream)
                 writer = self.writer = opened.enter_context(keeper.open(partial(self._open, stream)))
+            if job.watch is not None:
+                opened.enter_context(job.watch)
+                job.watch.begin(stream)
             self.tell(Opened())
             try:
                 self._write(stream, writer, keeper)
@@ -136,7 +139,10 @@ class _Run:
         if job.keeping is not None:
             return job.keeping
         saving = {"seconds": job.state_seconds, "on_saved": self._state_saved}
-        return Checkpointer(job.state_file, job.state_every, job.notes, **saving)
+        return Checkpointer(job.state_file, job.state_every, self._notes, **saving)
+
+    def _notes(self) -> dict[str, Any]:
+        return self.job.notes | (self.job.watch.notes if self.job.watch is not None else {})
 
     def _stream(self) -> Any:
         try:
@@ -156,6 +162,8 @@ class _Run:
             if frame is None:
                 return
             writer.write(frame)
+            if self.job.watch is not None:
+                self.job.watch.frame(writer.frames - 1, frame)
             self.tell(FrameDone(writer.frames, frame))
             keeper.after_frame(stream, writer)
 

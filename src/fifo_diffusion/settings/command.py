@@ -211,6 +211,16 @@ class Settings(StreamSettings, BaselineArguments):
         False, Flag(), OUTPUT, "Encode and write each frame before the next is computed, not beside it.", FILES
     )
     overwrite: bool = setting(False, Flag(), OUTPUT, "Replace outputs that exist.", FILES, remade=False)
+    drift: str | None = setting(
+        None,
+        Text(),
+        OUTPUT,
+        "Write here, as JSON lines, how the video drifts while it is made: what frames 2 to 500 apart have in common, "
+        "colours, flicker, motion and cuts. Given again with --state, it goes on.",
+        FILES,
+        metavar="FILE",
+        remade=False,
+    )
     prompts: str | None = setting(
         None,
         Text(),
@@ -301,7 +311,7 @@ class Settings(StreamSettings, BaselineArguments):
     @property
     def files(self) -> dict[str, str]:
         """Files and folders that it names, by setting."""
-        said = {name: getattr(self, name) for name in ("output", "start", "schedule", "prompts", "state")}
+        said = {name: getattr(self, name) for name in ("output", "start", "schedule", "prompts", "state", "drift")}
         return {name: path for name, path in said.items() if path is not None and path not in (*STARTS, "-")}
 
     @property

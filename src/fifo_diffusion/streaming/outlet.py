@@ -33,7 +33,7 @@ class Outlet:
         latents: clean latents that were not decoded yet, (B, C, 1, H, W) each.
         ready: frames that were not handed out yet, (B, 3, H, W) in [0, 1] each; NaN where a value was none.
         unwanted: frames that the decoder will give and that are not to be handed out (again).
-        seen: told of each latent that was decoded, with the frames that came of it.
+        seen: who is told of each latent that was decoded, with the frames that came of it.
     """
 
     def __init__(self, decoder: FollowingDecoder, *, shows: bool) -> None:
@@ -41,7 +41,7 @@ class Outlet:
         self.latents: deque[Tensor] = deque()
         self.ready: deque[Tensor] = deque()
         self.unwanted = 0
-        self.seen: Callable[[Tensor, list[Tensor]], None] | None = None
+        self.seen: list[Callable[[Tensor, list[Tensor]], None]] = []
         self._given: Iterator[np.ndarray] | None = None
 
     def decode(self) -> None:
@@ -61,8 +61,8 @@ class Outlet:
         self.ready.extend(frames[dropped:])
         for k, latent in enumerate(some):
             self.latents.popleft()
-            if self.seen is not None and self.shows:
-                self.seen(latent, frames if len(some) == 1 else frames[k : k + 1])
+            for tell in self.seen if self.shows else ():
+                tell(latent, frames if len(some) == 1 else frames[k : k + 1])
 
     def flush(self) -> bool:
         """The frames that the decoder holds back, at the end of a video; whether there are any. Should the video be

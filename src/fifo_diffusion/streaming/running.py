@@ -1,9 +1,10 @@
 """What may be seen and changed of a video while it runs."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from torch import Tensor
 
 from fifo_diffusion.decoding.timing import LatentTiming
 from fifo_diffusion.errors import ArgumentError
@@ -66,11 +67,16 @@ class RunningVideo:
         """
         if self._preview is None:
             self._preview = Preview(self._levels)
-            self._outlet.seen = self._preview.came_out
+            self._outlet.seen.append(self._preview.came_out)
         if self._queue is None:
             return None
         pictures = self._preview.pictures(self._queue, self._layout)
         return pictures if pictures is None or self.settings.batch else pictures[0]
+
+    def tell_latents(self, told: Callable[[Tensor], None]) -> None:
+        """From now on call this with each clean latent (B, C, 1, H, W) when it is decoded: before its frames are handed
+        out."""
+        self._outlet.seen.append(lambda latent, _frames: told(latent))
 
     @property
     def queue_frames(self) -> list[int]:

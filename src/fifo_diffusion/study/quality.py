@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from fifo_diffusion.evaluation.drift import DISTANCES
 from fifo_diffusion.evaluation.metrics import METRICS, Measure, skipped
 from fifo_diffusion.evaluation.metrics.toybox import SLICE
 from fifo_diffusion.evaluation.report import Section
@@ -19,7 +20,7 @@ from fifo_diffusion.study.tasks import rows_with
 from fifo_diffusion.video import read_frames
 
 SHOWN, SHORT = 2, 48
-CURVES = ("score_slices", "fvd_over_time")  # and what begins so
+CURVES = ("score_slices", "fvd_over_time", "coherence_curve")  # and what begins so
 
 
 def quality(results: Results, numbers: dict[str, Any]) -> Section:
@@ -107,7 +108,7 @@ def _inception(results: Results, section: Section, table: dict[str, dict[str, An
 
 
 def _pictures(results: Results, section: Section, measured: dict[str, list[dict[str, Any]]]) -> None:
-    """Histogram of motion, scores over time, contact sheets, short videos."""
+    """Histogram of motion, scores over time, coherence by distance, contact sheets, short videos."""
     from fifo_diffusion.evaluation import figures
 
     motions = {name: [video["motion"] for video in videos] for name, videos in measured.items()}
@@ -122,6 +123,15 @@ def _pictures(results: Results, section: Section, measured: dict[str, list[dict[
         lines = {row: scores[row] for row in rows}
         draw = partial(figures.curves, lines, "frame", "checker's score")
         picture(results, section, draw, f"score-over-time{ending}")
+    coherence = {}
+    for name, videos in measured.items():
+        found = [video["coherence_curve"] for video in videos if "coherence_curve" in video]
+        if found:
+            mean = np.mean([own[: min(map(len, found))] for own in found], 0)
+            coherence[name] = DISTANCES[: len(mean)], mean.tolist()
+    if coherence:
+        draw = partial(figures.curves, coherence, "frames apart", "coherence", log_x=True)
+        picture(results, section, draw, "coherence")
     for k, prompt in enumerate(results.config.prompts[:SHOWN]):
         rows = {}
         for name in measured:

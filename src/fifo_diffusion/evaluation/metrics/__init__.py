@@ -83,6 +83,12 @@ METRICS: dict[str, Metric] = {
         "cuts:measure",
         "cuts: abrupt changes per video",
     ),
+    "drift": Metric(
+        "drift",
+        "drift:measure",
+        "coherence: cosine of single frames, as stills in the feature space toybox-32, 2 to 500 frames apart, the mean "
+        "over distances; colour_trend: slope of the mean colour over time, levels of 255 in 100 frames",
+    ),
     "toybox": Metric(
         "score of toybox's checker",
         "toybox:measure",
