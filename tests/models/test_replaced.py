@@ -99,14 +99,6 @@ def test_another_scheduler_is_refused_while_a_video_runs(pipe):
     assert (frames(stream, 2) == expected[4:]).all()
 
 
-def test_ways_of_decoding_that_are_not_used_are_said(caplog):
-    pipe = tiny_wan.pipeline()
-    pipe.vae.enable_tiling()
-    FIFO(pipe).stream("a cat", **WAN)
-    assert "the autoencoder's tiling is not used" in caplog.text
-    assert "slicing" not in caplog.text
-
-
 # ---------------------------------------------------------------------- denoisers
 
 

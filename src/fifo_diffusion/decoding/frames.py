@@ -13,10 +13,12 @@ class StreamingDecoder(Protocol):
     Attributes:
         latency: latent frames that must have been pushed after one before its frames come out.
         exact: whether the stream equals decoding the whole clip at once.
+        tiling: whether it decodes in tiles of height and width where the autoencoder's tiling is on.
     """
 
     latency: int
     exact: bool
+    tiling: bool
 
     def push(self, latents_BCFHW: Tensor) -> Tensor:
         """Clean latents to the frames that are ready: (B, F', 3, H, W) float32 in [0, 1]; F' may be 0."""
@@ -54,7 +56,7 @@ class FrameDecoder:
     """
 
     latency = 0
-    exact = True
+    exact = tiling = True
 
     def __init__(self, vae: Any) -> None:
         self.vae = vae

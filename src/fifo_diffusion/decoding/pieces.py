@@ -36,6 +36,7 @@ class PieceDecoder:
     """
 
     exact = False
+    tiling = True  # by `decode`
 
     def __init__(
         self, decode: Callable[[Tensor], Tensor], timing: LatentTiming, *, size: int = SIZE, stride: int = STRIDE

@@ -23,7 +23,7 @@ class TileDecoder:
         size, stride: N and S, with S < N - 1.
     """
 
-    exact = True
+    exact = tiling = True  # by `decode`
 
     def __init__(self, decode: Callable[[Tensor], Tensor], timing: LatentTiming, *, size: int, stride: int) -> None:
         self._decode, self._timing, self._size, self._stride = decode, timing, size, stride

@@ -9,7 +9,7 @@ from typing import Any
 from fifo_diffusion.errors import Message, Setting, UsageError, UserError, message_of, usage, usage_errors
 from fifo_diffusion.jobs.outputs import facts_of, frames_there, is_nobodys
 from fifo_diffusion.jobs.prompt_files import in_frames
-from fifo_diffusion.jobs.request import Prompt, Request, Video, model_id
+from fifo_diffusion.jobs.request import Prompt, Request, Video, model_id, quantize_id
 from fifo_diffusion.settings import DTYPES, Settings, Spec, specs
 from fifo_diffusion.settings.kinds import Switch
 from fifo_diffusion.settings.spec import IN_NOTES
@@ -58,7 +58,8 @@ def load_state(request: Request) -> Any:
         if name not in request.settings.given:
             continue
         value = request.settings.given[name]
-        value = model_id(value) if name == "model" else DTYPES[value] if name == "dtype" else value
+        known = {"model": model_id, "dtype": DTYPES.__getitem__, "quantize": quantize_id}
+        value = known[name](value) if name in known else value
         if value != saved[name]:
             given, before = _with(spec, value), _with(spec, saved[name])
             raise _other(request, "was saved ", *before, ", not ", *given, ": leave ", *given[1:], " out")

@@ -209,14 +209,15 @@ def _change(plan: Plan) -> str:
 
 
 def _memory(plan: Plan) -> str:
-    weights = _megabytes(weights_bytes(plan.model, plan.dtype))
+    weights = _megabytes(weights_bytes(plan.model, plan.dtype, plan.kept["quantize"]))
     settings = plan.request.settings
+    lighter = f", {plan.kept['quantize']}" if plan.kept["quantize"] else ""
     kept = {"model": "a network", "group": "a layer or two", "sequential": "a layer"}
     way = settings.offload
     where = f" in host memory, {kept[way]} of them on {plan.device} at a time" if way else ""
     queue = _megabytes(queue_bytes(plan.model, plan.settings, plan.slots))
     return (
-        f"weights {weights} ({parameters(plan.model) / 1e6:,.1f} million parameters){where}, queue {queue}, "
+        f"weights {weights} ({parameters(plan.model) / 1e6:,.1f} million parameters{lighter}){where}, queue {queue}, "
         "whatever the length (computed; the model's own work comes on top)"
     )
 

@@ -19,9 +19,23 @@ def parameters(model: "VideoModel") -> int:
     return sum(p.numel() for part in parts if isinstance(part, torch.nn.Module) for p in part.parameters())
 
 
-def weights_bytes(model: "VideoModel", dtype: str) -> int:
-    """Bytes of the whole pipeline's weights."""
-    return parameters(model) * BYTES[dtype]
+def weights_bytes(model: "VideoModel", dtype: str, quantize: str | None = None) -> int:
+    """Bytes of the whole pipeline's weights.
+
+    Args:
+        quantize: how its denoisers are quantised.
+    """
+    import os
+
+    from fifo_diffusion.models.loading.lighter import WAYS, denoisers_of, quantised_layers
+
+    count, own, light = parameters(model), denoisers_of(getattr(model, "pipe")), 0  # noqa: B009
+    if quantize in WAYS:
+        light = sum(layer.weight.numel() for _, part in own for _, layer in quantised_layers(part, quantize))
+    elif quantize is not None:
+        count -= sum(weight.numel() for _, part in own for weight in part.parameters())
+        return count * BYTES[dtype] + os.path.getsize(quantize)
+    return (count - light) * BYTES[dtype] + light
 
 
 def queue_bytes(model: "VideoModel", settings: Any, slots: int) -> int:

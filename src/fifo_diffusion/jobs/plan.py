@@ -12,7 +12,7 @@ from fifo_diffusion.jobs.baselines import baseline_settings
 from fifo_diffusion.jobs.continuing import continued_video, load_state
 from fifo_diffusion.jobs.memory import check_memory, queue_bytes
 from fifo_diffusion.jobs.prompt_files import in_frames
-from fifo_diffusion.jobs.request import DEFAULT_MODEL, Request, Video, model_id
+from fifo_diffusion.jobs.request import DEFAULT_MODEL, Request, Video, model_id, quantize_id
 from fifo_diffusion.jobs.start_file import frames_given
 from fifo_diffusion.settings import DTYPES, STARTS, FifoSettings, Settings, StreamSettings, names_of, specs
 from fifo_diffusion.settings.spec import IN_NOTES, REQUIRED, SAMPLING, STREAM
@@ -110,6 +110,7 @@ class Plan:
             "prompt": video.prompt if isinstance(video.prompt, str) else {str(k): v for k, v in video.prompt.items()},
             "model": model_id(self.model_name),
             "lora": _absolute(self.kept["lora"]),
+            "quantize": quantize_id(self.kept["quantize"]),
             "dtype": self.dtype,
             "fps": self.fps,
             "given": self.given,
@@ -129,7 +130,7 @@ class Plan:
         for name, spec in every.items():
             if spec.saved != IN_NOTES or name in ("model", "dtype"):
                 continue
-            without = notes[name] is None if spec.older is None else spec.of_file and notes["start"] in STARTS
+            without = notes["start"] in STARTS if spec.of_file else notes[name] == spec.older
             if spec.older is REQUIRED or not without:
                 facts[name] = notes[name]
         return {k: v if isinstance(v, str) else json.dumps(v, ensure_ascii=False) for k, v in facts.items()}

@@ -266,3 +266,8 @@ def numbered(output: str, index: int, prompt: str) -> str:
 def model_id(name: str) -> str:
     """A model's name that means the same in another folder."""
     return str(Path(name).resolve()) if Path(name).exists() else name
+
+
+def quantize_id(way: str | None) -> str | None:
+    """A way to quantise that means the same in another folder."""
+    return way if way is None or not way.endswith(".gguf") else model_id(way)

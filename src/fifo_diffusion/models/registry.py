@@ -12,6 +12,7 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from fifo_diffusion.errors import Message, message_of
 from fifo_diffusion.models.loading.checkpoints import BY_CONTRACT, checkpoint_of
 from fifo_diffusion.models.loading.near_pipelines import way_round
 from fifo_diffusion.models.loading.refused_pipelines import REFUSED
@@ -292,7 +293,8 @@ def wrap(pipe: Any) -> "VideoModel":
     except (ValueError, TypeError) as error:
         if not Path(name).is_dir() or not name:
             raise
-        raise type(error)(f"{name}: {error}") from error
+        kind = TypeError if isinstance(error, TypeError) else ValueError
+        raise kind(Message(f"{name}: ", message_of(error))) from error
     except AttributeError as error:
         from diffusers import DiffusionPipeline
 

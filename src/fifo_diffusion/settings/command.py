@@ -144,6 +144,29 @@ class Settings(StreamSettings, BaselineArguments):
         nullable=True,
         older=None,
     )
+    quantize: str | None = setting(
+        None,
+        Text(),
+        SAMPLING,
+        "Fewer bits for each weight of the denoiser: int8 (by torchao), fp8, or FILE.gguf, which has the weights. "
+        "About half the memory of half precision, another video.",
+        MODEL,
+        metavar="int8|fp8|FILE.gguf",
+        usual="as --dtype",
+        saved=IN_NOTES,
+        nullable=True,
+        older=None,
+    )
+    vae_tiling: bool = setting(
+        False,
+        Flag(),
+        SAMPLING,
+        "Decode each frame in overlapping tiles (the autoencoder's own enable_tiling): less memory for large frames, a "
+        "little slower, other pixels where tiles meet.",
+        MODEL,
+        saved=IN_NOTES,
+        older=False,
+    )
     dtype: str | None = setting(
         None,
         Choice("float32", "float16", "bfloat16", meaning={k: v for k, v in DTYPES.items() if k != v}),

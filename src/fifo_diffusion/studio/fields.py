@@ -25,7 +25,7 @@ from fifo_diffusion.text import quoted, shortened
 MOST_FIELDS, MOST_PART = 100, 2**20
 """Of a form: fields, and bytes of one that is no file."""
 
-OF_THE_SERVER = frozenset({"device", "stride", "overlap"})
+OF_THE_SERVER = frozenset({"device", "quantize", "shard_weights", "stride", "overlap"})
 """Settings of a run that no client chooses: its devices are the server's, and baselines are no runs."""
 
 

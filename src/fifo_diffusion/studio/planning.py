@@ -160,7 +160,7 @@ def _counted(request: Mapping[str, Any]) -> dict[str, Any]:
         "eta_seconds": None if speed is None or whole is None else speed * whole,
         "rate": None if speed is None else 1 / (speed * cost.per_frame),
         "memory": {
-            "weights": weights_bytes(plan.model, plan.dtype),
+            "weights": weights_bytes(plan.model, plan.dtype, plan.kept["quantize"]),
             "queue": queue_bytes(plan.model, settings, plan.slots),
         },
         "given": plan.given,

@@ -16,6 +16,7 @@ from fifo_diffusion.jobs.request import (
     check_texts,
     check_without_file,
     model_id,
+    quantize_id,
 )
 from fifo_diffusion.settings import STARTS, Settings, json_schema, specs
 
@@ -84,6 +85,8 @@ def checked(request: Mapping[str, Any], *, start_file: str | os.PathLike[str] | 
     if not found.get("forever") and "seconds" not in found:
         found.setdefault("num_frames", DEFAULT_FRAMES)
     found["model"] = model_id(found.get("model", DEFAULT_MODEL))
+    if "quantize" in found:
+        found["quantize"] = quantize_id(found["quantize"])
     found.setdefault("seed", random.randrange(2**31))
     if "lora" in found:
         from fifo_diffusion.models.loading.adapters import read_adapters

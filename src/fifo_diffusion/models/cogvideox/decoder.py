@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from fifo_diffusion.decoding.causal import CausalDecoder, bring_to_device
+from fifo_diffusion.decoding.spatial_tiles import SpatialTiles
 from fifo_diffusion.decoding.timing import LatentTiming
 
 
@@ -16,19 +17,30 @@ class CogVideoXDecoder(CausalDecoder):
     begins with two.)
 
     Args:
-        vae: an `AutoencoderKLCogVideoX`. Its tiling and slicing are not used.
+        vae: an `AutoencoderKLCogVideoX`, with its tiling and slicing as they are now.
     """
 
     def __init__(self, vae: Any, timing: LatentTiming) -> None:
         # A norm over a group lets every convolution look one group further back.
         convolutions = [module for module in vae.decoder.modules() if getattr(module, "time_kernel_size", 1) > 1]
-        super().__init__(vae, timing, len(convolutions), group=vae.num_latent_frames_batch_size, first_group=3)
+        groups = {"group": vae.num_latent_frames_batch_size, "first_group": 3}
+        super().__init__(vae, timing, len(convolutions), **groups, tiles=_tiles(vae) if vae.use_tiling else None)
 
     def decode(self, latents_BCFHW: Tensor, caches: Any) -> tuple[Tensor, Any]:
         bring_to_device(self.vae)
         z = (1 / self.vae.config.scaling_factor * latents_BCFHW).to(self.vae.dtype)
         z = z if self.vae.post_quant_conv is None else self.vae.post_quant_conv(z)
         return self.vae.decoder(z, conv_cache=caches)
+
+
+def _tiles(vae: Any) -> SpatialTiles:
+    size, sample = (
+        (getattr(vae, f"tile_{of}_min_height"), getattr(vae, f"tile_{of}_min_width")) for of in ("latent", "sample")
+    )
+    overlap = vae.tile_overlap_factor_height, vae.tile_overlap_factor_width
+    stride = int(size[0] * (1 - overlap[0])), int(size[1] * (1 - overlap[1]))
+    blend = int(sample[0] * overlap[0]), int(sample[1] * overlap[1])
+    return SpatialTiles(size, stride, blend, (sample[0] - blend[0], sample[1] - blend[1]))
 
 
 class PairDecoder:
@@ -39,7 +51,7 @@ class PairDecoder:
         decoder: of single latents.
     """
 
-    exact = True
+    exact = tiling = True
     latency = 1
 
     def __init__(self, decoder: CogVideoXDecoder) -> None:

@@ -1,6 +1,5 @@
 """The CogVideoX family (1.0, 2B and 5B, and 1.5)."""
 
-import logging
 from typing import Any
 
 import numpy as np
@@ -11,8 +10,6 @@ from fifo_diffusion.decoding.timing import LatentTiming
 from fifo_diffusion.models.cogvideox.decoder import CogVideoXDecoder, PairDecoder, encode
 from fifo_diffusion.models.shared.adaln_model import AdaLNModel
 from fifo_diffusion.models.shared.conditions import TextCondition
-
-logger = logging.getLogger(__name__)
 
 
 class CogVideoXModel(AdaLNModel):
@@ -84,9 +81,6 @@ class CogVideoXModel(AdaLNModel):
         return latents_BFCHW.unflatten(1, (-1, self.stacked)).flatten(2, 3).transpose(1, 2)
 
     def decoder(self) -> CogVideoXDecoder | PairDecoder:
-        for way in ("tiling", "slicing"):
-            if getattr(self.pipe.vae, f"use_{way}", False):
-                logger.warning("the autoencoder's %s is not used: FIFO decodes two latent frames at a time, whole", way)
         decoder = CogVideoXDecoder(self.pipe.vae, LatentTiming(first=1, further=4))
         return decoder if self.stacked == 1 else PairDecoder(decoder)
 

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from fifo_diffusion.decoding.causal import CausalDecoder, bring_to_device
+from fifo_diffusion.decoding.spatial_tiles import tiles_of
 from fifo_diffusion.decoding.timing import LatentTiming
 
 
@@ -22,11 +23,12 @@ class EasyAnimateDecoder(CausalDecoder):
     """One latent in, one frame (the first of a video) or four out.
 
     Args:
-        vae: an `AutoencoderKLMagvit`. Its tiling and slicing are not used.
+        vae: an `AutoencoderKLMagvit`, with its tiling and slicing as they are now.
     """
 
     def __init__(self, vae: Any) -> None:
-        super().__init__(vae, LatentTiming(1, vae.temporal_compression_ratio), _reach(vae.decoder))
+        timing = LatentTiming(1, vae.temporal_compression_ratio)
+        super().__init__(vae, timing, _reach(vae.decoder), tiles=tiles_of(vae))
 
     def decode(self, latents_BCFHW: Tensor, caches: Any) -> tuple[Tensor, Any]:
         vae = self.vae

@@ -193,6 +193,22 @@ def read_dtype(given: Any) -> Any:
     return dtype
 
 
+def with_dtype(kwargs: dict[str, Any]) -> dict[str, Any]:
+    """Arguments of `from_pretrained` with the dtype by its new name, and as such.
+
+    Raises:
+        TypeError: both names, no dtype, or a `device_map` that spreads the pipeline.
+    """
+    if "torch_dtype" in kwargs:
+        if kwargs.get("dtype") is not None:
+            raise TypeError("torch_dtype is an old name of dtype: give dtype alone")
+        kwargs["dtype"] = kwargs.pop("torch_dtype")
+    if kwargs.get("dtype") is not None:
+        kwargs["dtype"] = read_dtype(kwargs["dtype"])
+    one_device(kwargs.get("device_map"))
+    return kwargs
+
+
 # -- inside ------------------------------------------------------------------------------------------------------------
 
 

@@ -1,5 +1,6 @@
 """Files of the Hugging Face hub, and why it does not give one."""
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,18 @@ FILE_ARGUMENTS = ("cache_dir", "force_download", "local_files_only", "revision",
 def hub_arguments(kwargs: Mapping[str, Any]) -> dict[str, Any]:
     """Those of `kwargs` that concern the hub."""
     return {k: v for k, v in kwargs.items() if k in HUB}
+
+
+def of_the_hub(hub: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments for the hub that are not about one repository."""
+    return {name: value for name, value in hub.items() if name not in ("revision", "subfolder")}
+
+
+def pinned(path: Path) -> dict[str, str]:
+    """The revision that a file of the hub's cache is of: what is fetched later fits it, and nobody asks for its name
+    again."""
+    found = re.search(r"/snapshots/([0-9a-f]{40})/", path.as_posix())
+    return {"revision": found[1]} if found else {}
 
 
 def fetch(repository: str, file: str, kwargs: Mapping[str, Any]) -> Path:

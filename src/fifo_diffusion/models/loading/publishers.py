@@ -1,8 +1,10 @@
 """What publishers sample their checkpoints with, where the files do not say it."""
 
 import logging
+from pathlib import Path
 from typing import Any
 
+from fifo_diffusion.models.loading.checkpoints import checkpoint_of
 from fifo_diffusion.models.shared.scheduler_choice import flow_shift_of, with_flow_shift
 
 logger = logging.getLogger(__name__)
@@ -34,6 +36,15 @@ def settle_shift(
         )
     if large is not None:
         setattr(pipe, _MARK, (pipe.scheduler, shift, large))
+
+
+def settle_shift_of(pipe: Any, name: str) -> None:
+    """`settle_shift` for the checkpoint of a name, where its publisher's is known."""
+    known = checkpoint_of(name)
+    if known and known.flow_shift:
+        both = [known.defaults.get(key) for key in ("guidance_scale", "guidance_scale_2")]
+        guidance = None if both[1] is None else (both[0], both[1])
+        settle_shift(pipe, Path(name).name, known.flow_shift, known.large_shift, guidance)
 
 
 def fit_shift(pipe: Any, height: int, width: int) -> None:

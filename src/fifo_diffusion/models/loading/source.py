@@ -1,6 +1,5 @@
 """A model's name, resolved once: what it means, where its files are, and how a pipeline is made of them."""
 
-import re
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -12,26 +11,26 @@ from typing import Any
 import torch
 from huggingface_hub.errors import EntryNotFoundError
 
-from fifo_diffusion.errors import ArgumentTypeError
-from fifo_diffusion.models.loading.adapters import Adapter, put_on, read_adapters, settle
+from fifo_diffusion.errors import ArgumentError, ArgumentTypeError
+from fifo_diffusion.models.loading.adapters import put_on, read_adapters, settle
 from fifo_diffusion.models.loading.checkpoints import EMBEDDED, checkpoint_of
 from fifo_diffusion.models.loading.folders import (
     INDEX,
     OPTIONS,
     check_index,
     load_folder,
-    one_device,
     part_kinds,
     place_of,
-    read_dtype,
     taken_by,
+    with_dtype,
 )
-from fifo_diffusion.models.loading.hub import HUB, fetch, not_on_hub
+from fifo_diffusion.models.loading.hub import HUB, fetch, not_on_hub, of_the_hub, pinned
+from fifo_diffusion.models.loading.lighter import WAYS, check_quantize, gguf_part, quantize_denoisers, tile
 from fifo_diffusion.models.loading.modular_folders import MODULAR_INDEX, Elsewhere, is_modular_class, plain_index
 from fifo_diffusion.models.loading.near_pipelines import refuse_adapter
 from fifo_diffusion.models.loading.originals import CHECKPOINT_FILE, ORIGINALS, SUFFIXES, Original
 from fifo_diffusion.models.loading.parts import FolderError, empty_part, first_line, read_json
-from fifo_diffusion.models.loading.publishers import settle_shift
+from fifo_diffusion.models.loading.publishers import settle_shift_of
 from fifo_diffusion.models.loading.weights import read_weights
 from fifo_diffusion.models.registry import LOADED, Family, family_of, find
 from fifo_diffusion.models.shared.arguments import nearest
@@ -39,15 +38,8 @@ from fifo_diffusion.models.shared.scheduler_choice import choose_scheduler, says
 from fifo_diffusion.toybox import PIPELINE_FOLDER
 
 OWN = (
-    "device",
-    "dtype",
-    "flow_shift",
-    "group",
-    "lora",
-    "offload",
-    "offload_text_encoder",
-    "shard_weights",
-    "torch_dtype",
+    *("device", "dtype", "flow_shift", "group", "lora", "offload", "offload_text_encoder", "shard_weights"),
+    *("quantize", "torch_dtype", "vae_tiling"),
 )
 """Arguments of `FIFO.from_pretrained` that concern no part."""
 
@@ -73,7 +65,14 @@ class ModelSource(ABC):
         return self.family.half
 
     def load(
-        self, *, scheduler: Any = None, flow_shift: float | None = None, lora: str | Sequence[str] = (), **kwargs: Any
+        self,
+        *,
+        scheduler: Any = None,
+        flow_shift: float | None = None,
+        lora: str | Sequence[str] = (),
+        quantize: str | None = None,
+        vae_tiling: bool = False,
+        **kwargs: Any,
     ) -> Any:
         """The pipeline, with the flow shift that its publisher samples with where nothing else is said.
 
@@ -81,6 +80,8 @@ class ModelSource(ABC):
             scheduler: a scheduler of diffusers, or a text as in `choose_scheduler`.
             flow_shift: of a flow-matching scheduler.
             lora: LoRAs to put on it, as `read_adapter` reads them: "style.safetensors:0.8", say.
+            quantize: how its denoisers are, "int8", "fp8" or FILE.gguf; see `lighter.check_quantize`.
+            vae_tiling: whether its autoencoder decodes in tiles of height and width.
             **kwargs: for the pipeline's `from_pretrained`, or for the loader of an original checkpoint; `torch_dtype`
                 is an old name of `dtype`.
 
@@ -88,15 +89,18 @@ class ModelSource(ABC):
             ValueError: its parts cannot be loaded. One line.
             TypeError: an argument that nothing is loaded with.
         """
+        if quantize is not None:
+            check_quantize(quantize)
+            kwargs |= {} if quantize in WAYS else self._of_file(quantize, with_dtype(kwargs))
         adapters = read_adapters(lora)
-        pipe = self._made(scheduler, flow_shift, adapters, kwargs)
-        put_on(pipe, adapters, _of_the_hub(self.hub))
+        pipe = self._made(scheduler, flow_shift, vae_tiling, adapters, kwargs)
+        put_on(pipe, adapters, of_the_hub(self.hub))
+        if quantize in WAYS:
+            quantize_denoisers(pipe, quantize)
         return pipe
 
-    def _made(
-        self, scheduler: Any, flow_shift: float | None, adapters: Sequence[Adapter], kwargs: dict[str, Any]
-    ) -> Any:
-        """As `load`, without the weights of the LoRAs."""
+    def _made(self, scheduler: Any, flow_shift: Any, vae_tiling: bool, adapters: Any, kwargs: dict[str, Any]) -> Any:
+        """As `load`, without the weights of the LoRAs, and not quantised."""
         from diffusers import SchedulerMixin
 
         choice = scheduler if isinstance(scheduler, str) else None
@@ -106,25 +110,36 @@ class ModelSource(ABC):
                     "scheduler", scheduler, "give a text such as 'euler', or a scheduler of diffusers"
                 )
             kwargs["scheduler"] = scheduler
-        pipe = self._load(**_with_dtype(kwargs))
+        pipe = self._load(**with_dtype(kwargs))
         setattr(pipe, LOADED, True)
+        if vae_tiling:
+            tile(pipe)
         settled = settle(pipe, adapters, chosen=scheduler)
         if choice is not None or flow_shift is not None:
             pipe.scheduler = choose_scheduler(pipe.scheduler, choice, flow_shift)
-        known = checkpoint_of(self.name)
-        said = settled or flow_shift is not None or "scheduler" in kwargs or (choice is not None and says_shift(choice))
-        if known and known.flow_shift and not said:
-            both = [known.defaults.get(key) for key in ("guidance_scale", "guidance_scale_2")]
-            guidance = None if both[1] is None else (both[0], both[1])
-            settle_shift(pipe, Path(self.name).name, known.flow_shift, known.large_shift, guidance)
+        if not (settled or flow_shift is not None or "scheduler" in kwargs or (choice and says_shift(choice))):
+            settle_shift_of(pipe, self.name)
         return pipe
 
     def load_without_weights(
-        self, *, scheduler: Any = None, flow_shift: float | None = None, lora: str | Sequence[str] = ()
+        self,
+        *,
+        scheduler: Any = None,
+        flow_shift: float | None = None,
+        lora: str | Sequence[str] = (),
+        quantize: str | None = None,
+        vae_tiling: bool = False,
     ) -> Any:
         """The pipeline with modules that have shapes and no contents: enough to check arguments and to count what a
-        video costs. Reads the small files only, and of LoRAs nothing. Arguments and errors as `load`."""
-        return self._made(scheduler, flow_shift, read_adapters(lora), self._empty())
+        video costs. Reads the small files only, and of LoRAs and quantised weights nothing. Arguments and errors as
+        `load`."""
+        if quantize is not None:
+            check_quantize(quantize)
+        return self._made(scheduler, flow_shift, vae_tiling, read_adapters(lora), self._empty())
+
+    def _of_file(self, file: str, kwargs: Mapping[str, Any]) -> dict[str, Any]:
+        """The denoiser that a GGUF file makes, as an argument of `_load`."""
+        raise ArgumentError("quantize", file, "a GGUF file goes with a diffusers folder: use fp8 or int8")
 
     @abstractmethod
     def _load(self, **kwargs: Any) -> Any: ...
@@ -199,6 +214,11 @@ class FolderSource(ModelSource):
             pipe.register_to_config(_name_or_path=name)
         return pipe
 
+    def _of_file(self, file: str, kwargs: Mapping[str, Any]) -> dict[str, Any]:
+        path = (self.folder or Path(self.name)) / INDEX
+        kinds = part_kinds(self.index, path, self._pipeline_class, self.family.package)
+        return gguf_part(file, kinds, self._config, kwargs.get("dtype"))
+
     def _empty(self) -> dict[str, Any]:
         path = (self.folder or Path(self.name)) / INDEX
         modules = {}
@@ -269,7 +289,7 @@ class FileSource(ModelSource):
     def _load(self, **kwargs: Any) -> Any:
         tensors = read_weights(self.file)
         # What the file lacks lies in other repositories.
-        return find(_kind_of(tensors).load)(self.file, tensors, hub=_of_the_hub(self.hub), **kwargs)
+        return find(_kind_of(tensors).load)(self.file, tensors, hub=of_the_hub(self.hub), **kwargs)
 
     def _empty(self) -> dict[str, Any]:
         return {}
@@ -315,11 +335,6 @@ def find_model(name: str | Path | ModelSource, hub: Mapping[str, Any] | None = N
 # -- inside ------------------------------------------------------------------------------------------------------------
 
 
-def _of_the_hub(hub: Mapping[str, Any]) -> dict[str, Any]:
-    """The arguments for the hub that are not about one repository."""
-    return {name: value for name, value in hub.items() if name not in ("revision", "subfolder")}
-
-
 def _unknown(name: str) -> ValueError:
     return ValueError(f"unknown model {name!r}: give 'toybox', a folder, or a hub id such as owner/name")
 
@@ -342,26 +357,19 @@ def _on_hub(name: str, hub: dict[str, Any]) -> ModelSource:
         if isinstance(error, EntryNotFoundError):
             with suppress(EntryNotFoundError, OSError):
                 index = fetch(name, MODULAR_INDEX, hub)
-                return _folder(name, hub | _pinned(index), None, index=index)
+                return _folder(name, hub | pinned(index), None, index=index)
             with suppress(EntryNotFoundError, OSError, ValueError):
                 return FileSource(name, hub, fetch(name, _weights_of(name), hub))
             with suppress(OSError, EntryNotFoundError):
                 refuse_adapter(name, fetch(name, "config.json", hub))
         raise not_on_hub(name, error, hub) from error
-    return _folder(name, hub | _pinned(index), None, index=index)
+    return _folder(name, hub | pinned(index), None, index=index)
 
 
 def _weights_of(name: str) -> str:
     """What the file of an original checkpoint is called."""
     known = checkpoint_of(name)
     return CHECKPOINT_FILE if known is None or known.file is None else known.file
-
-
-def _pinned(path: Path) -> dict[str, str]:
-    """The revision that a file of the hub's cache is of: what is fetched later fits it, and nobody asks for its name
-    again."""
-    found = re.search(r"/snapshots/([0-9a-f]{40})/", path.as_posix())
-    return {"revision": found[1]} if found else {}
 
 
 def _folder(
@@ -387,14 +395,3 @@ def _folder(
 
 def _kind_of(tensors: Mapping[str, Any]) -> Original:
     return next(kind for kind in ORIGINALS if not kind.place and kind.tensors <= tensors.keys())
-
-
-def _with_dtype(kwargs: dict[str, Any]) -> dict[str, Any]:
-    if "torch_dtype" in kwargs:
-        if kwargs.get("dtype") is not None:
-            raise TypeError("torch_dtype is an old name of dtype: give dtype alone")
-        kwargs["dtype"] = kwargs.pop("torch_dtype")
-    if kwargs.get("dtype") is not None:
-        kwargs["dtype"] = read_dtype(kwargs["dtype"])
-    one_device(kwargs.get("device_map"))
-    return kwargs

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from fifo_diffusion.decoding.causal import bring_to_device
 from fifo_diffusion.decoding.frames import to_unit_range
+from fifo_diffusion.decoding.spatial_tiles import tiles_of
 from fifo_diffusion.decoding.timing import LatentTiming
 from fifo_diffusion.method import to_device
 
@@ -145,14 +146,16 @@ class LTXDecoder:
     says otherwise. One that adds noise of its own draws it once for a video, by a seed of 0.
 
     Args:
-        vae: an `AutoencoderKLLTXVideo` or `AutoencoderKLLTX2Video`. Its tiling and slicing are not used.
+        vae: an `AutoencoderKLLTXVideo` or `AutoencoderKLLTX2Video`, with its tiling over height and width as it is now.
+            Videos are decoded together, also where its slicing is on.
     """
 
-    exact = True
+    exact = tiling = True
 
     def __init__(self, vae: Any) -> None:
-        self.vae, self.timing = vae, LatentTiming(1, vae.temporal_compression_ratio)
-        self._layers = self._fresh()
+        self.vae, self.timing, self._tiles = vae, LatentTiming(1, vae.temporal_compression_ratio), tiles_of(vae)
+        self._layers = self._fresh()  # as they are counted
+        self._of_tiles: list[list[Layer]] = []  # as they work, once there are latents
         self.latency = next(n for n in range(1000) if self.ready(64 + n) >= self.timing.frames(64))
         self._past: deque[Tensor] = deque(maxlen=self._reach() + self.latency + 1)
         self._count = 0
@@ -169,7 +172,7 @@ class LTXDecoder:
         past = list(self._past), self._count
         try:
             if self._stale:
-                self._layers = self._fresh()
+                self._of_tiles = []
                 for latent in self._past:
                     self._through(latent)
                 self._stale = False
@@ -197,13 +200,13 @@ class LTXDecoder:
         """The frames still held back. The decoder stays as it was."""
         if not self._past:
             return torch.empty(0)
-        layers, self._layers = self._layers, self._fresh()
+        before, self._of_tiles = self._of_tiles, []
         try:
             for latent in self._past:
                 self._through(latent)
             return self._through(self._past[-1][:, :, :0], last=True)
         finally:
-            self._layers = layers
+            self._of_tiles = before
 
     def state(self) -> dict[str, Tensor]:
         return {"past": torch.cat([*self._past], 2), "count": torch.tensor(self._count)} if self._past else {}
@@ -220,17 +223,27 @@ class LTXDecoder:
     def _through(self, latents_BCFHW: Tensor, *, last: bool = False) -> Tensor:
         """Latents through all layers, (B, F', 3, H, W) in [0, 1]."""
         bring_to_device(self.vae)
-        decoder, x = self.vae.decoder, denormalized(self.vae, latents_BCFHW)
-        for layer in self._layers[:-1]:
+        z = denormalized(self.vae, latents_BCFHW)
+        places = [[(slice(None), slice(None))]] if self._tiles is None else self._tiles.places(z)
+        if not self._of_tiles:
+            self._of_tiles = [self._fresh() for row in places for _ in row]
+        layers = iter(self._of_tiles)
+        rows = [[self._tile(next(layers), z[..., down, right], last) for down, right in row] for row in places]
+        frames = rows[0][0] if self._tiles is None else self._tiles.joined(rows, z)
+        return to_unit_range(frames.float().transpose(1, 2))
+
+    def _tile(self, layers: list[Layer], x: Tensor, last: bool) -> Tensor:
+        """Of latents as the autoencoder has them, (B, 3, F', H, W) in [-1, 1]."""
+        decoder = self.vae.decoder
+        for layer in layers[:-1]:
             x = layer.push(x, last)
         x = _normed(decoder.norm_out, x)
         shift, scale = _modulations(decoder, decoder.time_embedder, x.dtype) or (0.0, 0.0)
-        x = self._layers[-1].push(decoder.conv_act(x * (1 + scale) + shift), last)
+        x = layers[-1].push(decoder.conv_act(x * (1 + scale) + shift), last)
         p = decoder.patch_size
         videos, channels, frames, height, width = x.shape
         x = x.reshape(videos, channels // p**2, p, p, frames, height, width)
-        x = x.permute(0, 4, 1, 5, 3, 6, 2).reshape(videos, frames, channels // p**2, height * p, width * p)
-        return to_unit_range(x.float())
+        return x.permute(0, 1, 4, 5, 3, 6, 2).reshape(videos, channels // p**2, frames, height * p, width * p)
 
     def _fresh(self) -> list[Layer]:
         """All layers with a convolution along time in their order, remembering nothing."""

@@ -3,7 +3,6 @@
 Tensor names end in their axes: R rows (windows x videos), F latent frames, S tokens of all frames.
 """
 
-import logging
 from typing import Any
 
 import numpy as np
@@ -14,8 +13,6 @@ from fifo_diffusion.models.ltx.decoder import LTXDecoder, encode
 from fifo_diffusion.models.shared.conditions import TextCondition
 from fifo_diffusion.models.shared.shared_text import SharedTextModel
 from fifo_diffusion.models.shared.spacing import linear_sigmas, shift_by_length
-
-logger = logging.getLogger(__name__)
 
 
 class LTXModel(SharedTextModel):
@@ -89,9 +86,6 @@ class LTXModel(SharedTextModel):
         return vae.config.latent_channels, vae.temporal_compression_ratio, vae.spatial_compression_ratio
 
     def decoder(self) -> LTXDecoder:
-        for way in ("tiling", "slicing"):
-            if getattr(self.pipe.vae, f"use_{way}", False):
-                logger.warning("the autoencoder's %s is not used: FIFO decodes one latent frame at a time, whole", way)
         return LTXDecoder(self.pipe.vae)
 
     def encode(self, frames_FHWC: np.ndarray) -> Tensor:

@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from fifo_diffusion.decoding.causal import CausalDecoder, bring_to_device
+from fifo_diffusion.decoding.spatial_tiles import tiles_of
 from fifo_diffusion.decoding.timing import LatentTiming
 
 
@@ -20,11 +21,12 @@ class MochiDecoder(CausalDecoder):
     """One latent in, one frame (the first of a video) or six out.
 
     Args:
-        vae: an `AutoencoderKLMochi`. Its tiling and slicing are not used.
+        vae: an `AutoencoderKLMochi`, with its tiling and slicing as they are now.
     """
 
     def __init__(self, vae: Any) -> None:
-        super().__init__(vae, LatentTiming(1, vae.temporal_compression_ratio), _reach(vae.decoder))
+        timing = LatentTiming(1, vae.temporal_compression_ratio)
+        super().__init__(vae, timing, _reach(vae.decoder), tiles=tiles_of(vae))
 
     def decode(self, latents_BCFHW: Tensor, caches: Any) -> tuple[Tensor, Any]:
         vae, decoder = self.vae, self.vae.decoder

@@ -147,6 +147,7 @@ def _name_without_adapters(key: str, layers: Mapping[str, Any]) -> str | None:
 
 def _settings_of(part: nn.Module) -> Iterator[str]:
     """What changes the result and is neither weight nor configuration."""
+    yield from sorted({str(weight.dtype) for weight in part.parameters() if weight.dtype.itemsize == 1})
     for name, module in part.named_modules():
         if _is_adapted(module):
             for adapter in _used(module):

@@ -4,7 +4,24 @@ import torch
 from torch import Tensor
 
 from fifo_diffusion.decoding.frames import FrameDecoder
+from fifo_diffusion.errors import Message, Setting
 from fifo_diffusion.models.shared.base import VideoModel
+
+
+def check_tiling(model: VideoModel) -> None:
+    """Whether frames are decoded in tiles where the autoencoder's tiling is on.
+
+    Raises:
+        ValueError: they are not; one line.
+    """
+    vae = getattr(getattr(model, "pipe", None), "vae", None)
+    if getattr(vae, "use_tiling", False) and not getattr(model.decoder(), "tiling", False):
+        raise ValueError(
+            Message(
+                f"{model.family} models are decoded whole here, and the autoencoder's tiling is on: leave ",
+                *(Setting("vae_tiling", python="pipe.vae.enable_tiling()"), " out"),
+            )
+        )
 
 
 class FollowingDecoder:
@@ -19,6 +36,7 @@ class FollowingDecoder:
 
     def __init__(self, model: VideoModel) -> None:
         self._model, self._made_by, self._kind = model, model.autoencoder_state(), model.autoencoder_kind()
+        check_tiling(model)
         self._decoder = model.decoder()
         self.exact, self.latency = self._decoder.exact, self._decoder.latency
 
@@ -56,6 +74,7 @@ class FollowingDecoder:
         now = self._model.autoencoder_state()
         if now == self._made_by:
             return
+        check_tiling(self._model)
         decoder, kind = self._model.decoder(), self._model.autoencoder_kind()
         if kind != self._kind:
             raise ValueError(

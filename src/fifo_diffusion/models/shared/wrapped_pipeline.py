@@ -11,6 +11,7 @@ from fifo_diffusion.errors import ArgumentError, Message, Setting
 from fifo_diffusion.execution.shared_weights import SharedWeights, is_spread
 from fifo_diffusion.models.shared.base import VideoModel
 from fifo_diffusion.models.shared.fingerprint import keep_samples
+from fifo_diffusion.models.shared.following_decoder import check_tiling
 from fifo_diffusion.models.shared.hooks import DenoiserHooks, is_compiled, lock_of, reset_if_compiled
 from fifo_diffusion.models.shared.modular import as_it_stands, guidance_of
 from fifo_diffusion.models.shared.modules import dtype_of
@@ -126,6 +127,7 @@ class WrappedPipeline(VideoModel):
                 f"the pipeline's {kind} mixes frames and cannot decode them as they come: load the pipeline without "
                 "vae=, which brings its own AutoencoderKL"
             )
+        check_tiling(self)
 
     def check_fits(self, latents_BCFHW: Tensor, condition: Any, *, banded: bool = False) -> None:
         """Whether the denoisers that are on the pipeline fit a running video.
@@ -175,7 +177,8 @@ class WrappedPipeline(VideoModel):
 
     def autoencoder_state(self) -> Any:
         vae = self.pipe.vae
-        return weak([vae, *vae.children()]), dtype_of(vae), written(vae.parameters()), dict(vae.config)
+        cut = {name: value for name, value in vars(vae).items() if name.startswith(("use_", "tile_"))}
+        return weak([vae, *vae.children()]), dtype_of(vae), written(vae.parameters()), dict(vae.config), cut
 
     def autoencoder_kind(self) -> Any:
         config = self.pipe.vae.config

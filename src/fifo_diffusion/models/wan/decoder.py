@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from fifo_diffusion.decoding.causal import CausalDecoder, bring_to_device
+from fifo_diffusion.decoding.spatial_tiles import tiles_of
 from fifo_diffusion.decoding.timing import LatentTiming
 
 
@@ -19,11 +20,13 @@ class WanDecoder(CausalDecoder):
     """One latent in, one frame (the first of a video) or four out.
 
     Args:
-        vae: an `AutoencoderKLWan`, 2.1 or 2.2. Its tiling and slicing are not used.
+        vae: an `AutoencoderKLWan`, 2.1 or 2.2, with its tiling and slicing as they are now.
     """
 
     def __init__(self, vae: Any) -> None:
-        super().__init__(vae, LatentTiming(1, vae.config.scale_factor_temporal), reach_of(vae.decoder))
+        tiles = tiles_of(vae, vae.config.get("patch_size"))
+        timing = LatentTiming(1, vae.config.scale_factor_temporal)
+        super().__init__(vae, timing, reach_of(vae.decoder), tiles=tiles)
 
     def decode(self, latents_BCFHW: Tensor, caches: list[Any] | None) -> tuple[Tensor, list[Any]]:
         vae, first = self.vae, caches is None
@@ -32,12 +35,15 @@ class WanDecoder(CausalDecoder):
         z = vae.post_quant_conv(denormalized(vae, latents_BCFHW))
         # Said only where it means something, as older versions of diffusers do not know the argument.
         told = {"first_chunk": True} if first and vae.config.get("is_residual") else {}
-        frames = vae.decoder(z, feat_cache=caches, feat_idx=[0], **told)
-        if vae.config.get("patch_size"):
+        return vae.decoder(z, feat_cache=caches, feat_idx=[0], **told), caches
+
+    def finished(self, frames_BCFHW: Tensor) -> Tensor:
+        frames, patch = frames_BCFHW, self.vae.config.get("patch_size")
+        if patch:
             from diffusers.models.autoencoders.autoencoder_kl_wan import unpatchify
 
-            frames = unpatchify(frames, patch_size=vae.config.patch_size)
-        return frames.clamp(-1, 1) + (frames - frames), caches  # inf becomes NaN, which is noticed
+            frames = unpatchify(frames, patch_size=patch)
+        return frames.clamp(-1, 1) + (frames - frames)  # inf becomes NaN, which is noticed
 
 
 def reach_of(decoder: torch.nn.Module) -> int:

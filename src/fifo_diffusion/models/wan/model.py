@@ -3,7 +3,6 @@
 Tensor names end in their axes: R rows (windows x videos), F latent frames, S tokens of all frames, N of one.
 """
 
-import logging
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
@@ -20,8 +19,6 @@ from fifo_diffusion.models.shared.hooks import DenoiserHooks, Place, while_runni
 from fifo_diffusion.models.shared.offload import make_room, offloads, on_gpu
 from fifo_diffusion.models.shared.pipeline_model import PipelineModel
 from fifo_diffusion.models.wan.decoder import WanDecoder, encode_causal
-
-logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -165,9 +162,6 @@ class WanModel(PipelineModel):
         return config.get("z_dim"), factors, config.get("patch_size")
 
     def decoder(self) -> WanDecoder:
-        for way in ("tiling", "slicing"):
-            if getattr(self.pipe.vae, f"use_{way}", False):
-                logger.warning("the autoencoder's %s is not used: FIFO decodes one latent frame at a time, whole", way)
         return WanDecoder(self.pipe.vae)
 
     def encode(self, frames_FHWC: np.ndarray) -> Tensor:
