@@ -85,6 +85,8 @@ def _sampled(key: str, value: Any) -> list[bytes | Tensor]:
     """The name and shape of a tensor, and some of its numbers."""
     if not isinstance(value, Tensor):
         return [key.encode()]
+    if hasattr(value, "quant_type") and hasattr(value, "as_tensor"):  # diffusers' GGUF weights: bytes of blocks
+        return [f"{value.quant_type}".encode(), *_sampled(key, value.as_tensor())]
     if is_traceable_wrapper_subclass(value):  # quantised: the tensors that it is made of
         inner = [(f"{key}.{name}", getattr(value, name)) for name in value.__tensor_flatten__()[0]]
         return [f"{key}{tuple(value.shape)}".encode(), *(x for each in inner for x in _sampled(*each))]
