@@ -4,16 +4,34 @@ import importlib.util
 
 import pytest
 import torch
-from test_folders_as_diffusers import PIPELINES
 
 from fifo_diffusion import FIFO, RunState
 from fifo_diffusion.cli.main import main
 from fifo_diffusion.jobs.memory import weights_bytes
 from fifo_diffusion.models import registry
 from fifo_diffusion.models.loading.lighter import check_quantize, denoisers_of, quantised_layers, quantize_denoisers
-from fifo_diffusion.testing import distance, frames, same, tiny, tiny_wan
+from fifo_diffusion.testing import (
+    distance,
+    frames,
+    same,
+    tiny,
+    tiny_animatediff,
+    tiny_cogvideox,
+    tiny_easyanimate,
+    tiny_hunyuan_video,
+    tiny_kandinsky,
+    tiny_latte,
+    tiny_ltx,
+    tiny_ltx2,
+    tiny_mochi,
+    tiny_opensora,
+    tiny_sana_video,
+    tiny_wan,
+)
 from fifo_diffusion.video import read_metadata
 
+FAMILIES = [tiny, tiny_animatediff, tiny_cogvideox, tiny_easyanimate, tiny_hunyuan_video, tiny_kandinsky, tiny_latte]
+FAMILIES += [tiny_ltx, tiny_ltx2, tiny_mochi, tiny_opensora, tiny_sana_video]
 SMALL = tiny_wan.SIZE | {"window": 3, "num_partitions": 1, "seed": 1}
 
 
@@ -50,9 +68,9 @@ def test_weights_have_eight_bits_and_videos_are_nearly_the_same(way, folder):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("way", ["fp8", pytest.param("int8", marks=needs("torchao"))])
-@pytest.mark.parametrize("name", [name for name in PIPELINES if not name.startswith("class")])
-def test_every_family(name, way):
-    plain, pipe = registry.wrap(PIPELINES[name]()), PIPELINES[name]()
+@pytest.mark.parametrize("module", FAMILIES, ids=lambda module: module.__name__.rpartition("tiny_")[2])
+def test_other_families(module, way):
+    plain, pipe = registry.wrap(module.pipeline()), module.pipeline()
     quantize_denoisers(pipe, way)
     for _, denoiser in denoisers_of(pipe):
         layers = [layer for _, layer in quantised_layers(denoiser, way)]
