@@ -1,4 +1,4 @@
-# make demo | studio | browser | test | test-all | test-oldest | lint | bench     (only Python 3.11+ with venv, and make, are needed)
+# make demo | studio | browser | docs | test | test-all | test-oldest | lint | bench     (only Python 3.11+ with venv, and make, are needed)
 # PYTHON=python3.12        another interpreter
 # OLDEST=tests/method/test_levels.py  which tests `make test-oldest` runs
 # TORCH_INDEX=https://...  a PyTorch wheel index, e.g. https://download.pytorch.org/whl/cpu for the small CPU build
@@ -8,7 +8,7 @@ TORCH_INDEX ?=
 BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo studio browser test test-all test-oldest lint format bench clean
+.PHONY: demo studio browser docs test test-all test-oldest lint format bench clean
 .DELETE_ON_ERROR:
 
 $(VENV)/ready: pyproject.toml constraints.txt
@@ -30,6 +30,11 @@ studio: $(VENV)/ready
 # What the tests of the page need beside Chromium (Debian, Ubuntu: apt-get install chromium); they are left out without.
 browser: $(VENV)/ready
 	$(INSTALL) -e '.[browser]'
+
+# The documentation as a site, in build/site; it must build without a warning.
+docs: $(VENV)/ready
+	$(INSTALL) -e '.[docs]'
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build
 
 test: $(VENV)/ready
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .

@@ -158,7 +158,7 @@ class FIFO:
 
         Args:
             {arguments}
-            **pipeline_arguments: whatever else the pipeline's own call takes and has an effect here (clip_skip, say).
+            pipeline_arguments: whatever else the pipeline's own call takes and has an effect here (clip_skip, say).
 
         Numbers may be those of NumPy, or tensors without axes.
 
@@ -291,8 +291,9 @@ class FIFO:
     ) -> Any:
         """A whole video at once, returned as the wrapped pipeline returns its clips: `.frames[0]` is the first video.
 
+        All arguments but `output_type` are those of `stream`. With a process group every rank gets the video.
+
         Args:
-            prompt, num_frames, **arguments: as in `stream`. With a process group every rank gets the video.
             output_type: "pil", "np", "pt" or "latent", as in the pipeline.
         """
         with self.stream(prompt, num_frames=num_frames, **arguments) as stream:
