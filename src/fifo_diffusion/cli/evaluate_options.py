@@ -4,6 +4,8 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
+import typer
+
 from fifo_diffusion.cli.options import option
 from fifo_diffusion.method_list import baseline_rows
 from fifo_diffusion.settings.kinds import Whole
@@ -21,6 +23,14 @@ class Table(StrEnum):
 Report = Annotated[
     Path,
     option("-o", "--output", metavar="REPORT", panel=FILES, help="Folder for report.html and all with it."),
+]
+Videos = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="[VIDEO]...",
+        help="Measure the drift of these instead: videos, folders of images, or what generate --drift wrote.",
+        show_default=False,
+    ),
 ]
 Tables = Annotated[
     list[Table] | None,

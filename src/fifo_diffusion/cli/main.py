@@ -96,6 +96,7 @@ def generate(ctx: typer.Context, **_: Any) -> int:
 def evaluate(
     ctx: typer.Context,
     output: evaluate_options.Report,
+    videos: evaluate_options.Videos = None,
     table: evaluate_options.Tables = None,
     config: evaluate_options.ConfigFile = None,
     methods: evaluate_options.Methods = None,
@@ -124,6 +125,8 @@ def evaluate(
     fifo-diffusion evaluate --table relative-mse --model cerspense/zeroscope_v2_576w --clips videos/ -o report/
 
     fifo-diffusion evaluate --config report/config.json --methods fifo -o again/
+
+    fifo-diffusion evaluate a.mp4 b.mp4 -o drift/   (how videos drift that are there)
     """
     from fifo_diffusion.cli.evaluate import run
 

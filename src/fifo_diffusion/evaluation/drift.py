@@ -146,7 +146,7 @@ class Drift:
         """The frame as a still clip in the feature space: a unit vector (D,)."""
         self._net = self._net or shipped()
         with torch.no_grad():
-            clip = as_pixels(frame_HWC[None, None]).expand(-1, -1, CLIP, -1, -1)
+            clip = as_pixels(frame_HWC[None, None].copy()).expand(-1, -1, CLIP, -1, -1)
             return _unit(self._net(clip)[0])
 
     def _changed(self, frame_HWC: np.ndarray, number: int) -> Record:

@@ -89,6 +89,15 @@ class DriftFile:
             raise UserError(f"cannot write {self.path}: {error.strerror or error}") from error
 
 
+def is_drift_file(path: str | Path) -> bool:
+    """Whether a file is of drift, by its first line."""
+    try:
+        with open(path, "rb") as file:
+            return json.loads(file.readline(4096))["drift"] == HEADER["drift"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+
+
 def read_drift(path: str | Path) -> Drift:
     """What a file says, whole or cut off.
 
