@@ -2,6 +2,7 @@
 
     python benchmarks/study.py make benchmarks/study_levels.json work/    # in as many processes as there are cores
     python benchmarks/study.py report benchmarks/study_levels.json work/  # docs/results/study_levels.json, a table
+    python benchmarks/study.py table docs/results/study_levels.json       # that table, in Markdown
 
 A configuration names a model, captions, how many frames are counted, and rows: settings of a stream each. The videos of
 four captions are made in one batch; a task that is done is kept in the folder, and what was stopped goes on when the
@@ -182,8 +183,7 @@ def report(config: Config, folder: Path) -> None:
         own["without"] = frechet.without_each(clips, own["features"]) if len(clips) > 1 else []
         own["distance"] = frechet.frechet_distance(np.concatenate(clips), np.concatenate(own["features"]))
     rows = {row: summary(config, row, done) for row in done}
-    for row, own in rows.items():
-        print(f"{row:28}", {k: v for k, v in own.items() if k not in ("settings", "less_first", "score_slices")})
+    print(table(rows))
     common.write(config.name, {"config": config.values, "rows": rows})
     sheets = {row: list(own["shown"][k]) for row, own in done.items() for k in (config.values.get("sheet", 0),)}
     picture = figures.sheet(sheets)
@@ -226,6 +226,16 @@ def summary(config: Config, row: str, done: dict[str, dict[str, Any]]) -> dict[s
     return found
 
 
+def table(rows: dict[str, dict[str, Any]]) -> str:
+    """Of the docs, in Markdown: means with standard errors."""
+    names = ("score", "FVD to real clips", "flicker", "jitter", "jerk", "motion")
+    cells = [["row", "captions x frames", "frame-forwards per frame", *names]]
+    for row, own in rows.items():
+        counts = [f"{own['captions']} x {own['frames']:,}", f"{own['frame_forwards_per_frame']:.1f}"]
+        cells.append([row, *counts, *(" ± ".join(f"{value:.3g}" for value in own.get(name, ())) for name in names)])
+    return "\n".join(f"| {' | '.join(line)} |" for line in [cells[0], ["---"] * len(cells[0]), *cells[1:]])
+
+
 def with_error(values: list[float]) -> list[float]:
     """[mean, standard error]; the mean alone of one value."""
     mean = round(float(np.mean(values)), 4)
@@ -234,11 +244,14 @@ def with_error(values: list[float]) -> list[float]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["make", "report"])
-    parser.add_argument("config", type=Path)
-    parser.add_argument("folder", type=Path, help="of the tasks that are done")
+    parser.add_argument("what", choices=["make", "report", "table"])
+    parser.add_argument("config", type=Path, help="of the study; for a table, its results")
+    parser.add_argument("folder", type=Path, nargs="?", default=Path("work"), help="of the tasks that are done")
     given = parser.parse_args()
-    {"make": make, "report": report}[given.what](Config(given.config), given.folder)
+    if given.what == "table":
+        print(table(json.loads(given.config.read_text())["rows"]))
+    else:
+        {"make": make, "report": report}[given.what](Config(given.config), given.folder)
 
 
 if __name__ == "__main__":
