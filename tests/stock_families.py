@@ -56,11 +56,11 @@ class Family:
         together = [d if len(d) == 1 else d.transpose(0, 1)[None] for d in draws]
         return latents, together
 
-    def noise(self, draws):
+    def noise(self, draws, steps=STEPS):
         """What the clip is made of; frames after it have some of it again."""
 
         def noise(frame, level, use):
-            return (self.start if level == STEPS else draws[STEPS - 1 - level])[:, :, frame % FRAMES]
+            return (self.start if level == steps else draws[steps - 1 - level])[:, :, frame % FRAMES]
 
         return noise
 
@@ -68,7 +68,7 @@ class Family:
         def predict(x, t, _frames):
             return self.model.predict(x, t, self.condition)
 
-        *_, latents = sample_clip(levels, predict, self.noise(draws), range(FRAMES), self.start)
+        *_, latents = sample_clip(levels, predict, self.noise(draws, len(levels)), range(FRAMES), self.start)
         return latents
 
     def by_stream(self, scheduler, draws, **arguments):

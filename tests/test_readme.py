@@ -2,6 +2,7 @@
 
 import re
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -10,10 +11,14 @@ from diffusers import DiffusionPipeline
 import fifo_diffusion
 from fifo_diffusion import FIFO
 from fifo_diffusion.cli.main import main
+from fifo_diffusion.method import layout_of
+from fifo_diffusion.settings.fitting import preset_values
+from fifo_diffusion.settings.presets import PRESETS
 from fifo_diffusion.testing import tiny
 from fifo_diffusion.video import count_frames, read_metadata
 
-SNIPPETS = re.findall(r"```python\n(.*?)```", Path(__file__).parents[1].joinpath("README.md").read_text("utf-8"), re.S)
+README = Path(__file__).parents[1].joinpath("README.md").read_text("utf-8")
+SNIPPETS = re.findall(r"```python\n(.*?)```", README, re.S)
 SIZE = {"height": 16, "width": 16}
 TOYBOX, HUB = "toybox", "cerspense/zeroscope_v2_576w"
 
@@ -65,6 +70,20 @@ def test_snippets_run_from_top_to_bottom(session, capsys):
     found = {path.name: count_frames(path) for path in Path().glob("*.mp4")}
     expected = ("ball.mp4", "day.mp4", "video-0.mp4", "video-1.mp4", "ball-goes-on.mp4", "corgi.mp4")
     assert found == dict.fromkeys(expected, 45)
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_the_table_of_presets_counts_their_work(name):
+    """Frame-forwards for a frame of video, those of guidance's second pass too, at f 16 and at Wan's f."""
+    preset = PRESETS[name]
+    row = next(line for line in README.splitlines() if line.startswith(f"| `{name}` |"))
+    *_, small, large = (cell.strip() for cell in row.strip("|").split("|"))
+    for frames, cell in ((16, small), (21, large)):
+        values = {"window": frames} | preset_values(preset, frames)
+        layout = layout_of(SimpleNamespace(layout="partitions", cache=1, **values))
+        cost = layout.frame_forwards_per_frame * (1 if preset.unguided else 2)
+        window = f" (windows of {values['window']})" if values["window"] != frames else ""
+        assert cell == f"{cost:g}{window}"
 
 
 def test_a_file_says_how_its_stream_was_made(session, capsys):

@@ -94,7 +94,7 @@ BAD = {
         "--num-partitions must be a whole number of at least 1, not 0",
     ),
     "small window": ([BALL, "--window", "1"], 2, "--window must be a whole number of at least 2, not 1"),
-    "frames per level": ([BALL, "--frames-per-level", "5"], 2, "--frames-per-level 5: it does not divide"),
+    "frames per level": ([BALL, "--frames-per-level", "65"], 2, "--frames-per-level 65: the queue has 4 x 16 = 64"),
     "steps": ([BALL, "--num-inference-steps", "50"], 2, "use --num-partitions 3 (48 steps), or --num-partitions 4"),
     "few steps": ([BALL, "--num-inference-steps", "4"], 2, "use --frames-per-level 4 and --num-partitions 1"),
     "timesteps": (

@@ -3,6 +3,7 @@
 import pytest
 
 from fifo_diffusion.method import BandedLayout, QueueLayout
+from fifo_diffusion.method.memory import MemoryLayout
 
 SHAPES = [(f, n, b) for f in (2, 3, 4, 5, 8, 16, 17, 24, 56) for n in (1, 2, 3, 4) for b in (1, 2, 4) if n * f % b == 0]
 
@@ -129,6 +130,22 @@ def test_values_out_of_range_are_named(change, name):
         QueueLayout(**{"frames": 4} | change)
 
 
-def test_an_uneven_number_of_levels_names_those_that_fit():
+def test_where_b_does_not_divide_the_queue_levels_differ_by_one_frame_and_move_round():
+    """Wan's f in four levels: a group keeps together on its way down."""
+    layout = QueueLayout(21, 1, True, 6)
+    assert (layout.levels, layout.groups, layout.period) == (4, (5, 5, 5, 6), 4)
+    assert layout.summary == "n = 1 partitions, b = 5 or 6 frames per level"
+    assert [layout.step(k).leave for k in range(5)] == [5, 5, 5, 6, 5]
+    assert [layout.step(1).levels.count(level) for level in range(1, 4)] == [5, 6, 5]
+    assert layout.frame_forwards_per_frame == 8
+    for f, n, b in ((21, 1, 4), (7, 3, 5), (16, 1, 3), (5, 1, 5)):
+        groups = QueueLayout(f, n, False, b).groups
+        assert (sum(groups), max(groups) - min(groups) <= 1, max(groups) <= b) == (n * f, True, True)
+        assert len(groups) == -(-n * f // b)
+
+
+def test_more_frames_per_level_than_slots_and_uneven_levels_for_memory_frames():
+    with pytest.raises(ValueError, match="the queue has 2 x 4 = 8 slots; give no more"):
+        QueueLayout(4, 2, frames_per_level=9)
     with pytest.raises(ValueError, match="use one of 1, 2, 4, 8"):
-        QueueLayout(4, 2, frames_per_level=3)
+        MemoryLayout(4, 2, frames_per_level=3)

@@ -89,6 +89,9 @@ LAYOUTS = {
     "rotating without lookahead": (RotatingLayout(3, 3, False), 9),
     "memory": (MemoryLayout(4, 4, frames_per_level=2), 8),
     "long memory": (MemoryLayout(8, 4, frames_per_level=4), 8),
+    "levels of one or two": (QueueLayout(5, 1, True, 2), 3),
+    "levels of three or four": (QueueLayout(5, 3, False, 4), 4),
+    "uneven and rotating": (RotatingLayout(5, 1, True, 2), 3),
 }
 
 
@@ -180,7 +183,10 @@ def test_windows_that_move_read_f_real_frames(layout):
     assert min(seen) == (-f if isinstance(layout, MemoryLayout) else 1 - f)
 
 
-@pytest.mark.parametrize("layout", [RotatingLayout(4, 2), MemoryLayout(4, 4, frames_per_level=2)])
+MOVING = [RotatingLayout(4, 2), MemoryLayout(4, 4, frames_per_level=2), QueueLayout(5, 3, True, 2)]
+
+
+@pytest.mark.parametrize("layout", MOVING)
 def test_windows_that_move_start_from_noise(layout):
     levels, like = read_levels(tiny.scheduler(), 8), torch.zeros(1, 4, 1, 3, 3)
     videos = []

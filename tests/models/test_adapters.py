@@ -209,6 +209,21 @@ def test_on_the_command_line(places, tmp_path, monkeypatch, capsys):
     assert "--lora" in capsys.readouterr().err
 
 
+def test_the_command_refuses_one_that_fits_nothing_and_one_that_a_state_is_without(
+    places, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    state, style = ["--state", str(tmp_path / "run.state")], f"{places}/style.safetensors"
+    assert generate(places, "a cat", "-o", f"{tmp_path}/a/", *state) == 0
+    capsys.readouterr()
+    assert main(["generate", *state, "--lora", style, "--num-frames", "5", "--device", "cpu"]) == 2
+    assert "--lora" in capsys.readouterr().err
+    assert generate(places, "a cat", "-o", f"{tmp_path}/x/", "--lora", f"{places}/wan.safetensors") == 2
+    told = capsys.readouterr().err
+    assert "wan.safetensors:1: it" in told
+    assert not (tmp_path / "x").exists()
+
+
 def test_what_is_no_lora_is_refused_before_anything_is_loaded(places, monkeypatch, capsys):
     monkeypatch.chdir(places)
     monkeypatch.setattr("fifo_diffusion.cli.generate.load", lambda *_: pytest.fail("loaded"))

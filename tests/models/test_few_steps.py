@@ -1,5 +1,7 @@
 """The grids of few-step checkpoints: what each publisher's recipe says, and what FIFO reads from its scheduler."""
 
+from dataclasses import replace
+
 import diffusers
 import numpy as np
 import pytest
@@ -107,12 +109,12 @@ def test_flow_matching_without_the_recipe_wastes_its_last_level():
     assert levels.timestep.min() < 50
 
 
-def laid(scheduler, **steps):
+def laid(scheduler, count=STEPS, **steps):
     """The scheduler, whose pipeline asks for a number of steps and gets these."""
     kind = type(scheduler)
 
     def set_timesteps(self, num_inference_steps=None, device=None, **_):
-        assert num_inference_steps == STEPS
+        assert num_inference_steps == count
         kind.set_timesteps(self, device=device, **steps)
 
     return type(kind.__name__, (kind,), {"set_timesteps": set_timesteps}).from_config(scheduler.config)
@@ -158,6 +160,21 @@ def test_steps_of_ones_own_are_those_of_the_pipeline(family, name, monkeypatch):
     assert distance(one.by_fifo(usual, draws), expected) > 1e-3
     monkeypatch.undo()  # a scheduler that draws noise is looked at anew
     assert distance(one.by_stream(scheduler, draws, **steps), expected) < 1e-5
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_the_stock_run_of_a_recipe_is_that_of_sample_clip(family, name, monkeypatch):
+    """`pipe()` with the recipe's scheduler and number of steps, and the clip on its levels, on the same noise."""
+    scheduler, count, steps, *_ = RECIPES[name]
+    flow = not hasattr(scheduler, "alphas_cumprod") or bool(scheduler.config.get("use_flow_sigmas"))
+    one = family("Wan" if flow else "AnimateDiff" if "Animate" in name else "UNet3D")
+    theirs = laid(scheduler, count, **steps) if steps else type(scheduler).from_config(scheduler.config)
+    levels = read_levels(scheduler, count, flow=one.flow, **steps)
+    expected, draws = one.by_pipeline(theirs, monkeypatch, num_inference_steps=count)
+    assert torch.equal(levels.timestep.flip(0).double(), theirs.timesteps.double())
+    assert distance(one.by_fifo(levels, draws), expected) < 2e-5
+    shifted = replace(levels, timestep=(levels.timestep - 20).clamp_min(0))
+    assert distance(one.by_fifo(shifted, draws), expected) > 1e-3
 
 
 def test_ddim_takes_any_timesteps():

@@ -93,7 +93,7 @@ def test_models_of_few_steps_have_one_of_their_own(fifo):
         (21, {}, {"frames_per_level": 5, "window": 20}),  # Wan
         (56, {}, {"frames_per_level": 14}),
         (24, {"window": 16}, {"frames_per_level": 4, "window": 16}),
-        (24, {"window": 18}, {"frames_per_level": 3, "window": 18}),  # six levels
+        (24, {"window": 18}, {"frames_per_level": 5, "window": 18}),  # of four or five frames
         (16, {"num_inference_steps": 8}, {"frames_per_level": 2}),
         (16, {"timesteps": [999, 499]}, {"frames_per_level": 8}),
         (16, {"sigmas": [14, 3, 0]}, {"frames_per_level": 8}),

@@ -87,7 +87,11 @@ def test_the_published_code_has_steps_of_its_own():
 @pytest.mark.parametrize(
     ("layout", "steps", "advice"),
     [
-        (QueueLayout(21, 4), 4, ["window=20, frames_per_level=5 and num_partitions=1"]),  # Wan
+        (
+            QueueLayout(21, 4),
+            4,
+            ["window=20, frames_per_level=5 and num_partitions=1", "frames_per_level=6 and num_partitions=1"],
+        ),  # Wan
         (QueueLayout(21, 4), 8, ["window=16, frames_per_level=2 and num_partitions=1"]),
         (QueueLayout(16, 4), 4, ["frames_per_level=4 and num_partitions=1"]),
         (QueueLayout(16, 2, False, 4), 16, ["frames_per_level=1 and num_partitions=1"]),

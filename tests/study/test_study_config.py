@@ -116,6 +116,7 @@ def test_defaults_are_the_papers():
     rows = default_rows(4, None)
     assert rows["fifo"] == {"method": "fifo", "num_partitions": 4, "lookahead": True}
     assert rows["chunked-8"]["overlap"] == 8
+    assert default_rows(None, None) == rows
     assert [row["lookahead"] for row in ablation_rows(rows).values()] == [False, False, True]
     assert [row["num_partitions"] for row in ablation_rows(rows).values()] == [1, 4, 4]
     prompts = default_prompts("toybox")
@@ -123,3 +124,23 @@ def test_defaults_are_the_papers():
     assert {checker.parse(prompt)["family"] for prompt in prompts} == {"shape", "landscape", "robot"}
     config = Config(model="toybox", tables=("cost",), rows=rows, prompts=prompts)
     assert Config.from_json(config.to_json(), "it") == config
+
+
+def test_a_preset_is_that_of_the_rows_of_fifo(capsys, tmp_path, monkeypatch):
+    rows = default_rows(None, None, gpus=2, preset="live")
+    assert rows["fifo"] == {"method": "fifo", "preset": "live"}
+    assert rows["fifo-no-lookahead"] == {"method": "fifo", "preset": "live", "lookahead": False}
+    assert rows["fifo-2-ranks"] == {"method": "fifo", "preset": "live", "ranks": 2, "tables": ["cost"]}
+    assert "preset" not in rows["genl"]
+    assert default_rows(2, None, preset="fast")["fifo"] == {"method": "fifo", "num_partitions": 2, "preset": "fast"}
+    monkeypatch.chdir(tmp_path)
+    assert main(["evaluate", "--preset", "quick", "-o", "report"]) == 2
+    assert "--preset must be 'paper' or 'fast' or 'live', not quick" in capsys.readouterr().err
+    made = []
+    monkeypatch.setattr("fifo_diffusion.study.run._do_all", lambda results, *_: made.append(results.config))
+    assert main(["evaluate", "--preset", "live", "--table", "cost", "-o", "report", "--quiet"]) == 0
+    assert {name: row.get("preset") for name, row in made[0].rows.items() if row["method"] == "fifo"} == {
+        "fifo": "live",
+        "fifo-no-lookahead": "live",
+    }
+    assert Config.read(tmp_path / "report" / "config.json").rows == made[0].rows

@@ -92,7 +92,7 @@ def generate(ctx: typer.Context, **_: Any) -> int:
 
 
 @app.command()
-@with_options("model", "num_partitions", *SAMPLING, "dtype", "device", "quiet", "debug")
+@with_options("model", "preset", "num_partitions", *SAMPLING, "dtype", "device", "quiet", "debug")
 def evaluate(
     ctx: typer.Context,
     output: evaluate_options.Report,

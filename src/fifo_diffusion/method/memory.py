@@ -4,6 +4,7 @@ in FIFO-Diffusion's paper."""
 from dataclasses import dataclass
 from functools import cached_property
 
+from fifo_diffusion.errors import ArgumentError
 from fifo_diffusion.method.layout import Step, Window
 from fifo_diffusion.method.partitions import QueueLayout
 
@@ -21,10 +22,17 @@ class MemoryLayout(QueueLayout):
     (their levels differ little) and the queue is long.
 
     Raises:
-        ValueError: as `QueueLayout`, and for lookahead, which this takes the place of.
+        ValueError: as `QueueLayout`, for n f that is no multiple of b, and for lookahead, whose place this takes.
     """
 
     lookahead: bool = False
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.even:
+            divisors = [b for b in range(1, self.slots + 1) if self.slots % b == 0]
+            what = f"memory frames need groups of one size, of {self.slots} slots; use one of "
+            raise ArgumentError("frames_per_level", self.frames_per_level, f"{what}{', '.join(map(str, divisors))}")
 
     @property
     def memory(self) -> int:
@@ -49,7 +57,7 @@ class MemoryLayout(QueueLayout):
 
     @cached_property
     def _steps(self) -> tuple[Step, ...]:
-        fixed = self._step
+        fixed = super().step(0)
         return tuple(Step(fixed.levels, fixed.targets, self._grid(moved), fixed.leave) for moved in range(self.period))
 
     def _grid(self, moved: int) -> tuple[Window, ...]:

@@ -4,6 +4,7 @@ every other, where a fixed grid leaves its trace. Not in the paper; MIGA (arXiv 
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
+from math import lcm
 
 from fifo_diffusion.method.layout import Step, Window
 from fifo_diffusion.method.partitions import QueueLayout
@@ -22,7 +23,7 @@ class RotatingLayout(QueueLayout):
 
     @property
     def period(self) -> int:  # type: ignore[override]
-        return self.stride
+        return lcm(self.stride, super().period)
 
     @property
     def title(self) -> str:
@@ -33,8 +34,9 @@ class RotatingLayout(QueueLayout):
 
     @cached_property
     def _steps(self) -> tuple[Step, ...]:
-        fixed, steps = self._step, []
-        for moved in range(self.period):
+        steps = []
+        for iteration in range(self.period):
+            fixed, moved = super().step(iteration), iteration % self.stride
             borders = [self.context, *range(self.context + moved, self.size, self.stride), self.size]
             parts = [range(a, b) for a, b in pairwise(borders) if a < b]
             # f slots that end with those written: with lookahead all written ones have f // 2 cleaner ones beside them.

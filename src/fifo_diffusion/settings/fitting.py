@@ -14,16 +14,21 @@ SMALLEST_WINDOW = 0.75
 
 def shape_of(frames: int, steps: int, *, changeable: bool = True) -> tuple[int, int, int] | None:
     """Window, partitions and frames per level that give exactly so many steps: the longest window and the fewest
-    partitions. None where that would take a much smaller window, or a longer queue than so many steps need.
+    partitions, with as many frames at every level, or else nearly as many. None where that would take a much smaller
+    window, or a longer queue than so many steps need.
 
     Args:
         frames: f, the window that the model was trained on.
-        changeable: whether the window may be smaller.
+        changeable: whether the window may be smaller, so that all levels have as many frames.
     """
     for window in range(frames, int(frames * SMALLEST_WINDOW) if changeable else frames - 1, -1):
         for partitions in range(1, -(-steps // window) + 1):
             if partitions * window % steps == 0:
                 return window, partitions, partitions * window // steps
+    for partitions in range(1, -(-steps // frames) + 1):
+        most = -(-partitions * frames // steps)
+        if -(-partitions * frames // most) == steps:
+            return frames, partitions, most
     return None
 
 
@@ -64,6 +69,6 @@ def _steps(asked: StreamSettings) -> int | None:
 
 def frame_forwards(values: Mapping[str, Any]) -> float:
     """Frames that go through the model for one frame of video with the settings of a preset, all of them of the paper's
-    layout, without guidance: n f / b, and twice that with lookahead (`Layout.frame_forwards_per_frame`)."""
-    once = values["num_partitions"] * values["window"] / values["frames_per_level"]
+    layout, without guidance: n f / b, rounded up, and twice that with lookahead (`Layout.frame_forwards_per_frame`)."""
+    once = -(-values["num_partitions"] * values["window"] // values["frames_per_level"])
     return 2 * once if values["lookahead"] else once

@@ -93,10 +93,12 @@ class QueueSettings(CacheSettings, WindowSettings):
         1,
         Whole(1, 65536),
         STREAM,
-        "b: this many neighbours share a noise level: b times faster, coarser.",
+        "b: this many neighbours share a noise level: b times faster, coarser. Where it does not divide the queue, b "
+        "at most.",
         METHOD,
         metavar="N",
         methods=FIFO,
         saved=IN_SETTINGS,
-        doc="b neighbouring frames share a level and leave together: b times fewer steps per frame.",
+        doc="b neighbouring frames share a level and leave together: b times fewer steps per frame. Where n f is no "
+        "multiple of b, levels have b frames at most, and as nearly the same number as they can.",
     )

@@ -50,15 +50,17 @@ def check_steps(layout: Layout, steps: int | None) -> None:
 
 
 def giving(layout: Layout, steps: int) -> list[Message]:
-    """Settings of the paper's queue that give so many steps: for the same window, else for one that is little smaller;
-    where there are none, or the window must change, also the nearest numbers of partitions that give nearly as many.
+    """Settings of the paper's queue that give so many steps: for the same window, else for one that is little smaller,
+    and for the same one with levels of nearly as many frames; where there are none, or the window must change, also the
+    nearest numbers of partitions that give nearly as many.
     Of another layout there are none to name."""
     layout = layout.plain
     if not isinstance(layout, QueueLayout):
         return []
     f, b = layout.frames, layout.frames_per_level
     shape = shape_of(f, steps)
-    found = [] if shape is None else [_named(*shape, f)]
+    shapes = dict.fromkeys(each for each in (shape, shape_of(f, steps, changeable=False)) if each is not None)
+    found = [_named(*each, f) for each in shapes]
     if shape is None or shape[0] != f:
         near = sorted({max(1, steps * b // f), max(1, -(-steps * b // f))})
         near = [n for n in near if n * f % b == 0]

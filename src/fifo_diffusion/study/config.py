@@ -9,6 +9,7 @@ from typing import Any
 from fifo_diffusion.errors import UserError, usage
 from fifo_diffusion.evaluation.whole_files import write_text
 from fifo_diffusion.method_list import baseline_rows
+from fifo_diffusion.settings.presets import PRESETS
 from fifo_diffusion.study.checks import ROW_KEYS, check
 from fifo_diffusion.text import one_line
 
@@ -145,19 +146,26 @@ class Config:
             raise UserError(f"cannot write {path}: {error.strerror or error}") from error
 
 
-def default_rows(num_partitions: int, steps: int | None, gpus: int = 0) -> dict[str, dict[str, Any]]:
-    """FIFO with and without lookahead, on several GPUs where there are several, and all baselines.
+def default_rows(
+    num_partitions: int | None, steps: int | None, gpus: int = 0, preset: str | None = None
+) -> dict[str, dict[str, Any]]:
+    """FIFO as a preset has it, or with lookahead, and without; on several GPUs where there are several; all baselines.
 
     Args:
+        num_partitions: of FIFO; None: the preset's, or the paper's.
         steps: of the baselines; None: their published ones.
         gpus: of this machine.
+        preset: of FIFO.
     """
-    fifo = {"method": "fifo", "num_partitions": num_partitions}
-    counts = [ranks for ranks in (2, 4, 8) if ranks <= min(gpus, 2 * num_partitions)]
-    several = {f"fifo-{n}-ranks": fifo | {"lookahead": True, "ranks": n, "tables": ["cost"]} for n in counts}
+    given = {} if num_partitions is None else {"num_partitions": num_partitions}
+    fifo = {"method": "fifo", **given, "preset": preset} if preset else {"method": "fifo", "num_partitions": 4} | given
+    ahead = {} if preset else {"lookahead": True}
+    most = 2 * (num_partitions or PRESETS[preset].values["num_partitions"] if preset else fifo["num_partitions"])
+    counts = [ranks for ranks in (2, 4, 8) if ranks <= min(gpus, most)]
+    several = {f"fifo-{n}-ranks": fifo | ahead | {"ranks": n, "tables": ["cost"]} for n in counts}
     more = {} if steps is None else {"num_inference_steps": steps}
     return {
-        "fifo": fifo | {"lookahead": True},
+        "fifo": fifo | ahead,
         "fifo-no-lookahead": fifo | {"lookahead": False},
         **several,
         **{name: row | more for name, row in baseline_rows().items()},

@@ -120,7 +120,8 @@ def _config(options: dict[str, Any]) -> Config:
 
 def _config_of(given: dict[str, Any]) -> Config:
     model = given.get("model", "toybox")
-    steps, partitions = given.get("num_inference_steps"), given.get("num_partitions", Settings.num_partitions)
+    steps, partitions, preset = (given.get(name) for name in ("num_inference_steps", "num_partitions", "preset"))
+    rows = default_rows(partitions, steps, _gpus(given.get("device")), preset)
     if "prompts" in given:
         from fifo_diffusion.jobs.prompt_files import read_prompts
 
@@ -139,11 +140,11 @@ def _config_of(given: dict[str, Any]) -> Config:
     return Config(
         model=str(Path(model).absolute()) if Path(model).exists() else model,
         tables=_tables(given.get("table") or ["all"]),
-        rows=default_rows(partitions, steps, _gpus(given.get("device"))),
+        rows=rows,
         prompts=prompts,
         num_frames=given.get("num_frames", DEFAULT_FRAMES),
         base_steps=steps or Config.base_steps,
-        partitions=tuple(n for n in (1, 2, 4) if n <= max(partitions, 2)),
+        partitions=tuple(n for n in (1, 2, 4) if n <= max(partitions or Settings.num_partitions, 2)),
         sampling={name: given[name] for name in names_of(Settings, stages=[SAMPLING]) if name in given},
         **more,
     )
