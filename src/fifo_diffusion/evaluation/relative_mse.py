@@ -88,7 +88,7 @@ def _noise_error(
     condition: Any,
 ) -> Tensor:
     """Mean squared error of the predicted noise (B, F)."""
-    prediction = predict(noisy, levels.timestep[level_BF], condition)
+    prediction = predict(noisy, levels.told(level_BF), condition)
     return (levels.split(noisy, prediction, level_BF)[1] - noise).pow(2).mean((1, 3, 4))
 
 

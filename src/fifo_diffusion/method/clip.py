@@ -32,7 +32,7 @@ def sample_clip(
     for index in reversed(range(len(levels))):
         level = torch.full((len(frames),), index)
         rows = level.expand(len(latents), -1)
-        prediction = predict(latents[:, :channels], levels.timestep[rows], [frames])
+        prediction = predict(latents[:, :channels], levels.told(rows), [frames])
         latents = phi(levels, latents, prediction, level, level - 1, frames, noise, use)
         yield latents[:, :channels]
 
@@ -55,9 +55,10 @@ def clip_after(
     channels = first_BCKHW.shape[1]
     for index in reversed(range(len(levels))):
         level = torch.full((len(new),), index)
-        told = torch.cat([torch.zeros(given, dtype=levels.timestep.dtype), levels.timestep[level]])
+        told = levels.told(level[None])
+        told = torch.cat([torch.zeros_like(told[:, :1]).expand(-1, given, *told.shape[2:]), told], 1)
         clip = torch.cat([first_BCKHW, latents[:, :channels]], 2)
-        prediction = predict(clip, told.expand(len(clip), -1), [frames])[:, :, given:]
+        prediction = predict(clip, told.expand(len(clip), *told.shape[1:]), [frames])[:, :, given:]
         latents = phi(levels, latents, prediction, level, level - 1, new, noise, "clip")
         yield torch.cat([first_BCKHW, latents[:, :channels]], 2)
 
@@ -102,7 +103,7 @@ def complete_clip(
         for past, past_level in ((seen, 0), (unseen, len(levels) - 1)):
             level[:given] = past_level
             rows = level.expand(len(latents), -1)
-            prediction = predict(torch.cat([past, latents], 2), levels.timestep[rows], [frames])
+            prediction = predict(torch.cat([past, latents], 2), levels.told(rows), [frames])
             predictions.append(prediction[:, :, given:])
         with_past, without = predictions
         prediction = without + HISTORY_GUIDANCE * (with_past - without)

@@ -31,12 +31,12 @@ def choose_tail(queue: Queue, layout: Layout, levels: NoiseLevels, predict: Pred
     if tail.draws == 1 or not is_due(tail, range(*(p - queue.first_new for p in _ends(queue.frames(layout)[first:])))):
         return
     now, frames, tested = queue.step(layout), queue.frames(layout), queue.read(layout, levels, noise).clone()
-    windows, level = tail_windows(now.windows, first), torch.tensor(now.levels)
+    windows, moves = tail_windows(now.windows, first), (torch.tensor(now.levels), torch.tensor(now.targets))
     scores, drawn = [], []
     for draw in range(tail.draws):
         fresh = queue.entering(layout, noise, levels.entry, levels, draw)
         tested[:, : fresh.shape[1], first:] = fresh
-        found = [_agreement(tested, window, first, level, levels, predict, frames) for window in windows]
+        found = [_agreement(tested, window, first, moves, levels, predict, frames) for window in windows]
         agrees, before = torch.stack(found).mean(0)
         if not draw and tail.threshold:
             dropped = before - agrees > tail.threshold
@@ -55,15 +55,16 @@ def _agreement(
     x_BCFHW: Tensor,
     window: Window,
     first: int,
-    level_F: Tensor,
+    moves: tuple[Tensor, Tensor],
     levels: NoiseLevels,
     predict: Predict,
     frames: Sequence[int],
 ) -> Tensor:
     """(2, B): the mean cosine of the frames of a window that entered with those before them, and of the latter with
     each other; -1 where a prediction is not finite."""
-    latents, rows = levels.latent(x_BCFHW)[:, :, window.read], level_F[window.read].expand(len(x_BCFHW), -1)
-    output = predict(latents, levels.timestep[rows], [[frames[p] for p in window.reads]])
+    latents = levels.latent(x_BCFHW)[:, :, window.read]
+    rows, targets = (of_slots[window.read].expand(len(x_BCFHW), -1) for of_slots in moves)
+    output = predict(latents, levels.told(rows, targets), [[frames[p] for p in window.reads]])
     clean, _ = levels.split(latents, output, rows)
     vectors = torch.nn.functional.normalize(clean.mean(1).flatten(2), dim=-1)
     cosines = vectors @ vectors.mT

@@ -14,9 +14,9 @@ from fifo_diffusion.method.noise import Noise
 from fifo_diffusion.method.queue import Queue
 
 Predict = Callable[[Tensor, Tensor, Sequence[Sequence[int]]], Tensor]
-"""`predict(latents_BCFHW, timestep_BF, frames)`: the model after guidance. `frames` has one list of f frame numbers per
-window (with banded lookahead there is one, of more than f); rows are window by window, and within a window video by
-video (B = windows x videos)."""
+"""`predict(latents_BCFHW, timestep_BF, frames)`: the model after guidance. Timesteps are what `NoiseLevels.told` says.
+`frames` has one list of f frame numbers per window (with banded lookahead there is one, of more than f); rows are
+window by window, and within a window video by video (B = windows x videos)."""
 
 Texts = Callable[[Sequence[int]], Sequence[int]]
 """`texts(frames)`: of each frame, by a number other than 0, the text that it has in this iteration."""
@@ -63,7 +63,7 @@ def diagonal_denoising(
             moves, numbers = (level[w.write], target[w.write]), [frames[p] for p in w.writes]
             y[:, :, w.write] = phi(levels, x[:, :, w.write], prediction, *moves, numbers, noise)
 
-        def denoise(windows: Sequence[Window], x=x, frames=frames, level=level, step=step) -> None:
+        def denoise(windows: Sequence[Window], x=x, frames=frames, level=level, target=target, step=step) -> None:
             """All from the snapshot x: no window sees what another one writes."""
             for w in (w for w in windows if w.reuse):
                 step(w, None)
@@ -71,8 +71,8 @@ def diagonal_denoising(
             if not windows:
                 return
             latents = torch.cat([levels.latent(x)[:, :, w.read] for w in windows])
-            rows = torch.stack([level[w.read] for w in windows]).repeat_interleave(len(x), 0)
-            outputs = predict(latents, levels.timestep[rows], [[frames[p] for p in w.reads] for w in windows])
+            reads = [torch.stack([of[w.read] for w in windows]).repeat_interleave(len(x), 0) for of in (level, target)]
+            outputs = predict(latents, levels.told(*reads), [[frames[p] for p in w.reads] for w in windows])
             for w, output in zip(windows, outputs.chunk(len(windows)), strict=True):
                 step(w, output[:, :, w.kept])
 

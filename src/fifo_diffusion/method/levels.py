@@ -39,6 +39,8 @@ class NoiseLevels:
             frame, from which it can go on without a prediction (`cached.py`).
         entry: standard deviation of the noise that enters at the top level. A scheduler that counts in sigmas alone
             begins with less than 1 where its highest level has some signal left.
+        end: timestep of what is clean, for models that are told where a step ends beside where it begins (flow maps);
+            None: for all others.
     """
 
     timestep: Tensor
@@ -54,6 +56,7 @@ class NoiseLevels:
     solver: Tensor | None = None
     entry: float = 1.0
     keeps_clean: bool = False
+    end: float | None = None
 
     def __post_init__(self) -> None:
         if self.prediction not in PREDICTIONS:
@@ -63,6 +66,21 @@ class NoiseLevels:
 
     def __len__(self) -> int:
         return len(self.timestep)
+
+    def told(self, level_BF: Tensor, target_BF: Tensor | None = None) -> Tensor:
+        """What the denoiser is told of frames at these levels: (B, F) their timesteps; with an `end` (B, F, 2) these
+        and where their steps end.
+
+        Args:
+            target_BF: the levels after the step, -1 for clean; None: the next lower ones. Those are told of frames that
+                stay where they are, too: what they were told when they came there.
+        """
+        timestep = self.timestep[level_BF]
+        if self.end is None:
+            return timestep
+        target = level_BF - 1 if target_BF is None else torch.minimum(target_BF, level_BF - 1)
+        ends = torch.cat([self.timestep.new_tensor([self.end]), self.timestep])
+        return torch.stack([timestep, ends[target + 1]], -1)
 
     @property
     def planes(self) -> int:

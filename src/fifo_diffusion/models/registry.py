@@ -148,6 +148,14 @@ FAMILIES = (
         wide=("vae",),
     ),
     Family(
+        "AnyFlow, text to video",
+        ("AnyFlowPipeline",),
+        "fifo_diffusion.models.anyflow.model:AnyFlowModel",
+        verified=BY_CONTRACT,
+        half="bfloat16",
+        wide=("vae",),
+    ),
+    Family(
         "CogVideoX 1.0 and 1.5, text to video",
         ("CogVideoXPipeline",),
         "fifo_diffusion.models.cogvideox.model:CogVideoXModel",

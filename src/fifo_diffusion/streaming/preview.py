@@ -37,6 +37,7 @@ class Preview:
         self, latents_BCFHW: Tensor, output_BCFHW: Tensor, timestep_BF: Tensor, windows: Sequence[Sequence[int]]
     ) -> None:
         """Windows went through the model: arguments and result of `fifo_diffusion.method.Predict`."""
+        timestep_BF = timestep_BF if timestep_BF.dim() == 2 else timestep_BF[..., 0]
         level = torch.searchsorted(self._levels.timestep, timestep_BF.cpu().to(self._levels.timestep.dtype))
         clean, _ = self._levels.split(latents_BCFHW, output_BCFHW, level.clamp_max(len(self._levels) - 1))
         for window, part, rows in zip(windows, clean.chunk(len(windows)), level.chunk(len(windows)), strict=True):

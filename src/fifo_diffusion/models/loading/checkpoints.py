@@ -57,6 +57,10 @@ CHECKPOINTS = {
         BY_CONTRACT,
         12.0,
     ),
+    **dict.fromkeys(
+        ("nvidia/AnyFlow-Wan2.1-T2V-1.3B-Diffusers", "nvidia/AnyFlow-Wan2.1-T2V-14B-Diffusers"),
+        Checkpoint(21, _WAN | {"guidance_scale": 1.0}, BY_CONTRACT),
+    ),
     "Wan-AI/Wan2.1-I2V-14B-480P-Diffusers": Checkpoint(21, _WAN, BY_CONTRACT, 3.0),
     "Wan-AI/Wan2.1-I2V-14B-720P-Diffusers": Checkpoint(21, _WAN | _720P, BY_CONTRACT, 5.0),
     "Wan-AI/Wan2.2-I2V-A14B-Diffusers": Checkpoint(21, _WAN | _720P | {"guidance_scale": 3.5}, BY_CONTRACT, 5.0),

@@ -53,10 +53,7 @@ REFUSED: dict[str, Refusal] = {
     "AnimateDiffSparseControlNetPipeline": Refusal(_CONTROL, "use AnimateDiffPipeline on its parts"),
     "AnimateDiffVideoToVideoControlNetPipeline": Refusal(_CONTROL, "use AnimateDiffPipeline on its parts"),
     "AnimateDiffVideoToVideoPipeline": Refusal(_VIDEO, "use AnimateDiffPipeline on its parts, with start=VIDEO"),
-    "AnyFlowFARPipeline": Refusal(_LONG, _use("WanPipeline")),
-    "AnyFlowPipeline": Refusal(
-        "its transformer is also told where a step ends, which a table of levels does not say", _use("WanPipeline")
-    ),
+    "AnyFlowFARPipeline": Refusal(_LONG, _use("AnyFlowPipeline")),
     "ChronoEditPipeline": Refusal("it edits one picture", _start("WanPipeline")),
     "CogVideoXFunControlPipeline": Refusal(_CONTROL, _use("CogVideoXPipeline")),
     "CogVideoXImageToVideoPipeline": Refusal(_PICTURE, _start("CogVideoXPipeline")),

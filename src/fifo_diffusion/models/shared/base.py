@@ -193,7 +193,7 @@ class VideoModel(ABC):
 
         Args:
             latents_BCFHW: float32, on `device`; B = windows x videos, window by window.
-            timestep_BF: one timestep per frame.
+            timestep_BF: one timestep per frame; (B, F, 2) of a model whose `levels` have an `end`.
             condition: for the same videos; repeated for every window.
 
         Raises:

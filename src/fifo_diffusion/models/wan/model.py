@@ -41,7 +41,27 @@ class WanCondition(TextCondition):
         return replace(self, text=text.index_select(1, index_R))
 
 
-class WanModel(PipelineModel):
+class WithWanAutoencoder(PipelineModel):
+    """A pipeline with Wan's autoencoder."""
+
+    def __init__(self, pipe: Any, *, frames: int | None = None, defaults: dict[str, Any] | None = None) -> None:
+        self.timing = LatentTiming(1, pipe.vae_scale_factor_temporal)
+        super().__init__(pipe, frames=frames, defaults=defaults)
+
+    def autoencoder_kind(self) -> Any:
+        config = self.pipe.vae.config
+        factors = config.get("scale_factor_temporal"), config.get("scale_factor_spatial")
+        return config.get("z_dim"), factors, config.get("patch_size")
+
+    def decoder(self) -> WanDecoder:
+        return WanDecoder(self.pipe.vae)
+
+    def encode(self, frames_FHWC: np.ndarray) -> Tensor:
+        used = self.timing.frames(self.timing.whole_latents(len(frames_FHWC)))
+        return encode_causal(self.pipe.vae, frames_FHWC[-used:], self.device)
+
+
+class WanModel(WithWanAutoencoder):
     """`WanPipeline`: text to video.
 
     With two transformers (Wan 2.2 A14B) every frame gets the prediction of the one that is meant for its noise level. A
@@ -61,10 +81,6 @@ class WanModel(PipelineModel):
     other_shapes = True
     unguided_first = False
     text_width = "text_dim"
-
-    def __init__(self, pipe: Any, *, frames: int | None = None, defaults: dict[str, Any] | None = None) -> None:
-        self.timing = LatentTiming(1, pipe.vae_scale_factor_temporal)
-        super().__init__(pipe, frames=frames, defaults=defaults)
 
     def install_hooks(self, denoiser: nn.Module) -> "FrameRows":
         return FrameRows(*self.denoisers.values())
@@ -155,18 +171,6 @@ class WanModel(PipelineModel):
         text = text.flatten(0, 1) if condition.per_frame else text
         with self.hooks.active(timestep_RF.shape[1], condition.per_frame):
             return transformer(latents_RCFHW, timestep_RF.flatten(), text, **condition.arguments)[0]
-
-    def autoencoder_kind(self) -> Any:
-        config = self.pipe.vae.config
-        factors = config.get("scale_factor_temporal"), config.get("scale_factor_spatial")
-        return config.get("z_dim"), factors, config.get("patch_size")
-
-    def decoder(self) -> WanDecoder:
-        return WanDecoder(self.pipe.vae)
-
-    def encode(self, frames_FHWC: np.ndarray) -> Tensor:
-        used = self.timing.frames(self.timing.whole_latents(len(frames_FHWC)))
-        return encode_causal(self.pipe.vae, frames_FHWC[-used:], self.device)
 
 
 class SkyReelsModel(WanModel):

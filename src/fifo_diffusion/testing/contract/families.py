@@ -9,7 +9,15 @@ from diffusers.models.transformers.transformer_temporal import TransformerTempor
 from diffusers.models.unets.unet_motion_model import AnimateDiffTransformer3D
 from PIL import Image
 
-from fifo_diffusion.testing import tiny, tiny_animatediff, tiny_cogvideox, tiny_latte, tiny_videocrafter, tiny_wan
+from fifo_diffusion.testing import (
+    tiny,
+    tiny_animatediff,
+    tiny_anyflow,
+    tiny_cogvideox,
+    tiny_latte,
+    tiny_videocrafter,
+    tiny_wan,
+)
 from fifo_diffusion.testing.contract import VARIANT, SharedText, VideoModelContract
 from fifo_diffusion.testing.contract.mixing import without_joint_attention
 
@@ -168,6 +176,28 @@ class WanFromAPictureContract(WanContract):
 
     def sampled(self, pipe, latents, **call):
         return super().sampled(pipe, latents, image=Image.fromarray(self.start), **call)
+
+
+class AnyFlowContract(WanContract):
+    """Told that a step ends where it begins, but where a clip is sampled."""
+
+    def make_pipe(self):
+        return tiny_anyflow.pipeline()
+
+    def stock(self, pipe, latents, timestep, text, end=None):
+        begins, ends = (t.expand(len(latents), latents.shape[2]) for t in (timestep, timestep if end is None else end))
+        with torch.no_grad():
+            return pipe.transformer(latents.transpose(1, 2), begins, ends, text).sample.transpose(1, 2)
+
+    @contextmanager
+    def without_frame_mixing(self):
+        attentions = [block.attn1 for block in self.current.transformer.blocks]
+        saved = [attention.processor for attention in attentions]
+        for attention in attentions:
+            attention.processor = ValuesOnly()
+        yield
+        for attention, processor in zip(attentions, saved, strict=True):
+            attention.processor = processor
 
 
 class CogVideoXContract(SharedText, VideoModelContract):
