@@ -184,6 +184,21 @@ FAMILIES = (
         half="bfloat16",
     ),
     Family(
+        "HunyuanVideo 1.5, text to video",
+        ("HunyuanVideo15Pipeline",),
+        "fifo_diffusion.models.hunyuan_video15.model:HunyuanVideo15Model",
+        verified=BY_CONTRACT,
+        half="bfloat16",
+    ),
+    Family(
+        "Motif-Video, text to video",
+        ("MotifVideoPipeline",),
+        "fifo_diffusion.models.motif.model:MotifVideoModel",
+        verified=BY_CONTRACT,
+        half="bfloat16",
+        wide=("vae",),
+    ),
+    Family(
         "Kandinsky 5, text to video",
         ("Kandinsky5T2VPipeline",),
         "fifo_diffusion.models.kandinsky.model:KandinskyModel",

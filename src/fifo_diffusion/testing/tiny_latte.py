@@ -28,9 +28,9 @@ TRANSFORMER = {
 }
 
 
-def text_encoder(seed: int = 0) -> T5EncoderModel:
+def text_encoder(seed: int = 0, words: int = 64) -> T5EncoderModel:
     config = T5Config(
-        vocab_size=64, d_model=24, d_kv=12, d_ff=48, num_layers=2, num_heads=2, feed_forward_proj="gated-gelu"
+        vocab_size=words, d_model=24, d_kv=12, d_ff=48, num_layers=2, num_heads=2, feed_forward_proj="gated-gelu"
     )
     return tiny.randomize(T5EncoderModel(config), seed)
 

@@ -61,7 +61,7 @@ class CogVideoXModel(AdaLNModel):
     def usual(self) -> dict[str, Any]:
         config = self.pipe.transformer.config
         size = {"height": config.sample_height * self.factor, "width": config.sample_width * self.factor}
-        return super().usual() | size | {"fps": 8 * self.stacked}
+        return super().usual() | size | {"fps": 8 * self.stacked}  # 1.5: 16 (zai-org/CogVideo, README.md)
 
     def denoise(self, latents_RCFHW: Tensor, timestep_RF: Tensor, condition: TextCondition) -> Tensor:
         text, arguments = condition.rows(len(latents_RCFHW)), dict(condition.arguments)

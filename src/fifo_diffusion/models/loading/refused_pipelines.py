@@ -30,6 +30,7 @@ _SOUND = "its transformer makes picture and sound together"
 _SOUND_GUIDED = "its guiders guide picture and sound by up to four passes, of which FIFO knows two"
 _ALL = "it makes text, pictures and sound with one model"
 _ATTENTION = "its autoencoder looks at all frames before one (attention over time), which an endless video cannot keep"
+_GUARDED = "its licence wants a filter of contents over every video (cosmos_guardrail), which FIFO does not run"
 _OF_NONE = "its frames are made one by one by a model of single pictures"
 
 
@@ -61,16 +62,13 @@ REFUSED: dict[str, Refusal] = {
     "ConsisIDPipeline": Refusal(_PICTURE, _start("CogVideoXPipeline")),
     "Cosmos2TextToImagePipeline": Refusal(_SINGLE, _start("WanPipeline")),
     "Cosmos2VideoToWorldPipeline": Refusal(_PICTURE, _start("WanPipeline")),
-    "Cosmos2_5_PredictBasePipeline": Refusal(
-        "its licence wants a filter of contents over every frame (cosmos_guardrail), which FIFO does not run",
-        _use("WanPipeline"),
-    ),
+    "Cosmos2_5_PredictBasePipeline": Refusal(_GUARDED, _use("WanPipeline")),
     "Cosmos2_5_TransferPipeline": Refusal(_CONTROL, _use("WanPipeline")),
     "Cosmos3DistilledModularPipeline": Refusal(_ALL, _use("WanPipeline")),
     "Cosmos3OmniModularPipeline": Refusal(_ALL, _use("WanPipeline")),
     "Cosmos3OmniPipeline": Refusal(_ALL, _use("WanPipeline")),
     "CosmosTextToWorldPipeline": Refusal(
-        "its scheduler scales what the model is given and gives in a way of its own (EDM)", _use("WanPipeline")
+        f"{_GUARDED}, and the statistics of its latents are given for the places of one clip", _use("WanPipeline")
     ),
     "CosmosVideoToWorldPipeline": Refusal(_PICTURE, _start("WanPipeline")),
     "EchoModularPipeline": Refusal(_LONG, _DIRECTLY),
@@ -82,9 +80,8 @@ REFUSED: dict[str, Refusal] = {
     "HeliosPyramidModularPipeline": Refusal(_LONG, _DIRECTLY),
     "HeliosPyramidPipeline": Refusal(_LONG, _DIRECTLY),
     "HunyuanSkyreelsImageToVideoPipeline": Refusal(_PICTURE, _start("HunyuanVideoPipeline")),
-    "HunyuanVideo15ImageToVideoPipeline": Refusal(_PICTURE, _start("HunyuanVideoPipeline")),
+    "HunyuanVideo15ImageToVideoPipeline": Refusal(_PICTURE, _start("HunyuanVideo15Pipeline")),
     "HunyuanVideo15ModularPipeline": Refusal(_ATTENTION, _use("HunyuanVideoPipeline")),
-    "HunyuanVideo15Pipeline": Refusal(_ATTENTION, _use("HunyuanVideoPipeline")),
     "HunyuanVideoFramepackPipeline": Refusal(_LONG, _use("HunyuanVideoPipeline")),
     "HunyuanVideoImageToVideoPipeline": Refusal(_PICTURE, _start("HunyuanVideoPipeline")),
     "I2VGenXLPipeline": Refusal(_PICTURE, _start("TextToVideoSDPipeline")),
@@ -109,10 +106,7 @@ REFUSED: dict[str, Refusal] = {
     "LTXLatentUpsamplePipeline": Refusal(_LARGER, _ON_RESULT),
     "LucyEditPipeline": Refusal(_VIDEO, "use WanPipeline, with start=VIDEO"),
     "MiniMaxH3ModularPipeline": Refusal(_SOUND, _use("WanPipeline")),
-    "MotifVideoImage2VideoPipeline": Refusal(_PICTURE, _start("WanPipeline")),
-    "MotifVideoPipeline": Refusal(
-        "its guidance is a part of its own (a guider) that makes the passes, and not the pipeline", _use("WanPipeline")
-    ),
+    "MotifVideoImage2VideoPipeline": Refusal(_PICTURE, _start("MotifVideoPipeline")),
     "PIAPipeline": Refusal(_PICTURE, _start("AnimateDiffPipeline")),
     "SanaImageToVideoPipeline": Refusal(_PICTURE, _start("SanaVideoPipeline")),
     "SanaWMPipeline": Refusal(_CONTROL, _use("SanaVideoPipeline")),

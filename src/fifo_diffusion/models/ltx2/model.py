@@ -24,7 +24,7 @@ class LTX2Model(LTXModel):
     family = "LTX-2"
     text_width = None
     one_call = True
-    usual_rate = 24
+    usual_rate = 24  # as in its call, and its example of Lightricks/LTX-2 (diffusers, pipeline_ltx2.py)
     no_effect = (
         *("stg_scale", "modality_scale", "guidance_rescale", "audio_guidance_scale", "audio_stg_scale"),
         *("audio_modality_scale", "audio_guidance_rescale", "audio_latents", "noise_scale", "decode_timestep"),

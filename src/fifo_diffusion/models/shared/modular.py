@@ -107,7 +107,8 @@ def guidance(modular: Any) -> dict[str, float]:
     for part, name in GUIDERS.items():
         guider = getattr(modular, part, None)
         if guider is not None:
-            found[name] = _weight(part, guider)
+            change = f"pipe.update_components({part}=ClassifierFreeGuidance(guidance_scale=5.0))"
+            found[name] = weight_of(f"pipe.{part}", guider, change)
     if found.get("guidance_scale") == 1 != found.get("guidance_scale_2", 1):
         raise ValueError("pipe.guider is off and pipe.guider_2 is on: give both a weight, or turn both off")
     return found
@@ -118,10 +119,16 @@ def call_inputs(modular: Any) -> Mapping[str, Any]:
     return {p.name: p.default for p in modular.blocks.inputs if p.name is not None}
 
 
-# -- inside ------------------------------------------------------------------------------------------------------------
+def weight_of(part: str, guider: Any, change: str) -> float:
+    """The weight of a guider; 1 where it is off.
 
+    Args:
+        part: what people call it.
+        change: what to type for another one.
 
-def _weight(part: str, guider: Any) -> float:
+    Raises:
+        ValueError: a guider that guides in another way than one weight for all steps; one line that names it.
+    """
     from diffusers import ClassifierFreeGuidance
 
     what, scale = "", 1.0
@@ -136,11 +143,11 @@ def _weight(part: str, guider: Any) -> float:
         scale = scale if guider._enabled and not math.isclose(scale, 1.0) else 1.0
         what = f"has a weight below 1, {guider.guidance_scale:g}" if not scale >= 1 else ""
     if what:
-        raise ValueError(
-            f"pipe.{part} {what}; FIFO takes no more than a weight of at least 1 from it: "
-            f"pipe.update_components({part}=ClassifierFreeGuidance(guidance_scale=5.0))"
-        )
+        raise ValueError(f"{part} {what}; FIFO takes no more than a weight of at least 1 from it: {change}")
     return scale
+
+
+# -- inside ------------------------------------------------------------------------------------------------------------
 
 
 def _steps(blocks: Any) -> Iterator[Any]:

@@ -145,6 +145,8 @@ class PerFrame:
                 return self._with_text(other, combine)
             if other.shape[1] == layout.video + layout.text:
                 return self._with_both(other, combine)
+            if other.shape[1] == 2 * layout.video:  # twice the video, where decoding blocks look at encoding ones
+                return torch.cat([self._with_video(tokens, combine) for tokens in other.chunk(2, 1)], 1)
         if other.dim() == 5 and self._value.dim() == 6 and other.shape[1] == layout.frames:
             return combine(other, self._value[:, :, 0])  # tokens that lie as they do in the frame
         one_each = other.dim() == self._value.dim() - 1

@@ -109,7 +109,8 @@ class WrappedPipeline(VideoModel):
                 raise ValueError(f"pipe.{name} is None: put the denoiser back, or load the pipeline with it")
             config = getattr(denoiser, "config", None) or {}
             given, returned = config.get("in_channels"), config.get("out_channels")
-            if None not in (given, returned) and returned not in [given * k for k in self.outputs_per_input]:
+            known = None not in (given, returned)
+            if known and returned not in [(given - self.told_channels) * k for k in self.outputs_per_input]:
                 raise ValueError(
                     f"pipe.{name} takes {given} channels and returns {returned}: it is made for more than text (a "
                     "picture, a mask), which FIFO cannot give it: load the text-to-video version"

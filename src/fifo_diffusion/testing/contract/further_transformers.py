@@ -2,14 +2,35 @@
 
 from contextlib import contextmanager
 from functools import wraps
+from typing import Any
 
 import pytest
 import torch
-from diffusers import AutoencoderKLAllegro
+from diffusers import AutoencoderKLAllegro, HunyuanVideo15Pipeline
 from diffusers.models.attention_processor import Attention
 
-from fifo_diffusion.testing import TOLERANCE, distance, tiny_allegro, tiny_kandinsky
+from fifo_diffusion.testing import (
+    TOLERANCE,
+    distance,
+    tiny_allegro,
+    tiny_hunyuan_video15,
+    tiny_kandinsky,
+    tiny_motif,
+)
 from fifo_diffusion.testing.contract import SharedText, VideoModelContract
+from fifo_diffusion.testing.contract.mixing import without_joint_attention
+
+
+def after_init(monkeypatch: pytest.MonkeyPatch, kind: type, attributes: dict[str, Any]) -> None:
+    """Every new object of this class has these attributes."""
+    init = kind.__init__
+
+    @wraps(init)
+    def with_attributes(self, *args, **kwargs):
+        init(self, *args, **kwargs)
+        vars(self).update(attributes)
+
+    monkeypatch.setattr(kind, "__init__", with_attributes)
 
 
 class AllegroContract(SharedText, VideoModelContract):
@@ -22,14 +43,7 @@ class AllegroContract(SharedText, VideoModelContract):
     @pytest.fixture(autouse=True)
     def small_tiles(self, monkeypatch):
         """Also of an autoencoder that is loaded from a folder."""
-        init = AutoencoderKLAllegro.__init__
-
-        @wraps(init)
-        def with_small_tiles(self, *args, **kwargs):
-            init(self, *args, **kwargs)
-            vars(self).update(tiny_allegro.TILES)
-
-        monkeypatch.setattr(AutoencoderKLAllegro, "__init__", with_small_tiles)
+        after_init(monkeypatch, AutoencoderKLAllegro, tiny_allegro.TILES)
 
     def make_pipe(self):
         return tiny_allegro.pipeline()
@@ -75,6 +89,99 @@ class AllegroContract(SharedText, VideoModelContract):
 
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(Attention, "forward", of_text_alone)
+            yield
+
+
+class GuidedContract(SharedText, VideoModelContract):
+    """Guidance is a part of the pipeline: its call takes no weight."""
+
+    def denoiser(self, pipe):
+        return pipe.transformer
+
+    def sampled(self, pipe, latents, guidance_scale, **call):
+        pipe.guider.guidance_scale = guidance_scale
+        return super().sampled(pipe, latents, **call)
+
+    @staticmethod
+    def without_picture(latents):
+        return torch.cat([latents, torch.zeros_like(latents), torch.zeros_like(latents[:, :1])], 1)
+
+
+class HunyuanVideo15Contract(GuidedContract):
+    """Told that there is no picture, and of words in quotes apart."""
+
+    height = width = 64
+    opening, further = 13, 5
+    exact = False
+
+    @pytest.fixture(autouse=True)
+    def few_tokens(self, monkeypatch):
+        """Also of a pipeline that is loaded from a folder."""
+        after_init(monkeypatch, HunyuanVideo15Pipeline, tiny_hunyuan_video15.TOKENS)
+
+    def make_pipe(self):
+        return tiny_hunyuan_video15.pipeline()
+
+    def stock(self, pipe, latents, timestep, text, **of_rows):
+        rows, config = len(text), pipe.transformer.config
+        given = {
+            "encoder_attention_mask": torch.ones(text.shape[:2]),
+            "encoder_hidden_states_2": torch.zeros(rows, 12, config.text_embed_2_dim),
+            "encoder_attention_mask_2": torch.zeros(rows, 12),
+            "image_embeds": torch.zeros(rows, 3, config.image_embed_dim),
+        }
+        video = self.without_picture(latents)
+        with torch.no_grad():
+            return pipe.transformer(video, timestep.expand(rows), text, **given | of_rows, return_dict=False)[0]
+
+    def whole_decoding(self, pipe, latents):
+        with torch.no_grad():
+            z = latents / pipe.vae.config.scaling_factor
+            video = torch.cat([pipe.vae.decode(one).sample for one in z.split(1)])  # it takes one at a time
+        return pipe.video_processor.postprocess_video(video, output_type="pt")
+
+    def test_nothing_waits_for_the_device(self):
+        pytest.skip("its stock transformer looks at the texts' masks, for which the host waits")
+
+    def without_frame_mixing(self):
+        return without_joint_attention()
+
+
+class MotifVideoContract(GuidedContract):
+    """Its last block looks at what the blocks before made of the video."""
+
+    height = width = 32
+    opening, further = 13, 5
+
+    def make_pipe(self):
+        return tiny_motif.pipeline()
+
+    def stock(self, pipe, latents, timestep, text, encoder_attention_mask=None):
+        mask = torch.ones(text.shape[:2]) if encoder_attention_mask is None else encoder_attention_mask
+        video, time = self.without_picture(latents), timestep.expand(len(latents))
+        with torch.no_grad():
+            return pipe.transformer(video, time, text, encoder_attention_mask=mask, return_dict=False)[0]
+
+    def whole_decoding(self, pipe, latents):
+        config = pipe.vae.config
+        mean, std = (torch.tensor(config[name]).view(1, -1, 1, 1, 1) for name in ("latents_mean", "latents_std"))
+        with torch.no_grad():
+            video = pipe.vae.decode(latents * std + mean, return_dict=False)[0]
+        return pipe.video_processor.postprocess_video(video, output_type="pt")
+
+    @contextmanager
+    def without_frame_mixing(self):
+        """All attention: texts are modulated by the noise of all frames together, and seen by each."""
+        from diffusers.models.transformers import transformer_motif_video as motif
+
+        def nothing(self, hidden_states, encoder_hidden_states=None, **_):
+            return 0 * hidden_states, 0 * encoder_hidden_states
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(motif.MotifVideoAttention, "forward", nothing)
+            patch.setattr(
+                motif.MotifVideoCrossAttention, "forward", lambda self, hidden_states, *_, **__: 0 * hidden_states
+            )
             yield
 
 
