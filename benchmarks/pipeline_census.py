@@ -52,8 +52,11 @@ def modular_pipelines(package: Path, public: set[str]) -> set[str]:
 def table() -> str:
     """The census as Markdown."""
     accepted = {name: family for family in FAMILIES for name in family.every}
-    lines = ["| pipeline class | FIFO | |", "|---|---|---|"]
-    lines += [f"| `{name}` | yes | {accepted[name].name} |" for name in sorted(accepted)]
+    lines = [
+        "| pipeline class | FIFO | what was verified, and how; or why not, and what comes nearest |",
+        "|---|---|---|",
+    ]
+    lines += [f"| `{name}` | yes | {accepted[name].name}: {accepted[name].verified} |" for name in sorted(accepted)]
     lines += [f"| `{name}` | no | {REFUSED[name].why}: {REFUSED[name].instead} |" for name in sorted(REFUSED)]
     return "\n".join(lines) + "\n"
 

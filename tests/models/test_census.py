@@ -36,3 +36,12 @@ def test_the_table_in_the_documentation_is_this_one():
     text = CENSUS["DOCS"].read_text("utf-8")
     assert CENSUS["with_table"](text) == text
     assert text.count("| yes |") == sum(len(family.every) for family in registry.FAMILIES)
+
+
+@pytest.mark.parametrize("family", registry.FAMILIES, ids=lambda family: family.name)
+def test_what_was_verified_is_said_in_the_same_words_of_all(family):
+    """The computation; how frames are decoded; whether anybody looked."""
+    said = (
+        r"contract tests on random weights(, [^;]+)?; (frames|streamed) deco[^;]+; quality (not seen by us|seen of .+)"
+    )
+    assert re.fullmatch(said, family.verified)

@@ -195,3 +195,18 @@ def test_what_is_not_known_is_refused():
         TokenLayout(FRAMES, 20, 20)
     with pytest.raises(ValueError, match="21 tokens are not the same number for each of 5 frames"):
         TokenLayout(FRAMES, 21, TEXT)
+
+
+@pytest.mark.parametrize("shape", [(2, 3, 2, 2, 5), (1, 3, 3, 2, 5), (2, 24, 5), (1, 24, 5)])
+def test_tokens_that_lie_as_in_the_frame_and_those_of_two_videos(shape):
+    """Each by the modulation of its own frame, also where there is but one video."""
+    videos, frames = shape[0], 3
+    value = torch.randn(videos, frames, 1, 5, generator=torch.Generator().manual_seed(0))
+    modulation = PerFrame(value, TokenLayout(frames, 12, 7))
+    tokens = torch.randn(*shape, generator=torch.Generator().manual_seed(1))
+    if len(shape) == 5:
+        found, expected = tokens * modulation[:, None, None], tokens * value[:, :, :, None]
+    else:
+        expected = (tokens.unflatten(1, (2, frames, 4)) * value[:, None]).flatten(1, 3)
+        found = tokens * modulation
+    assert torch.equal(found, expected)

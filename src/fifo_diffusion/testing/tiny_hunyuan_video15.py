@@ -42,7 +42,7 @@ def vae(**changes: Any) -> AutoencoderKLHunyuanVideo15:
 
 
 def pipeline(guider: Any = None, **changes: Any) -> HunyuanVideo15Pipeline:
-    """64x64 pixels, latents of 4 channels at 4x4; `changes` are the transformer's."""
+    """32x32 pixels, latents of 4 channels at 2x2; `changes` are the transformer's."""
     tokenizer = tiny.tokenizer()
     tokenizer.chat_template = TEMPLATE
     pipe = HunyuanVideo15Pipeline(

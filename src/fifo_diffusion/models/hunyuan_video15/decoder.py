@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.nn.functional import pad, scaled_dot_product_attention
 
 from fifo_diffusion.decoding.causal import CausalDecoder, bring_to_device
+from fifo_diffusion.decoding.spatial_tiles import SpatialTiles
 from fifo_diffusion.decoding.timing import LatentTiming
 
 MEMORY = 32
@@ -23,7 +24,7 @@ class HunyuanVideo15Decoder(CausalDecoder):
     """One latent in, one frame (the first of a video) or four out.
 
     Args:
-        vae: an `AutoencoderKLHunyuanVideo15`. Its tiling and slicing are not used.
+        vae: an `AutoencoderKLHunyuanVideo15`, with its tiling and slicing as they are now.
         memory: latents before its own that attention sees.
     """
 
@@ -31,7 +32,8 @@ class HunyuanVideo15Decoder(CausalDecoder):
 
     def __init__(self, vae: Any, memory: int = MEMORY) -> None:
         self.memory = memory
-        super().__init__(vae, LatentTiming(1, vae.temporal_compression_ratio), _reach(vae.decoder, memory))
+        timing = LatentTiming(1, vae.temporal_compression_ratio)
+        super().__init__(vae, timing, _reach(vae.decoder, memory), tiles=_tiles_of(vae))
 
     def decode(self, latents_BCFHW: Tensor, caches: Any) -> tuple[Tensor, Any]:
         vae, decoder = self.vae, self.vae.decoder
@@ -97,6 +99,18 @@ def _finer(module: Any, x: Tensor, memory: _Memory) -> Tensor:
 
 def _spread(module: Any, x: Tensor, frames: int) -> Tensor:
     return module._dcae_upsample_rearrange(x, r1=frames, r2=2, r3=2)
+
+
+def _tiles_of(vae: Any) -> SpatialTiles | None:
+    if not vae.use_tiling:
+        return None
+    size, pixels = (
+        (vae.tile_latent_min_height, vae.tile_latent_min_width),
+        (vae.tile_sample_min_height, vae.tile_sample_min_width),
+    )
+    down, right = (int(side * (1 - vae.tile_overlap_factor)) for side in size)
+    high, wide = (int(side * vae.tile_overlap_factor) for side in pixels)
+    return SpatialTiles(size, (down, right), (high, wide), (pixels[0] - high, pixels[1] - wide))
 
 
 def _reach(decoder: Any, memory: int) -> int:

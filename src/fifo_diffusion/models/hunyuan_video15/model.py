@@ -68,7 +68,7 @@ class HunyuanVideo15Model(GuidedModel):
         arguments = condition.arguments | of_rows | {"image_embeds": picture}
         with self.per_frame(latents_RCFHW, tokens):
             video = self.without_picture(latents_RCFHW)
-            return self.pipe.transformer(video, timestep_RF.flatten(), text, **arguments)[0]
+            return self.pipe.transformer(video, timestep_RF.flatten().to(video.dtype), text, **arguments)[0]
 
     def autoencoder_kind(self) -> Any:
         vae = self.pipe.vae

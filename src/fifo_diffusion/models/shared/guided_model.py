@@ -25,13 +25,22 @@ class GuidedModel(AdaLNModel):
     unguided_first = False
 
     @property
-    def defaults(self) -> dict[str, Any]:  # type: ignore[override]
+    def guider_weight(self) -> float:
+        """That of `pipe.guider` now; 1 where it is off."""
         change = "pipe.guider = ClassifierFreeGuidance(guidance_scale=5.0)"
-        return super().defaults | {"guidance_scale": weight_of("pipe.guider", self.pipe.guider, change)}
+        return weight_of("pipe.guider", self.pipe.guider, change)
+
+    @property
+    def defaults(self) -> dict[str, Any]:  # type: ignore[override]
+        return super().defaults | {"guidance_scale": self.guider_weight}
 
     @defaults.setter
     def defaults(self, defaults: dict[str, Any]) -> None:
         self._defaults = defaults
+
+    def check_denoisers(self) -> None:
+        _ = self.guider_weight  # whether it has one
+        super().check_denoisers()
 
     @property
     def told_channels(self) -> int:  # type: ignore[override]

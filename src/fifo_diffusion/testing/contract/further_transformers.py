@@ -110,7 +110,7 @@ class GuidedContract(SharedText, VideoModelContract):
 class HunyuanVideo15Contract(GuidedContract):
     """Told that there is no picture, and of words in quotes apart."""
 
-    height = width = 64
+    height = width = 32
     opening, further = 13, 5
     exact = False
 
