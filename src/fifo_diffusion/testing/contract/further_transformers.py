@@ -122,6 +122,10 @@ class HunyuanVideo15Contract(GuidedContract):
     def make_pipe(self):
         return tiny_hunyuan_video15.pipeline()
 
+    def rising(self, model, rows=1):
+        """Its pipeline rounds timesteps to the denoiser's precision: those that have no rounding."""
+        return super().rising(model, rows).bfloat16().float()
+
     def stock(self, pipe, latents, timestep, text, **of_rows):
         rows, config = len(text), pipe.transformer.config
         given = {
