@@ -5,5 +5,5 @@ from types import SimpleNamespace
 from fifo_diffusion.method import layout_of
 
 
-def queue_layout(window, num_partitions, lookahead=True, frames_per_level=1, layout="partitions", cache=1):
-    return layout_of(SimpleNamespace(**locals()))
+def queue_layout(window, num_partitions, lookahead=True, frames_per_level=1, layout="partitions", cache=1, anchors=0):
+    return layout_of(SimpleNamespace(**locals(), anchors_every=None, anchor_level="window"))

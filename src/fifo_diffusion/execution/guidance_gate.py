@@ -8,6 +8,7 @@ from torch import Tensor
 
 from fifo_diffusion.execution.interfaces import SteeredModel
 from fifo_diffusion.method import Guidance, Layout, NoiseLevels, Predict, Queue, Run, Window
+from fifo_diffusion.method.guidance import beginnings
 
 
 class GuidanceGate:
@@ -64,7 +65,9 @@ class GuidanceGate:
         guided = self._levels.timestep[list(self._rule.levels(len(self._levels)))]
 
         def one_level(latents_BCFHW: Tensor, timestep_BF: Tensor, frames: Sequence[Sequence[int]]) -> Tensor:
-            return self._within(bool((timestep_BF[0, -1] == guided).any()), predict, latents_BCFHW, timestep_BF, frames)
+            return self._within(
+                bool((beginnings(timestep_BF)[0, -1] == guided).any()), predict, latents_BCFHW, timestep_BF, frames
+            )
 
         return one_level
 

@@ -38,6 +38,8 @@ def share_windows(
     """
     queue.latents_BCFHW = ranks.broadcast(queue.latents_BCFHW, "queue")
     queue.known_BCFHW = ranks.broadcast(queue.known_BCFHW, "known frames")
+    if queue.anchors_BCFHW is not None:
+        queue.anchors_BCFHW = ranks.broadcast(queue.anchors_BCFHW.contiguous(), "anchors")
     if layout.banded:
         return None
     ranks.reserve(queue.latents_BCFHW)

@@ -162,7 +162,7 @@ def _windows(layout: Layout) -> list[tuple[str, str]]:
         ]
 
     def span(slots: Sequence[int]) -> str:
-        numbers = [slot - layout.context for slot in slots]
+        numbers = [slot - layout.context for slot in slots if slot < layout.size]
         in_a_row = numbers == list(range(numbers[0], numbers[-1] + 1))
         return f"{numbers[0]} to {numbers[-1]}" if in_a_row else ", ".join(map(str, numbers))
 
@@ -171,7 +171,8 @@ def _windows(layout: Layout) -> list[tuple[str, str]]:
         lines = [f"{span(w.reads)} -> {span(w.writes)}" for w in step.windows]
         lines = lines if len(lines) <= 8 else [*lines[:6], f"... ({len(lines) - 7} more)", lines[-1]]
         which = "per iteration" if layout.period == 1 else f"in iteration {turn + 1} of {layout.period}"
-        title = f"{len(step.windows)} {which}, of {layout.frames} frames each; slots read -> written:"
+        among = f", {layout.anchors} of them anchors" if layout.anchors else ""
+        title = f"{len(step.windows)} {which}, of {layout.frames} frames each{among}; slots read -> written:"
         rows += [("" if turn else "windows", title), *(("", line) for line in lines)]
     return rows
 

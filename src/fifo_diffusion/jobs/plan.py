@@ -295,7 +295,7 @@ def _settings(model: Any, request: Request, state: Any, start: "Given | None") -
 
     asked = StreamSettings()
     if state is None:
-        names = (*specs(FifoSettings), "num_inference_steps")
+        names = (*specs(FifoSettings), "num_inference_steps", *(("start",) if request.settings.start in STARTS else ()))
         known = {name: value for name, value in request.settings.given.items() if name in names}
         asked = with_preset(model, known | {"seed": request.videos[0].seed})
         height, width = size_for(model, start, asked.height, asked.width)

@@ -4,6 +4,7 @@ Legend of tensor names: B videos (or rows of a batch), C latent channels, F fram
 L levels.
 """
 
+from fifo_diffusion.method.anchored import AnchoredLayout
 from fifo_diffusion.method.banded import BandedLayout
 from fifo_diffusion.method.cached import CachedLayout
 from fifo_diffusion.method.clip import clip_after, complete_clip, sample_clip
@@ -19,6 +20,7 @@ from fifo_diffusion.method.queue import Queue
 from fifo_diffusion.method.tail import Tail
 
 __all__ = [
+    "AnchoredLayout",
     "BandedLayout",
     "Bands",
     "CachedLayout",

@@ -30,13 +30,13 @@ def choose_tail(queue: Queue, layout: Layout, levels: NoiseLevels, predict: Pred
     first = layout.size - count
     if tail.draws == 1 or not is_due(tail, range(*(p - queue.first_new for p in _ends(queue.frames(layout)[first:])))):
         return
-    now, frames, tested = queue.step(layout), queue.frames(layout), queue.read(layout, levels, noise).clone()
+    now, frames, tested = queue.step(layout), queue.numbers(layout), queue.read(layout, levels, noise).clone()
     windows, moves = tail_windows(now.windows, first), (torch.tensor(now.levels), torch.tensor(now.targets))
-    scores, drawn = [], []
+    scores, drawn, entered = [], [], range(first, layout.size)
     for draw in range(tail.draws):
         fresh = queue.entering(layout, noise, levels.entry, levels, draw)
-        tested[:, : fresh.shape[1], first:] = fresh
-        found = [_agreement(tested, window, first, moves, levels, predict, frames) for window in windows]
+        tested[:, : fresh.shape[1], first : layout.size] = fresh
+        found = [_agreement(tested, window, entered, moves, levels, predict, frames) for window in windows]
         agrees, before = torch.stack(found).mean(0)
         if not draw and tail.threshold:
             dropped = before - agrees > tail.threshold
@@ -54,7 +54,7 @@ def choose_tail(queue: Queue, layout: Layout, levels: NoiseLevels, predict: Pred
 def _agreement(
     x_BCFHW: Tensor,
     window: Window,
-    first: int,
+    entered: range,
     moves: tuple[Tensor, Tensor],
     levels: NoiseLevels,
     predict: Predict,
@@ -68,7 +68,7 @@ def _agreement(
     clean, _ = levels.split(latents, output, rows)
     vectors = torch.nn.functional.normalize(clean.mean(1).flatten(2), dim=-1)
     cosines = vectors @ vectors.mT
-    new = torch.tensor([p >= first for p in window.reads], device=cosines.device)
+    new = torch.tensor([p in entered for p in window.reads], device=cosines.device)
     old, others = ~new, len(window.reads) - int(new.sum())
     agrees = cosines[:, new][:, :, old].mean((1, 2))
     among = cosines[:, old][:, :, old]

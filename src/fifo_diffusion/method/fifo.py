@@ -53,7 +53,7 @@ def diagonal_denoising(
     `texts` is asked where `levels` keep what was predicted (`CachedLayout`).
     """
     while True:
-        x, frames, now = queue.read(layout, levels, noise), queue.frames(layout), queue.step(layout)
+        x, frames, now = queue.read(layout, levels, noise), queue.numbers(layout), queue.step(layout)
         if levels.keeps_clean:
             told = texts(frames)
             now = queue.computed(now, layout, told)

@@ -99,7 +99,7 @@ class Guidance:
         Args:
             without, with_text: predictions of both passes.
             weight: of guidance, or (B, 1, F, 1, 1) of them.
-            timestep_BF: of each frame.
+            timestep_BF: of each frame, as `NoiseLevels.told` has it.
         """
         if self.method == "apg":
             result = with_text + (weight - 1) * self._projected(with_text - without, with_text)
@@ -111,7 +111,7 @@ class Guidance:
             result = result * (1 + self.rescale * (of_text / _above_zero(found) - 1))
         if self.timesteps is None:
             return result
-        time, (low, high) = timestep_BF.to(result.device)[:, None, :, None, None], self.timesteps
+        time, (low, high) = beginnings(timestep_BF).to(result.device)[:, None, :, None, None], self.timesteps
         return torch.where((time >= low) & (time <= high), result, with_text)
 
     def _projected(self, difference: Tensor, with_text: Tensor) -> Tensor:
@@ -119,6 +119,11 @@ class Guidance:
             difference = difference * (self.norm_threshold / _above_zero(_norm(difference))).clamp_max(1)
         along = with_text / _above_zero(_norm(with_text))
         return difference - (1 - self.eta) * (difference * along).sum(OF_A_FRAME, keepdim=True) * along
+
+
+def beginnings(timestep_BF: Tensor) -> Tensor:
+    """Of what a model is told of each frame (`NoiseLevels.told`), where its step begins, (B, F)."""
+    return timestep_BF if timestep_BF.dim() == 2 else timestep_BF[..., 0]
 
 
 def _nearest(without: Tensor, with_text: Tensor) -> Tensor:

@@ -111,6 +111,16 @@ class Layout(ABC):
         return self
 
     @property
+    def anchors(self) -> int:
+        """How many anchors every window has in its first places; their padded slots are beyond `size`."""
+        return 0
+
+    @property
+    def anchors_every(self) -> int | None:
+        """As `AnchoredLayout.every`."""
+        return None
+
+    @property
     def level_by_level(self) -> bool:
         """Whether every slot goes down by one level in each iteration: then a queue may start as pure noise."""
         steps = [self.step(k) for k in range(self.period)]

@@ -1,9 +1,11 @@
 """The layout that settings describe."""
 
+from types import SimpleNamespace
 from typing import Any, Protocol
 
 from fifo_diffusion.errors import ArgumentError, Setting
 from fifo_diffusion.layout_list import LAYOUTS
+from fifo_diffusion.method.anchored import AnchoredLayout
 from fifo_diffusion.method.banded import BandedLayout
 from fifo_diffusion.method.cached import CachedLayout
 from fifo_diffusion.method.layout import Layout
@@ -21,6 +23,9 @@ class QueueSettings(Protocol):
     lookahead: Any
     frames_per_level: int
     cache: int
+    anchors: int
+    anchors_every: int | None
+    anchor_level: str
 
 
 def layout_of(settings: QueueSettings) -> Layout:
@@ -32,8 +37,14 @@ def layout_of(settings: QueueSettings) -> Layout:
     entry = LAYOUTS.get(settings.layout)
     if entry is None:
         raise ArgumentError("layout", settings.layout, f"there is none of this name; use one of {', '.join(LAYOUTS)}")
-    layout = entry(settings)
-    return layout if settings.cache == 1 else CachedLayout(layout, settings.cache)
+    f, m = settings.window, settings.anchors
+    if m > max(0, f - 2):
+        raise ArgumentError(
+            "anchors", m, f"there are {f} places in a window; use ", Setting("anchors", f - 2), " or less"
+        )
+    layout = entry(SimpleNamespace(**vars(settings) | {"window": f - m}) if m else settings)
+    layout = layout if settings.cache == 1 else CachedLayout(layout, settings.cache)
+    return layout if m == 0 else AnchoredLayout(layout, m, settings.anchors_every, settings.anchor_level == "lowest")
 
 
 def partitions(settings: QueueSettings) -> QueueLayout:

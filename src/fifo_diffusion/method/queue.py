@@ -28,6 +28,7 @@ class Queue:
         tail: what enters at the tail.
         texts: of each padded slot, by a number, the text under which its kept clean latent was predicted
             (`NoiseLevels.keeps_clean`); 0 where there is none. Empty: nowhere is one.
+        anchors_BCFHW: clean latents that every window sees in its first places; None: there are none.
     """
 
     latents_BCFHW: Tensor
@@ -38,6 +39,7 @@ class Queue:
     from_noise: bool = False
     tail: Tail = PLAIN
     texts: tuple[int, ...] = ()
+    anchors_BCFHW: Tensor | None = None
 
     @classmethod
     def from_known(
@@ -65,6 +67,7 @@ class Queue:
         latents = known_BCFHW.new_zeros((b, c * planes, layout.size, h, w), dtype=torch.float32)
         queue = cls(latents, known_BCFHW.float(), first_new, first_new - layout.slots + layout.entering)
         queue.tail = tail
+        queue.anchors_BCFHW = queue.known_BCFHW[:, :, : layout.anchors] if layout.anchors else None
         queue._enqueue(layout, noise, entry)
         return queue
 
@@ -105,6 +108,15 @@ class Queue:
         """Frame number of each padded slot in this iteration, or in a later one."""
         head = self.origin + layout.left(self.iteration + later)
         return range(head - layout.context, head + layout.slots)
+
+    def numbers(self, layout: Layout) -> Sequence[int]:
+        """Frame number of each slot that windows read. Anchors have that of the first frame after them in their window,
+        and so its text."""
+        frames, m = self.frames(layout), layout.anchors
+        if not m:
+            return frames
+        windows = layout.step(self.iteration).windows
+        return (*frames, *(frames[w.reads[m]] for w in windows for _ in range(m)))
 
     def step(self, layout: Layout) -> Step:
         """What this iteration does: that of the layout, without windows of known frames only.
@@ -183,9 +195,15 @@ class Queue:
             the number of the first frame that leaves; the latents (B, C, b, H, W) of those that do.
         """
         c, b, first = layout.context, layout.step(self.iteration).leave, self.frames(layout)[layout.context]
+        x_BCFHW, y_BCFHW = x_BCFHW[:, :, : layout.size], y_BCFHW[:, :, : layout.size]
         past = (y_BCFHW if self.warming_up(layout) else x_BCFHW)[:, :, b : c + b]
         self._shift(past, y_BCFHW, layout, levels, noise)
-        return first, levels.latent(y_BCFHW[:, :, c : c + b])
+        left = levels.latent(y_BCFHW[:, :, c : c + b])
+        for k in range(b) if layout.anchors_every else ():
+            if self._renewals(layout, first + k + 1) > self._renewals(layout, first + k):
+                assert self.anchors_BCFHW is not None
+                self.anchors_BCFHW = torch.cat([self.anchors_BCFHW[:, :, 1:], left[:, :, k : k + 1]], 2)
+        return first, left
 
     def needed(self, layout: Layout) -> Sequence[int]:
         """The padded slots that `advance` looks at: it takes what leaves from the first, and what entering noise has of
@@ -250,13 +268,37 @@ class Queue:
         frames = self.frames(layout)
         slots = [p for p, g in enumerate(frames) if self.first_new - count <= g < self.first_new]
         if not slots:
-            return self.latents_BCFHW
+            return self._with_anchors(self.latents_BCFHW, layout, levels, noise)
         numbers = [frames[p] for p in slots]
         clean = self.known_BCFHW[:, :, [g - self.first_new + count for g in numbers]]
         level = torch.tensor([[layout.step(self.iteration).levels[p] for p in slots]])
         latents = self.latents_BCFHW.clone()
         latents[:, : clean.shape[1], slots] = levels.renoise(clean, noise_of(noise, numbers, len(levels), clean), level)
-        return latents
+        return self._with_anchors(latents, layout, levels, noise)
+
+    def _with_anchors(self, latents_BCFHW: Tensor, layout: Layout, levels: NoiseLevels, noise: Noise) -> Tensor:
+        """With the anchors of each window behind the queue, at their levels, under the noise that they would have
+        entered with."""
+        if self.anchors_BCFHW is None:
+            return latents_BCFHW
+        level = torch.tensor([layout.step(self.iteration).levels[layout.size :]])
+        drawn = noise_of(noise, self._anchor_frames(layout), len(levels), self.anchors_BCFHW)
+        clean, drawn = (x.repeat(1, 1, level.shape[1] // layout.anchors, 1, 1) for x in (self.anchors_BCFHW, drawn))
+        slots = latents_BCFHW.new_zeros((*latents_BCFHW.shape[:2], level.shape[1], *latents_BCFHW.shape[3:]))
+        slots[:, : clean.shape[1]] = levels.renoise(clean, drawn, level)
+        return torch.cat([latents_BCFHW, slots], 2)
+
+    def _anchor_frames(self, layout: Layout) -> Sequence[int]:
+        """The anchors' own frame numbers, the oldest first."""
+        oldest, every = self.first_new - self.known_BCFHW.shape[2], layout.anchors_every or 0
+        renewals = self._renewals(layout, self.frames(layout)[layout.context])
+        later = (self.first_new + every * (k + 1) - 1 for k in range(max(0, renewals - layout.anchors), renewals))
+        return (*range(oldest, oldest + layout.anchors), *later)[-layout.anchors :]
+
+    def _renewals(self, layout: Layout, head: int) -> int:
+        """How often an anchor was renewed by the time that this frame is at the head."""
+        every = layout.anchors_every
+        return max(0, head - self.first_new) // every if every else 0
 
 
 def _with_context(window: Window, layout: Layout) -> Window:

@@ -46,12 +46,13 @@ def preset_values(
     asked = StreamSettings() if asked is None else asked
     values = dict(preset.values)
     if preset.steps is not None:
-        window, steps = asked.window or frames, _steps(asked)
+        window, steps = max(2, (asked.window or frames) - asked.anchors), _steps(asked)
         numbers = [steps] if steps else range(preset.steps, max(preset.steps, window) + 1)
         shapes = (shape_of(window, number, changeable=asked.window is None) for number in numbers)
         fitted = next((shape for shape in shapes if shape is not None), None)
         if fitted is not None:
             values |= dict(zip(("window", "num_partitions", "frames_per_level"), fitted, strict=True))
+            values["window"] += asked.anchors
     if preset.unguided and not told_guidance:
         values["guidance_scale"] = 1.0
     if values.get("window") == frames:

@@ -4,10 +4,11 @@ from dataclasses import dataclass
 from typing import Literal
 
 from fifo_diffusion.layout_list import LAYOUTS, about_layouts
+from fifo_diffusion.settings.anchors import AnchorSettings
 from fifo_diffusion.settings.cache import CacheSettings
 from fifo_diffusion.settings.kinds import Listed, Switch, Whole
 from fifo_diffusion.settings.presets import FEW_STEPS, PRESETS
-from fifo_diffusion.settings.spec import FIFO, IN_SETTINGS, METHOD, STREAM, setting
+from fifo_diffusion.settings.spec import FIFO, IN_SETTINGS, METHOD, STREAM, setting, specs
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,13 +30,13 @@ class WindowSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
-class QueueSettings(CacheSettings, WindowSettings):
+class QueueSettings(CacheSettings, AnchorSettings, WindowSettings):
     """The layout of the queue."""
 
     @classmethod
     def of_layout(cls, layout: str) -> tuple[str, ...]:
         """Names of the settings that a layout takes beside the window, those that every layout takes among them."""
-        return "layout", "preset", "cache", *LAYOUTS[layout].takes
+        return "layout", "preset", "cache", *specs(AnchorSettings), *LAYOUTS[layout].takes
 
     preset: str | None = setting(
         None,

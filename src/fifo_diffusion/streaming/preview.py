@@ -25,10 +25,11 @@ class Preview:
 
     Args:
         levels: of the queue.
+        anchors: in the first places of every window.
     """
 
-    def __init__(self, levels: NoiseLevels) -> None:
-        self._levels = levels
+    def __init__(self, levels: NoiseLevels, anchors: int = 0) -> None:
+        self._levels, self._anchors = levels, anchors
         self._guesses: dict[int, tuple[int, Tensor]] = {}  # of each frame number: the level, and (B, C, h, w)
         self._squares: Tensor | None = None  # (C + 1, C + 1) and (C + 1, 3): the normal equations
         self._products: Tensor | None = None
@@ -41,7 +42,7 @@ class Preview:
         level = torch.searchsorted(self._levels.timestep, timestep_BF.cpu().to(self._levels.timestep.dtype))
         clean, _ = self._levels.split(latents_BCFHW, output_BCFHW, level.clamp_max(len(self._levels) - 1))
         for window, part, rows in zip(windows, clean.chunk(len(windows)), level.chunk(len(windows)), strict=True):
-            for k, (frame, now) in enumerate(zip(window, rows[0].tolist(), strict=True)):
+            for k, (frame, now) in list(enumerate(zip(window, rows[0].tolist(), strict=True)))[self._anchors :]:
                 if self._guesses.get(frame, (None,))[0] != now:  # else it is context here, and was no context before
                     self._guesses[frame] = now, part[:, :, k]
 

@@ -66,7 +66,7 @@ class RunningVideo:
         then on it costs next to nothing; a stream that is never asked has no cost.
         """
         if self._preview is None:
-            self._preview = Preview(self._levels)
+            self._preview = Preview(self._levels, self._layout.anchors)
             self._outlet.seen.append(self._preview.came_out)
         if self._queue is None:
             return None

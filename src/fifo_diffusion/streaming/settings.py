@@ -19,6 +19,7 @@ from fifo_diffusion.models.shared.base import VideoModel
 from fifo_diffusion.models.shared.fingerprint import content_hash
 from fifo_diffusion.models.shared.texts import Embeds, Prompt, negative_embeds_of, prompt_from_json, prompt_to_json
 from fifo_diffusion.settings import FifoSettings, QueueSettings, StreamSettings, TailSettings, checked, specs
+from fifo_diffusion.settings.anchors import AnchorSettings
 from fifo_diffusion.settings.kinds import plain
 from fifo_diffusion.streaming.guidance_checks import check_guidance
 from fifo_diffusion.streaming.state import RunState
@@ -115,6 +116,7 @@ class RunSettings(Completed, FifoSettings):
         seeds = seeds_of(asked.seed, asked.generator, videos)
         settings = cls(seeds=seeds, pipeline_arguments=pipeline_arguments or {}, **given)
         check_steps(settings.queue_layout, asked.num_inference_steps)
+        check_anchors(settings, asked.start)
         if settings.queue_layout.banded:
             as_banded(model)
             if settings.compat == "published":
@@ -206,6 +208,23 @@ def check_tail(settings: RunSettings) -> None:
     if settings.tail_draws > 1 and not can_choose(settings.queue_layout):
         what = "where frames enter, their windows show none before them that draws could be compared with; use "
         raise ArgumentError("tail_draws", settings.tail_draws, what, Setting("tail_draws", 1), ", or another layout")
+
+
+def check_anchors(settings: RunSettings, start: Any) -> None:
+    """Refuse anchors where there is nothing to keep, and settings of them that would do nothing.
+
+    Raises:
+        ArgumentError: such a setting.
+    """
+    given = {name: getattr(settings, name) for name, spec in specs(AnchorSettings).items()}
+    given = {name: value for name, value in given.items() if value != specs(AnchorSettings)[name].default}
+    for name, value in given.items():
+        if settings.compat == "published":
+            raise ArgumentError(name, value, Setting("compat", "published"), " has none; leave one of them out")
+        if not settings.anchors:
+            raise ArgumentError(name, value, "it does nothing without ", Setting("anchors"), "; give both, or none")
+        if isinstance(start, str) and start == "noise":
+            raise ArgumentError(name, value, Setting("start", "noise"), " has no frames to keep; leave one of them out")
 
 
 def check_taken(asked: QueueSettings) -> None:

@@ -94,6 +94,7 @@ class RunState:
     Attributes:
         queue: latents of all slots, those of the context first, (B, C, slots, H, W).
         known: known clean latents, (B, C, F, H, W).
+        anchors: those that stay in every window, (B, C, m, H, W); None: there are none.
         outlet: what has left the queue and was not handed out.
         embeds: the encoded texts among the prompts, by names of which `Embeds.from_saved` knows.
         position: where the run stands.
@@ -117,6 +118,7 @@ class RunState:
     around: dict[str, Any]
     fingerprint: str
     picture: Tensor | None = None
+    anchors: Tensor | None = None
     notes: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -127,7 +129,7 @@ class RunState:
     @property
     def tensors(self) -> dict[str, Tensor]:
         """All tensors, by their names in the file."""
-        found: dict[str, Tensor | None] = {"queue": self.queue, "known": self.known}
+        found: dict[str, Tensor | None] = {"queue": self.queue, "known": self.known, "anchors": self.anchors}
         found |= {"latents": self.outlet.latents, "ready": self.outlet.ready, "picture": self.picture}
         if self.shown is not None and not isinstance(self.shown.source, str):
             found["shown"] = self.shown.source
@@ -174,6 +176,7 @@ class RunState:
             around=header["around"],
             fingerprint=header["fingerprint"],
             picture=tensors.get("picture"),
+            anchors=tensors.get("anchors"),
             notes=header["notes"],
         )
 
@@ -189,6 +192,7 @@ class RunState:
     def queue_of(self, kind: type[Queue], device: torch.device) -> Queue:
         """The queue as it stood, of this kind."""
         where = {name: getattr(self.position, name) for name in _OF_QUEUE}
+        where["anchors_BCFHW"] = None if self.anchors is None else self.anchors.to(device)
         return kind(self.queue.to(device), self.known.to(device), **where)
 
     def check_fits(self, latent_shape: tuple[int, int, int], planes: int) -> None:

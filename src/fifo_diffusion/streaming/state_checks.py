@@ -115,7 +115,7 @@ HEADER: dict[str, Check] = {
     "fingerprint": text,
     "notes": _dictionary,
 }
-TENSORS = ("queue", "known", "latents", "ready", "shown", "picture")
+TENSORS = ("queue", "known", "latents", "ready", "shown", "picture", "anchors")
 DECODER, EMBEDS = "decoder.", "embeds."
 """What the names of further tensors begin with: of the decoder's memory, and of encoded texts."""
 
@@ -166,6 +166,8 @@ def check_state(tensors: "dict[str, Tensor]", header: Any) -> None:
         raise ValueError("it has not one negative prompt for each seed")
     layout = layout_of(SimpleNamespace(**settings))
     _check_tensors(tensors, videos, layout.size)
+    if layout.anchors != (tensors["anchors"].shape[2] if "anchors" in tensors else 0):
+        raise ValueError(f"it has not its {layout.anchors} anchors")
     if len(position["texts"]) not in ((0, layout.size) if settings["cache"] > 1 else (0,)):
         raise ValueError(f"its position has {len(position['texts'])} texts for {layout.size} slots")
     _check_shown(tensors.get("shown"), shown)
@@ -189,12 +191,12 @@ def _check_tensors(tensors: "dict[str, Tensor]", videos: int, size: int) -> None
     for name, tensor in tensors.items():
         if name not in TENSORS and not name.startswith((DECODER, EMBEDS)):
             raise ValueError(f"it has an unknown tensor {name[:40]}")
-        if name in ("queue", "known", "latents", "ready"):
+        if name in ("queue", "known", "anchors", "latents", "ready"):
             if tensor.ndim != 5 or tensor.shape[0] != videos or not tensor.is_floating_point():
                 raise ValueError(f"its {name} is {tensor.dtype} {tuple(tensor.shape)}")
             if name == "ready" and tensor.shape[2] != 3:
                 raise ValueError(f"its {name} is {tuple(tensor.shape)}, which are no pictures")
-            if name in ("known", "latents") and tensor.shape[3:] != queue.shape[3:]:
+            if name in ("known", "anchors", "latents") and tensor.shape[3:] != queue.shape[3:]:
                 raise ValueError(f"its {name} is of another size than the queue")
     if queue.shape[2] != size or 0 in queue.shape:
         raise ValueError(f"its queue is {tuple(queue.shape)}, not of {size} slots")

@@ -223,6 +223,7 @@ class FrameStream(RunningVideo, Iterator[np.ndarray]):
         state = RunState(
             queue=queue.latents_BCFHW,
             known=queue.known_BCFHW,
+            anchors=queue.anchors_BCFHW,
             outlet=outlet,
             embeds={name: value for text in texts for name, value in text.saved().items()},
             position=Position.of(
@@ -352,16 +353,16 @@ class FrameStream(RunningVideo, Iterator[np.ndarray]):
             run = run if self._share is None else self._share.run(queue, self._layout, run)
             known = self._levels, self._predict_share, self._noise
             self._loop = diagonal_denoising(queue, self._layout, *known, run, self._texts)
-        frames, now = queue.frames(self._layout), queue.step(self._layout)
+        frames, now = queue.numbers(self._layout), queue.step(self._layout)
         windows = now.windows if self._share is None else self._share.part(now.windows, now.levels)
         self._prompts.encode([[frames[p] for p in window.reads] for window in windows], frames[self._layout.context])
-        before = queue.latents_BCFHW, queue.iteration, queue.texts
+        before = queue.latents_BCFHW, queue.iteration, queue.texts, queue.anchors_BCFHW
         try:
             choose_tail(queue, self._layout, self._levels, self._predict, self._noise)
             first, latents = next(self._loop)
         except BaseException:  # the loop has ended with it; another goes on from the same queue
             self._loop = None
-            queue.latents_BCFHW, queue.iteration, queue.texts = before
+            queue.latents_BCFHW, queue.iteration, queue.texts, queue.anchors_BCFHW = before
             raise
         for offset, latent in enumerate(latents.split(1, 2)):
             if first + offset >= max(0, queue.first_new):
