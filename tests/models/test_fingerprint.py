@@ -13,6 +13,7 @@ from torch.utils._pytree import tree_map
 from fifo_diffusion import FIFO, RunState
 from fifo_diffusion.models.shared.fingerprint import content_hash, fingerprint
 from fifo_diffusion.models.unet3d.model import UNet3DModel
+from fifo_diffusion.models.videocrafter.scheduler import T2VTurboScheduler
 from fifo_diffusion.testing import tiny
 from fifo_diffusion.testing.tiny_animatediff import LIGHT, pipeline, with_ip_adapter
 from streams import SMALL
@@ -162,6 +163,7 @@ def test_schedulers_that_step_otherwise_count_where_no_configuration_tells():
 
     for one, other in (
         (diffusers.LCMScheduler, diffusers.TCDScheduler),
+        (diffusers.LCMScheduler, T2VTurboScheduler),
         (diffusers.KDPM2DiscreteScheduler, diffusers.KDPM2AncestralDiscreteScheduler),
         (diffusers.FlowMatchHeunDiscreteScheduler, diffusers.FlowMapEulerDiscreteScheduler),
         (diffusers.DDIMScheduler, Mine),

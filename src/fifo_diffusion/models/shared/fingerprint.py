@@ -22,7 +22,7 @@ SAMPLES = 8
 KEPT = "_fifo_samples"
 """Attribute of a module whose weights are sampled already."""
 
-_ALIKE = ("FlowMapEulerDiscreteScheduler", "KDPM2AncestralDiscreteScheduler", "TCDScheduler")
+_ALIKE = ("FlowMapEulerDiscreteScheduler", "KDPM2AncestralDiscreteScheduler", "T2VTurboScheduler", "TCDScheduler")
 """Schedulers that step otherwise than another class with the very same configuration."""
 
 _LATER = {"motion_cond_proj_dim": None}
