@@ -8,8 +8,9 @@ import torch
 from diffusers import FlowMatchEulerDiscreteScheduler, FlowMatchLCMScheduler, UniPCMultistepScheduler
 
 from fifo_diffusion import FIFO
+from fifo_diffusion.execution.guidance_gate import GuidanceGate
 from fifo_diffusion.layout_list import LAYOUTS, LayoutEntry
-from fifo_diffusion.method import Layout, Step, Window
+from fifo_diffusion.method import Guidance, Layout, Step, Window
 from fifo_diffusion.models import registry
 from fifo_diffusion.testing import TOLERANCE, distance, frames, same
 from fifo_diffusion.testing.contract import VARIANT
@@ -100,6 +101,19 @@ def test_a_stream_is_one_of_few_steps_and_opens_as_the_pipeline_does(steps):
         made = frames(stream, 13)
         told = {"num_inference_steps": steps, "num_frames": 13, "latents": noise[:, :, :4], "output_type": "np"}
         assert same(made, np.round(fifo.pipe("a cat", **told, **size).frames[0] * 255))
+
+
+def test_guidance_in_some_steps_only(monkeypatch):
+    """Windows of the other steps take one pass, with the frames that two would give."""
+    arguments = {"window": 4, "seed": 0, "num_partitions": 2, "num_frames": 25} | SIZE | {"guidance_scale": 3.0}
+    with FIFO(pipeline()) as fifo:
+        plain, gated = (
+            frames(fifo.stream("a cat", **arguments, **more)) for more in ({}, {"guidance_interval": (0, 0.5)})
+        )
+        monkeypatch.setattr(Guidance, "guides", lambda *_: True)
+        monkeypatch.setattr(GuidanceGate, "clip", lambda _, predict: predict)
+        assert same(gated, frames(fifo.stream("a cat", **arguments, guidance_interval=(0, 0.5))))
+        assert not same(gated, plain)
 
 
 def test_what_does_not_go_with_it_is_refused():
