@@ -92,6 +92,7 @@ def test_side_by_side_finds_what_is_slower_and_what_is_another_frame(tmp_path):
 SMALLEST = {
     "banded_halo": ["--partitions", "1", "--halos", "4"],
     "banded_speed": ["--model", "narrow", "--height", "64", "--width", "64", "--partitions", "1", "--turns", "1"],
+    "cache": ["--models", "wan", "--ks", "1", "2", "--frames", "4"],
     "cache_change": ["--models", "toybox", "--partitions", "1", "--etas", "0", "--guidance", "1", "--iterations", "1"],
     "full_checkpoint": [".", "--tiny"],
     "live": ["--repeats", "1", "--frames", "2"],

@@ -135,6 +135,51 @@ def diagonal_errors(
     return (total / times)[:, layout.context :]
 
 
+@torch.no_grad()
+def moving_errors(
+    model: Predicts,
+    levels: NoiseLevels,
+    layout: Layout,
+    clips: Tensor,
+    noise: Tensor,
+    condition: Any,
+    *,
+    first: int,
+    count: int,
+) -> Tensor:
+    """Errors (B, S) of every slot of a queue that moves over the clips, so that windows may reuse what was predicted of
+    their frames in iterations before (`CachedLayout`): the mean over some iterations. The frames are always the known
+    ones at their levels, whatever was predicted of them. In the first iteration all windows are computed.
+
+    Args:
+        clips, noise: (B, C, F, H, W), with enough frames for all iterations (`frames_passed`).
+        first, count: which iterations count.
+    """
+    total, kept, start = torch.zeros(len(clips), layout.size), torch.zeros_like(clips), 0
+    for iteration in range(first + count):
+        step = layout.step(iteration)
+        part = slice(start, start + layout.size)
+        level = torch.tensor(step.levels).expand(len(clips), -1)
+        noisy, cleans = levels.renoise(clips[:, :, part], noise[:, :, part], level), kept[:, :, part]
+        for w in step.windows:
+            if (iteration == 0 or not w.reuse) and (iteration >= first or layout.plain is not layout):
+                output = model.predict(noisy[:, :, w.read], levels.timestep[level[:, w.read]], condition)
+                clean, _ = levels.split(noisy[:, :, w.read], output, level[:, w.read])
+                cleans[:, :, w.write] = clean[:, :, w.kept]
+        alpha, sigma = (
+            value[level].float().to(noisy)[:, None, :, None, None] for value in (levels.alpha, levels.sigma)
+        )
+        if iteration >= first:
+            total += ((noisy - alpha * cleans) / sigma - noise[:, :, part]).pow(2).mean((1, 3, 4)).cpu()
+        start += step.leave
+    return (total / count)[:, layout.context :]
+
+
+def frames_passed(layout: Layout, iterations: int) -> int:
+    """How many frames of a clip a queue sees that moves over it for so many iterations."""
+    return layout.size + layout.left(iterations - 1)
+
+
 def relative_error(
     model: Predicts,
     levels: NoiseLevels,
