@@ -34,7 +34,7 @@ from fifo_diffusion.testing import tiny_wan
 PROMPT = "a red robot walking to the right in the hills on a sunny day"
 UNGUIDED = {"guidance_scale": 1.0}
 SETTINGS: dict[str, dict[str, Any]] = {
-    "eighth": {"height": 80, "width": 128} | UNGUIDED,
+    "eighth": {"height": 64, "width": 64} | UNGUIDED,
     "toybox": UNGUIDED,
     "toybox-diagonal": UNGUIDED,
     "wan": {"window": 8} | tiny_wan.SIZE,
@@ -79,7 +79,7 @@ def speed(fifo: FIFO, settings: dict[str, Any], ks: list[int], turns: int) -> li
 
 def errors(fifo: FIFO, ks: list[int], clips: int) -> list[dict[str, Any]]:
     """Of the noise, relative to the queue without a cache."""
-    model, plain, first, count = fifo.model, QueueLayout(fifo.model.frames, 4), max(ks) + 1, 3
+    model, plain, first, count = fifo.model, QueueLayout(fifo.model.frames, 4), max(ks) + 1, 4
     levels = model.levels(plain.levels)
     frames, generator = frames_passed(plain, first + count), torch.Generator().manual_seed(0)
     found: dict[Any, list[Tensor]] = {}

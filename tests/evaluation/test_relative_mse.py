@@ -3,7 +3,13 @@
 import pytest
 import torch
 
-from fifo_diffusion.evaluation.relative_mse import RelativeError, relative_error
+from fifo_diffusion.evaluation.relative_mse import (
+    RelativeError,
+    diagonal_errors,
+    frames_passed,
+    moving_errors,
+    relative_error,
+)
 from fifo_diffusion.method import NoiseLevels
 from layouts import queue_layout
 
@@ -75,6 +81,34 @@ def test_an_error_from_mixed_levels_is_seen_and_falls_with_partitions(setting):
         clips, noise = (torch.randn(3, 2, 2 + layout.slots, 4, 4, generator=generator) for _ in range(2))
         ratios.append(relative_error(Neighbourly(), levels, [layout], clips, noise, None)[0].ratio_of_norms()[0])
     assert ratios[0] > ratios[1] > ratios[2] > 1
+
+
+def test_a_queue_that_moves_has_the_errors_of_one_that_stands_and_those_of_what_it_reuses(setting):
+    """Where nothing is reused; where the model says the same of a frame at every level; and where it does not."""
+
+    class Knowing:
+        """Predicts the noise that makes the clean latent zero."""
+
+        def predict(self, latents_BCFHW, timestep_BF, condition):
+            return (
+                latents_BCFHW
+                / levels.sigma[torch.searchsorted(levels.timestep, timestep_BF)].float()[:, None, :, None, None]
+            )
+
+    levels, layout = setting(4, True)
+    cached, which = queue_layout(4, 4, cache=3), {"first": 5, "count": 3}
+    frames, generator = frames_passed(layout, 8), torch.Generator().manual_seed(0)
+    assert frames == layout.size + 7
+    clips, noise = (torch.randn(2, 2, frames, 4, 4, generator=generator) for _ in range(2))
+    parts = [slice(start, start + layout.size) for start in (5, 6, 7)]
+    for model, same in ((Knowing(), True), (Neighbourly(), False)):
+        plain = moving_errors(model, levels, layout, clips, noise, None, **which)
+        each = [diagonal_errors(model, levels, layout, clips[:, :, p], noise[:, :, p], None) for p in parts]
+        torch.testing.assert_close(plain, sum(each) / 3, rtol=1e-3, atol=1e-4)
+        found = moving_errors(model, levels, cached, clips, noise, None, **which)
+        assert torch.allclose(found, plain, rtol=1e-2, atol=1e-3) is same
+        always = [p - 2 for w in cached.step(0).windows if w.writes[0] in (2, 14, 16) for p in w.writes]
+        torch.testing.assert_close(found[:, always], plain[:, always], rtol=1e-3, atol=1e-4)
 
 
 def test_a_banded_layout_is_one_pass_with_its_bands(setting):

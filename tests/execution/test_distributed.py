@@ -105,6 +105,22 @@ def test_shares(size):
 
 
 @pytest.mark.parametrize("size", range(1, 10))
+@pytest.mark.parametrize("reuse", ["ynynnyyn", "yyyn", "nyyy", "nynynyny", "yyyy"])
+def test_shares_where_windows_reuse(size, reuse):
+    """Every window has one rank, and those that are computed are divided evenly."""
+
+    class Ranks:
+        rank = 0
+
+    Ranks.size = size
+    flags = [letter == "y" for letter in reuse]
+    split = WindowShare(Ranks, dict).split(range(len(flags)), reuse=flags)
+    shares = [range(len(flags))[split.of(rank)] for rank in range(size)]
+    assert [window for part in shares for window in part] == list(range(len(flags)))
+    assert max(sum(not flags[window] for window in part) for part in shares) == -(-flags.count(False) // size)
+
+
+@pytest.mark.parametrize("size", range(1, 10))
 def test_shares_of_passes(size):
     """Where there are twice as many ranks as windows every pass has one rank, and one of a window's two writes it."""
 

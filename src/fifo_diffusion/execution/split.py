@@ -14,7 +14,7 @@ class Split:
 
     Args:
         ranks: how many.
-        passes: that each window takes, 1 or 2.
+        passes: that each window takes, 1 or 2; 0 where it reuses what was predicted, unless passes go apart.
         apart: each pass has a rank of its own; there are ranks enough for it.
     """
 
@@ -56,8 +56,9 @@ class Split:
 
     def _border(self, rank: int) -> int:
         """The first window of a rank."""
-        whole = self._work[-1]
-        return bisect_right([done * self.ranks for done in self._work], rank * whole) - 1 if whole else 0
+        if rank in (0, self.ranks):  # also of windows at the ends that take no pass
+            return len(self.passes) if rank else 0
+        return bisect_right([done * self.ranks for done in self._work], rank * self._work[-1]) - 1
 
     def _taken(self, rank: int) -> tuple[int | None, int]:
         """The window of which a rank computes a pass, and which pass."""

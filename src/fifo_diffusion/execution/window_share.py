@@ -86,23 +86,34 @@ class WindowShare:
     def half(self) -> int | None:
         return self._split.half(self.ranks.rank)
 
-    def split(self, windows: Sequence[Window], slot_levels: Sequence[int] = ()) -> Split:
-        """Which of these windows each rank computes, or which pass of one."""
+    def split(self, windows: Sequence[Window], slot_levels: Sequence[int] = (), *, reuse: Sequence[bool] = ()) -> Split:
+        """Which of these windows each rank computes, or which pass of one.
+
+        Args:
+            reuse: which of them reuse what was predicted and take no pass; empty: none.
+        """
         each = tuple(self._of_each(windows, slot_levels, self.passes))
         apart = self._may_be_apart and self.passes == 2 and 0 < 2 * len(windows) <= self.ranks.size
+        if reuse and not apart:
+            each = tuple(0 if reused else count for reused, count in zip(reuse, each, strict=True))
         return Split(self.ranks.size, each, apart)
+
+    def _planned(self, queue: Queue, layout: Layout, later: int = 0) -> tuple[Split, Sequence[Window]]:
+        """How the windows of this iteration, or of a later one, are divided, and they. Which of them reuse is as the
+        layout has it: whether more are computed, as a text has changed, is known only when their turn comes."""
+        windows = layout.windows_from(queue.front(layout, later), queue.iteration + later)
+        return self.split(windows, queue.levels(layout, later), reuse=[w.reuse for w in windows]), windows
 
     def run(self, queue: Queue, layout: Layout, some: Run) -> Run:
         """The windows of an iteration by all ranks together; of this rank's by `some`."""
 
         def run(windows: Sequence[Window], denoise: Callable[[Sequence[Window]], None], y_BCFHW: Tensor) -> None:
-            now, self._swapped = self.split(windows, queue.levels(layout)), False
+            (now, _), self._swapped = self._planned(queue, layout), False
             self._split = now
             some(windows[now.of(self.ranks.rank)], denoise, y_BCFHW)
             if now.swaps and not self._swapped:  # others swap theirs
                 self.ranks.all_to_all(SendBuffers([0] * self.ranks.size), self._word("passes"))
-            following = layout.windows_from(queue.front(layout, 1), queue.iteration + 1)
-            then = self.split(following, queue.levels(layout, 1))
+            then, following = self._planned(queue, layout, 1)
             wanted = [_wanted(window, layout, queue.iteration) for window in following]
             self.exchange(y_BCFHW, [window.writes for window in windows], (then, wanted), queue.needed(layout))
 
@@ -110,7 +121,7 @@ class WindowShare:
 
     def part(self, windows: Sequence[Window], slot_levels: Sequence[int]) -> Sequence[Window]:
         """Those of these windows that are computed here."""
-        return windows[self.split(windows, slot_levels).of(self.ranks.rank)]
+        return windows[self.split(windows, slot_levels, reuse=[w.reuse for w in windows]).of(self.ranks.rank)]
 
     def predict(self, model: GuidedModel, condition: Any, latents_BCFHW: Tensor, timestep_BF: Tensor) -> Tensor:
         """The prediction of one window, of which one pass is computed here and the other on another rank."""
