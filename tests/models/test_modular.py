@@ -7,6 +7,7 @@ from diffusers.modular_pipelines import SequentialPipelineBlocks
 
 from fifo_diffusion import FIFO
 from fifo_diffusion.models import registry
+from fifo_diffusion.models.shared.few_steps import mark_few_steps
 from fifo_diffusion.testing import TOLERANCE, distance, frames, tiny_modular, tiny_wan
 from fifo_diffusion.testing.contract import VARIANT
 from fifo_diffusion.testing.contract.modular import ModularLTXContract, ModularWanContract
@@ -154,6 +155,16 @@ def test_a_setting_that_is_changed_counts():
     before = model.predict(x, t, condition)
     pipe.update_components(boundary_ratio=0.8)
     assert distance(model.predict(x, t, condition), before) > 100 * TOLERANCE
+    model.close()
+
+
+def test_what_is_said_of_it_at_loading_counts():
+    """A shift for a size, or that it was distilled to few steps, is noted on the pipeline that was loaded."""
+    pipe = tiny_modular.wan()
+    model = registry.wrap(pipe)
+    assert not model.few_steps
+    mark_few_steps(pipe)
+    assert model.few_steps
     model.close()
 
 

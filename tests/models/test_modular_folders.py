@@ -7,12 +7,12 @@ from pathlib import Path
 import huggingface_hub
 import pytest
 import torch
-from diffusers import ClassifierFreeGuidance, Wan22ModularPipeline
+from diffusers import ClassifierFreeGuidance, MiniMaxH3ModularPipeline, Wan22ModularPipeline
 from huggingface_hub.errors import EntryNotFoundError
 
 from fifo_diffusion import FIFO
 from fifo_diffusion.models.loading.source import find_model
-from fifo_diffusion.testing import tiny_modular
+from fifo_diffusion.testing import tiny_minimax_h3, tiny_modular
 
 INDEX = "modular_model_index.json"
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -41,8 +41,11 @@ def changed(folder: Path, **entries: object) -> None:
     (folder / INDEX).write_text(json.dumps(index))
 
 
-def assert_same_weights(ours: object, theirs: object) -> None:
-    for name in ("transformer", "transformer_2", "vae", "text_encoder"):
+ALL = ("transformer", "transformer_2", "vae", "text_encoder")
+
+
+def assert_same_weights(ours: object, theirs: object, names: tuple[str, ...] = ALL) -> None:
+    for name in names:
         found, expected = getattr(ours, name).state_dict(), getattr(theirs, name).state_dict()
         assert found.keys() == expected.keys()
         assert all(torch.equal(found[key], value) for key, value in expected.items()), name
@@ -61,6 +64,21 @@ def test_it_is_loaded_as_diffusers_loads_it(folder, dtype):
     assert (ours.config.boundary_ratio, empty.config.boundary_ratio) == (0.6, 0.6)
     assert ours.guider.guidance_scale == theirs.guider.guidance_scale
     assert {part.device.type for part in (empty.transformer, empty.transformer_2, empty.vae)} == {"meta"}
+
+
+def test_minimax_h3_is_loaded_as_diffusers_loads_it(tmp_path):
+    """Without the transformer for references, of which nothing is read; the autoencoder has tiles, as it comes."""
+    tiny_minimax_h3.pipeline().save_pretrained(str(tmp_path))
+    index = json.loads((tmp_path / INDEX).read_text())
+    index["transformer_ref"] = [*index["transformer"][:2], index["transformer"][2] | {"subfolder": "transformer_ref"}]
+    (tmp_path / INDEX).write_text(json.dumps(index))
+    (tmp_path / "transformer_ref").mkdir()
+    theirs = MiniMaxH3ModularPipeline.from_pretrained(str(tmp_path), workflow="t2va")
+    theirs.load_components(dtype=torch.float32)
+    ours, empty = find_model(tmp_path).load(dtype=torch.float32), find_model(tmp_path).load_without_weights()
+    assert_same_weights(ours, theirs, ("transformer", "vae", "text_encoder"))
+    assert (ours.scheduler.shift, ours.audio_scheduler.shift) == (12.0, 3.0)
+    assert (ours.vae.use_tiling, empty.transformer.device.type) == (True, "meta")
 
 
 def test_parts_may_lie_in_another_folder_and_a_guider_beside_them(folder, tmp_path):

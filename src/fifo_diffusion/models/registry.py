@@ -238,6 +238,13 @@ FAMILIES = (
         half="bfloat16",
     ),
     Family(
+        "MiniMax-H3, text to video, without sound",
+        ("MiniMaxH3ModularPipeline",),
+        "fifo_diffusion.models.minimax_h3.model:MiniMaxH3Model",
+        verified=_verified(_WHOLE),
+        half="bfloat16",
+    ),
+    Family(
         "SANA-Video, text to video",
         ("SanaVideoPipeline",),
         "fifo_diffusion.models.sana_video.model:SanaVideoModel",

@@ -10,9 +10,9 @@ from torch import Tensor
 from fifo_diffusion.decoding.tiles import TileDecoder
 from fifo_diffusion.decoding.timing import LatentTiming
 from fifo_diffusion.models.hunyuan_video.decoder import encode, hunyuan_decoder
-from fifo_diffusion.models.kandinsky.condition import WordsCondition, mean, padded, side_by_side
 from fifo_diffusion.models.shared.adaln_model import AdaLNModel
 from fifo_diffusion.models.shared.pipeline_calls import latent_size
+from fifo_diffusion.models.shared.words import WordsCondition, mean, padded, side_by_side
 
 
 class KandinskyModel(AdaLNModel):

@@ -10,10 +10,9 @@ from typing import Any
 
 from fifo_diffusion.models.loading.hub import fetch, fetch_folder
 from fifo_diffusion.models.loading.parts import FolderError
+from fifo_diffusion.models.shared.modular import text_to_video
 
 MODULAR_INDEX = "modular_model_index.json"
-TEXT_TO_VIDEO = ("text2video", "t2va")
-"""What diffusers calls this workflow, for which FIFO loads the parts; those of others stay where they are."""
 
 
 def is_modular_class(pipeline: type) -> bool:
@@ -24,10 +23,10 @@ def is_modular_class(pipeline: type) -> bool:
 
 
 def new_pipeline(pipeline: type) -> Any:
-    """A modular pipeline without parts, of the blocks that make a video of a text."""
+    """A modular pipeline without parts, of the blocks that make a video of a text; the parts of others stay where they
+    are."""
     whole = pipeline()
-    flows = getattr(whole.blocks, "_workflow_map", None) or ()
-    workflow = next((name for name in TEXT_TO_VIDEO if name in flows), None)
+    workflow = text_to_video(whole)
     return whole if workflow is None else pipeline(workflow=workflow)
 
 

@@ -29,8 +29,8 @@ _SINGLE = "it makes single pictures"
 _SOUND = "its transformer makes picture and sound together"
 _SOUND_GUIDED = "its guiders guide picture and sound by up to four passes, of which FIFO knows two"
 _ALL = "it makes text, pictures and sound with one model"
-_ATTENTION = "its autoencoder looks at all frames before one (attention over time), which an endless video cannot keep"
 _GUARDED = "its licence wants a filter of contents over every video (cosmos_guardrail), which FIFO does not run"
+_OWN_BLOCKS = "it encodes its picture in blocks of its own, which FIFO does not run"
 _OF_NONE = "its frames are made one by one by a model of single pictures"
 
 
@@ -44,6 +44,7 @@ def _use(class_name: str) -> str:
 
 _DIRECTLY = "use it without FIFO"
 _LTX2 = "use LTX2Pipeline on its parts, without sound"
+_START_OF_PARTS = "use WanImageToVideoPipeline on its parts and give the picture as start="
 _ON_RESULT = "use it on what FIFO has made"
 
 REFUSED: dict[str, Refusal] = {
@@ -81,7 +82,9 @@ REFUSED: dict[str, Refusal] = {
     "HeliosPyramidPipeline": Refusal(_LONG, _DIRECTLY),
     "HunyuanSkyreelsImageToVideoPipeline": Refusal(_PICTURE, _start("HunyuanVideoPipeline")),
     "HunyuanVideo15ImageToVideoPipeline": Refusal(_PICTURE, _start("HunyuanVideo15Pipeline")),
-    "HunyuanVideo15ModularPipeline": Refusal(_ATTENTION, _use("HunyuanVideoPipeline")),
+    "HunyuanVideo15ModularPipeline": Refusal(
+        "it has parts that FIFO takes as a standard pipeline only", "use HunyuanVideo15Pipeline on its parts"
+    ),
     "HunyuanVideoFramepackPipeline": Refusal(_LONG, _use("HunyuanVideoPipeline")),
     "HunyuanVideoImageToVideoPipeline": Refusal(_PICTURE, _start("HunyuanVideoPipeline")),
     "I2VGenXLPipeline": Refusal(_PICTURE, _start("TextToVideoSDPipeline")),
@@ -105,7 +108,6 @@ REFUSED: dict[str, Refusal] = {
     "LTXImageToVideoPipeline": Refusal(_PICTURE, "use LTXPipeline on its parts, with start="),
     "LTXLatentUpsamplePipeline": Refusal(_LARGER, _ON_RESULT),
     "LucyEditPipeline": Refusal(_VIDEO, "use WanPipeline, with start=VIDEO"),
-    "MiniMaxH3ModularPipeline": Refusal(_SOUND, _use("WanPipeline")),
     "MotifVideoImage2VideoPipeline": Refusal(_PICTURE, _start("MotifVideoPipeline")),
     "PIAPipeline": Refusal(_PICTURE, _start("AnimateDiffPipeline")),
     "SanaImageToVideoPipeline": Refusal(_PICTURE, _start("SanaVideoPipeline")),
@@ -120,12 +122,12 @@ REFUSED: dict[str, Refusal] = {
     "TextToVideoZeroPipeline": Refusal(_OF_NONE, _use("AnimateDiffPipeline")),
     "TextToVideoZeroSDXLPipeline": Refusal(_OF_NONE, _use("AnimateDiffSDXLPipeline")),
     "VideoToVideoSDPipeline": Refusal(_VIDEO, "use TextToVideoSDPipeline on its parts, with start=VIDEO"),
-    "Wan22Image2VideoModularPipeline": Refusal(_PICTURE, _start("Wan22ModularPipeline")),
+    "Wan22Image2VideoModularPipeline": Refusal(_OWN_BLOCKS, _START_OF_PARTS),
     "Wan22VaceModularPipeline": Refusal(_CONTROL, _use("Wan22ModularPipeline")),
     "WanAnimate2DistilledModularPipeline": Refusal(_CONTROL, _use("WanModularPipeline")),
     "WanAnimate2ModularPipeline": Refusal(_CONTROL, _use("WanModularPipeline")),
     "WanAnimatePipeline": Refusal(_CONTROL, _use("WanPipeline")),
-    "WanImage2VideoModularPipeline": Refusal(_PICTURE, _start("WanModularPipeline")),
+    "WanImage2VideoModularPipeline": Refusal(_OWN_BLOCKS, _START_OF_PARTS),
     "WanVACEPipeline": Refusal(_CONTROL, _use("WanPipeline")),
     "WanVideoToVideoPipeline": Refusal(_VIDEO, "use WanPipeline on its parts, with start=VIDEO"),
 }

@@ -13,6 +13,8 @@ STANDARD, MODULAR, PARTS = "_fifo_standard", "_fifo_modular", "_fifo_parts"
 """Attributes: on a modular pipeline its standard one, and on that the modular one and the names of the parts."""
 GUIDERS = {"guider": "guidance_scale", "guider_2": "guidance_scale_2"}
 """Guiders by their names on a pipeline, and what a standard pipeline calls their weight."""
+TEXT_TO_VIDEO = ("text2video", "t2va")
+"""What diffusers calls the workflow for texts alone."""
 _NEEDED = ("transformer", "vae", "scheduler")
 """Parts without which nothing can be made. Texts may come encoded."""
 
@@ -24,17 +26,25 @@ def is_modular(pipe: Any) -> bool:
     return isinstance(pipe, ModularPipeline)
 
 
+def text_to_video(modular: Any) -> str | None:
+    """What diffusers calls the workflow for texts alone of these blocks; None where they have no others."""
+    flows = getattr(modular.blocks, "_workflow_map", None) or ()
+    return next((name for name in TEXT_TO_VIDEO if name in flows), None)
+
+
 def check_loaded(modular: Any) -> None:
     """Whether the parts are there and the blocks those of diffusers.
 
     Raises:
         ValueError: not all; one line that says what to type.
     """
-    parts = modular.components
-    absent = [name for name, part in parts.items() if part is None]
+    parts, workflow = modular.components, text_to_video(modular)
+    blocks = modular.blocks if workflow is None else modular.blocks.get_workflow(workflow)
+    absent = [spec.name for spec in blocks.expected_components if parts.get(spec.name) is None]
     if missing := [name for name in _NEEDED if parts.get(name) is None]:
+        call = "pipe.load_components()" if workflow is None else f'pipe.load_components(workflow="{workflow}")'
         raise ValueError(
-            f"this {type(modular).__name__} has no {', '.join(absent)} yet: call pipe.load_components(), or "
+            f"this {type(modular).__name__} has no {', '.join(absent or missing)} yet: call {call}, or "
             f"pipe.update_components({missing[0]}=...)"
         )
     own = sorted({type(block).__name__ for block in _steps(modular.blocks)} - _stock(modular))
@@ -80,7 +90,8 @@ def as_it_stands(pipe: Any) -> Any:
     modular = getattr(pipe, "__dict__", {}).get(MODULAR)
     if modular is None:
         return pipe
-    own = vars(pipe)
+    own, noted = vars(pipe), {k: v for k, v in vars(modular).items() if k.startswith("_fifo_") and k != STANDARD}
+    own.update(noted)  # what was said of it when it was loaded
     for name in own[PARTS]:
         part = getattr(modular, name, None)
         if own.get(name) is not part:

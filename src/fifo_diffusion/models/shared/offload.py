@@ -113,6 +113,9 @@ def offload_pipe(pipe: Any, way: str, device: torch.device) -> None:
     Raises:
         ValueError: the pipeline cannot.
     """
+    if not hasattr(pipe, "enable_group_offload"):
+        _offload_modular(pipe, way, device)
+        return
     try:
         if way == "model":
             pipe.enable_model_cpu_offload(device=device)
@@ -126,6 +129,19 @@ def offload_pipe(pipe: Any, way: str, device: torch.device) -> None:
         raise ArgumentError(
             "offload", way, f"a {type(pipe).__name__} cannot ({said}): use ", *joined(others, " or ")
         ) from error
+
+
+def _offload_modular(pipe: Any, way: str, device: torch.device) -> None:
+    """`offload_pipe` of a modular pipeline, which has no such methods."""
+    from diffusers.hooks import apply_group_offloading
+
+    if way != "group":
+        raise ArgumentError("offload", way, "a modular pipeline cannot: use ", Setting("offload", "group"))
+    for part in pipe.components.values():
+        if isinstance(part, nn.Module):
+            apply_group_offloading(
+                part, device, torch.device("cpu"), offload_type="leaf_level", use_stream=device.type == "cuda"
+            )
 
 
 def make_room(pipe: Any, *keep: Any) -> None:

@@ -94,7 +94,9 @@ RULES: dict[str, Rule] = {
     "LCMScheduler": Rule("abar", written=True, fresh=True, few=True),
     "LMSDiscreteScheduler": Rule("scaled", memory=("derivatives",)),
     "LTXEulerAncestralRFScheduler": Rule("flow", fresh=True),
-    "MiniMaxH3Scheduler": _refused("its timesteps run from 0 to 1, and its model's prediction has the other sign"),
+    "MiniMaxH3Scheduler": Rule(
+        "flow", refused="its timesteps run from 0 to 1, and its model's prediction has the other sign"
+    ),
     "PNDMScheduler": Rule("abar", lost="its fourth order (what it remembers of earlier steps)"),
     "PiflowScheduler": _refused("its model predicts a policy of many small steps"),
     "RFD4ProteinaScheduler": _refused("it belongs to models of proteins"),

@@ -1,0 +1,1 @@
+"""MiniMax-H3, which diffusers has as a modular pipeline only."""
