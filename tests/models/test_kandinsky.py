@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from diffusers.models.attention_dispatch import attention_backend
 
 from fifo_diffusion import FIFO
 from fifo_diffusion.testing import TOLERANCE, distance
@@ -29,10 +30,9 @@ def test_sparse_attention_of_a_window_is_that_of_a_clip_of_its_length():
     """As in the models of ten seconds: its mask is made anew where a window is not as long as the clip."""
     config = {"attention_type": "nabla", "attention_method": "topcdf", "attention_P": 0.9, "attention_add_sta": True}
     pipe = pipeline(**config, attention_wT=11, attention_wH=3, attention_wW=3)
-    pipe.transformer.set_attention_backend("flex")
     case = KandinskyContract()
     case.height = case.width = 128
-    with FIFO(pipe) as fifo:
+    with attention_backend("flex"), FIFO(pipe) as fifo:  # `set_attention_backend` would set it for all that follows
         model = fifo.model
         condition = case.condition(model, case.prompts[:1])
         x, t = torch.randn(1, 4, 2, 16, 16, generator=torch.Generator().manual_seed(0)), torch.tensor(500.0)
