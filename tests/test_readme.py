@@ -2,7 +2,6 @@
 
 import re
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 import torch
@@ -11,11 +10,11 @@ from diffusers import DiffusionPipeline
 import fifo_diffusion
 from fifo_diffusion import FIFO
 from fifo_diffusion.cli.main import main
-from fifo_diffusion.method import layout_of
 from fifo_diffusion.settings.fitting import preset_values
 from fifo_diffusion.settings.presets import PRESETS
 from fifo_diffusion.testing import tiny
 from fifo_diffusion.video import count_frames, read_metadata
+from layouts import queue_layout
 
 README = Path(__file__).parents[1].joinpath("README.md").read_text("utf-8")
 SNIPPETS = re.findall(r"```python\n(.*?)```", README, re.S)
@@ -80,7 +79,8 @@ def test_the_table_of_presets_counts_their_work(name):
     *_, small, large = (cell.strip() for cell in row.strip("|").split("|"))
     for frames, cell in ((16, small), (21, large)):
         values = {"window": frames} | preset_values(preset, frames)
-        layout = layout_of(SimpleNamespace(layout="partitions", cache=1, **values))
+        keys = ("window", "num_partitions", "lookahead", "frames_per_level")
+        layout = queue_layout(**{key: values[key] for key in keys})
         cost = layout.frame_forwards_per_frame * (1 if preset.unguided else 2)
         window = f" (windows of {values['window']})" if values["window"] != frames else ""
         assert cell == f"{cost:g}{window}"
