@@ -20,7 +20,10 @@ class Refusal:
     instead: str
 
 
-_PICTURE = "its denoiser is told the picture that a clip begins with, and windows further on begin with none"
+_PICTURE = (
+    "its denoiser is told the picture that a clip begins with, and windows further on begin with none (with Wan and "
+    "SkyReels-V2 FIFO has something to say there, with others not)"
+)
 _VIDEO = "it changes a given video from beginning to end, and FIFO goes on without one"
 _CONTROL = "it follows given frames one by one (edges, poses, a camera), which an endless video has not"
 _LONG = "it makes long videos in a way of its own, with a memory of earlier clips"
@@ -112,12 +115,17 @@ REFUSED: dict[str, Refusal] = {
     "PIAPipeline": Refusal(_PICTURE, _start("AnimateDiffPipeline")),
     "SanaImageToVideoPipeline": Refusal(_PICTURE, _start("SanaVideoPipeline")),
     "SanaWMPipeline": Refusal(_CONTROL, _use("SanaVideoPipeline")),
-    "SkyReelsV2DiffusionForcingImageToVideoPipeline": Refusal(_PICTURE, _start("SkyReelsV2DiffusionForcingPipeline")),
+    "SkyReelsV2DiffusionForcingImageToVideoPipeline": Refusal(
+        "its checkpoints are those of the pipeline from text, and it puts a picture in the place of the first latent",
+        _start("SkyReelsV2DiffusionForcingPipeline"),
+    ),
     "SkyReelsV2DiffusionForcingVideoToVideoPipeline": Refusal(
         _LONG, "use SkyReelsV2DiffusionForcingPipeline on its parts, with start=VIDEO"
     ),
     "StableVideoDiffusionPipeline": Refusal(
-        "it takes no text, only the picture that a clip begins with", _start("AnimateDiffPipeline")
+        "it takes no text, and tells all frames of a clip the picture that it begins with, which windows further on do "
+        "not; and its autoencoder mixes the frames that it decodes together",
+        _start("WanImageToVideoPipeline"),
     ),
     "TextToVideoZeroPipeline": Refusal(_OF_NONE, _use("AnimateDiffPipeline")),
     "TextToVideoZeroSDXLPipeline": Refusal(_OF_NONE, _use("AnimateDiffSDXLPipeline")),
