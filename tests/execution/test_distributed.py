@@ -200,15 +200,18 @@ def environment(tmp_path, monkeypatch):
     return os.environ | {"OMP_NUM_THREADS": "1"}
 
 
-def test_generate_under_torchrun(environment):
+@pytest.mark.parametrize(
+    "more", [[], pytest.param(["--shard-weights"], marks=pytest.mark.slow)], ids=["", "shared weights"]
+)
+def test_generate_under_torchrun(environment, more):
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    command += ["-m", "fifo_diffusion", "generate", *COMMAND, "-o", "two/", "--num-frames", "6"]
+    command += ["-m", "fifo_diffusion", "generate", *COMMAND, "-o", "two/", "--num-frames", "6", *more]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=180, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stdout == "two/\n"
     assert done.stderr.count("loading toybox") == 1
     assert main(["generate", *COMMAND, "-o", "one/", "--num-frames", "6", "--quiet"]) == 0
-    assert np.array_equal(read_frames("two"), read_frames("one"))
+    assert same(read_frames("two"), read_frames("one"))
 
 
 @pytest.mark.parametrize("signal_name", [pytest.param("SIGKILL", marks=pytest.mark.slow), "SIGTERM"])

@@ -10,6 +10,7 @@ import torch
 
 from fifo_diffusion import FIFO
 from fifo_diffusion.cli.main import main
+from fifo_diffusion.models.loading.lighter import quantize_denoisers
 from fifo_diffusion.models.shared.offload import TextOffload
 from fifo_diffusion.models.wan.model import WanModel
 from fifo_diffusion.testing import frames, same, tiny, tiny_wan
@@ -185,13 +186,21 @@ WAYS = [("sequential", "unet"), ("group", "unet"), ("sequential", "wan"), ("grou
 
 
 @pytest.mark.parametrize(("way", "kind"), WAYS, ids=[" ".join(each) for each in WAYS])
-def test_other_ways_change_no_frame_and_encode_a_text_once(way, kind, monkeypatch):
-    """As diffusers does it, with a CPU in the place of the GPU."""
+@pytest.mark.parametrize("bits", [32, pytest.param(8, marks=pytest.mark.slow)])
+def test_other_ways_change_no_frame_and_encode_a_text_once(way, kind, bits, monkeypatch):
+    """As diffusers does it, with a CPU in the place of the GPU; also quantised."""
+
+    def made():
+        pipe = build()
+        if bits == 8:
+            quantize_denoisers(pipe, "fp8")
+        return pipe
+
     build, call, (opening, further) = {"unet": OF_UNET, "wan": OF_WAN, "two experts": OF_TWO_EXPERTS}[kind]
     call = call | {"num_partitions": 1, "seed": 1}
-    plain = FIFO(build())
+    plain = FIFO(made())
     expected, model = frames(plain.stream("a cat", **call), opening + 2 * further), plain.model.fingerprint()
-    pipe, calls = build(), []
+    pipe, calls = made(), []
     offload, cpu = accelerate.cpu_offload, torch.device("cpu")  # "cpu:0" makes accelerate copy weights to itself
     monkeypatch.setattr(accelerate, "cpu_offload", lambda module, _, **options: offload(module, cpu, **options))
     with FIFO(pipe) as fifo:
