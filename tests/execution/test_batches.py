@@ -37,6 +37,7 @@ def stand_in(most_rows, stages=(), compiled=False):
         passes=lambda condition: [([scale], *condition[1:]) for scale in condition[0]],
         guided=lambda outputs, _timestep, _condition: outputs[1] - outputs[0],
         compiled=compiled,
+        sharded=False,
         predict=predict,
         sizes=sizes,
     )
