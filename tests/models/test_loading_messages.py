@@ -9,8 +9,8 @@ import requests
 from huggingface_hub import errors
 
 from fifo_diffusion import FIFO
-from fifo_diffusion.models.latte import model as latte
 from fifo_diffusion.models.loading import hub
+from fifo_diffusion.models.shared import arguments
 from fifo_diffusion.testing import tiny
 from fifo_diffusion.testing.tiny_animatediff import LIGHT, pipeline, with_ip_adapter
 from fifo_diffusion.testing.tiny_latte import pipeline as latte_pipeline
@@ -124,11 +124,11 @@ def test_captions_are_cleaned_where_it_is_said_only(monkeypatch):
         call = {"height": 16, "width": 16, "guidance_scale": 3.0}
         fifo.model.condition(["a cat"], **call)
         assert set(seen) == {False}
-        monkeypatch.setattr(latte, "find_spec", lambda name: None)
+        monkeypatch.setattr(arguments, "find_spec", lambda name: None)
         with pytest.raises(ValueError, match="clean_caption=True needs"):
             fifo.stream("a cat", window=4, num_partitions=1, height=16, width=16, clean_caption=True)
         with pytest.raises(ValueError, match="clean_caption=True needs the package beautifulsoup4"):
             fifo.model.condition(["a cat"], clean_caption=True, **call)
-        monkeypatch.setattr(latte, "find_spec", lambda name: True)
+        monkeypatch.setattr(arguments, "find_spec", lambda name: True)
         fifo.model.condition(["a cat"], clean_caption=True, **call)
         assert seen[-1] is True
