@@ -45,6 +45,11 @@ LAYOUTS: dict[str, LayoutEntry] = {
         "fifo_diffusion.method.layouts:rotating",
         ("num_partitions", "lookahead", "frames_per_level"),
     ),
+    "widening": LayoutEntry(
+        "a whole window at one level at the clean end",
+        "fifo_diffusion.method.layouts:widening",
+        ("num_partitions", "frames_per_level", "clean_levels"),
+    ),
     "memory": LayoutEntry(
         "MIGA's windows, which also see frames further on",
         "fifo_diffusion.method.layouts:memory",

@@ -11,6 +11,7 @@ from fifo_diffusion.method import Layout, Queue, QueueLayout, SeededNoise, Step,
 from fifo_diffusion.method.layout import index_of
 from fifo_diffusion.method.memory import MemoryLayout
 from fifo_diffusion.method.rotating import RotatingLayout
+from fifo_diffusion.method.widening import WideningLayout
 from fifo_diffusion.models.shared.schedulers import read_levels
 from fifo_diffusion.testing import tiny
 
@@ -87,6 +88,10 @@ LAYOUTS = {
     "alternating": (Alternating(), 8),
     "rotating": (RotatingLayout(4, 2), 8),
     "rotating without lookahead": (RotatingLayout(3, 3, False), 9),
+    "widening": (WideningLayout(4, 3, frames_per_level=2), 6),
+    "widening early": (WideningLayout(4, 2, frames_per_level=1, clean_levels=6), 8),
+    "widening in threes": (WideningLayout(5, 2, frames_per_level=1, clean_levels=3), 10),
+    "widening one level": (WideningLayout(4, 3, frames_per_level=4, clean_levels=1), 3),
     "memory": (MemoryLayout(4, 4, frames_per_level=2), 8),
     "long memory": (MemoryLayout(8, 4, frames_per_level=4), 8),
     "levels of one or two": (QueueLayout(5, 1, True, 2), 3),
@@ -181,6 +186,35 @@ def test_windows_that_move_read_f_real_frames(layout):
     for _ in range(layout.fill_iterations + layout.period):
         next(loop)
     assert min(seen) == (-f if isinstance(layout, MemoryLayout) else 1 - f)
+
+
+@pytest.mark.parametrize("layout", [WideningLayout(8, 4, frames_per_level=4), WideningLayout(6, 3, clean_levels=7)])
+def test_a_burst_is_narrow_at_the_noisy_end_and_wide_at_the_clean_one(layout):
+    """How many frames share a level in a window's writes, and that the clean ones see no frame but their own and those
+    before them; at the noisy end each level has b frames."""
+    f, b, e = layout.frames, layout.frames_per_level, layout.wide
+    for step in map(layout.step, range(layout.period)):
+        for window in step.windows:
+            assert len(window.reads) == f
+            levels = [step.levels[p] for p in window.writes]
+            assert len({level < e for level in levels}) == 1
+            if levels[0] < e:
+                assert len(set(levels)) == 1
+                assert len(levels) == f // 2
+        moving = [step.levels[p] for p in range(layout.size) if step.levels[p] != step.targets[p]]
+        assert [moving.count(level) for level in range(e, layout.levels)] == [b] * (layout.levels - e)
+        assert all(moving.count(level) in (0, f) for level in range(e))
+    assert sorted(step.leave for step in map(layout.step, range(layout.period)))[-2:] == [0, f]
+
+
+def test_a_burst_needs_levels_of_both_kinds():
+    for more, said in (
+        ({"frames_per_level": 3}, "frames_per_level=3: bursts are as long as a window of 4"),
+        ({"frames_per_level": 8}, "frames_per_level=8: bursts are as long as a window of 4"),
+        ({"clean_levels": 8}, "clean_levels=8: give a whole number from 1 to 7"),
+    ):
+        with pytest.raises(ValueError, match=f"^{said}"):
+            WideningLayout(4, 2, **more)
 
 
 MOVING = [RotatingLayout(4, 2), MemoryLayout(4, 4, frames_per_level=2), QueueLayout(5, 3, True, 2)]

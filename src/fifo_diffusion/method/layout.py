@@ -126,6 +126,12 @@ class Layout(ABC):
         steps = [self.step(k) for k in range(self.period)]
         return all(s.leave and s.levels[p] - s.targets[p] == 1 for s in steps for w in s.windows for p in w.writes)
 
+    @cached_property
+    def holds(self) -> bool:
+        """Whether some slots of the queue are not written in every iteration: their frames wait."""
+        steps = [self.step(k) for k in range(self.period)]
+        return any(s.levels[p] == s.targets[p] for s in steps for p in range(self.context, self.context + self.slots))
+
     @property
     def descents(self) -> tuple[int, ...]:
         """Steps of each descent of a clip that given frames begin (`complete_clip`)."""

@@ -12,6 +12,7 @@ from fifo_diffusion.method.layout import Layout
 from fifo_diffusion.method.memory import MemoryLayout
 from fifo_diffusion.method.partitions import QueueLayout
 from fifo_diffusion.method.rotating import RotatingLayout
+from fifo_diffusion.method.widening import WideningLayout
 
 
 class QueueSettings(Protocol):
@@ -26,6 +27,7 @@ class QueueSettings(Protocol):
     anchors: int
     anchors_every: int | None
     anchor_level: str
+    clean_levels: int | None
 
 
 def layout_of(settings: QueueSettings) -> Layout:
@@ -63,6 +65,12 @@ def rotating(settings: QueueSettings) -> RotatingLayout:
             "lookahead", "banded", "it has no windows that could move; leave ", Setting("layout"), " out"
         )
     return RotatingLayout(frames, n, settings.lookahead, b)
+
+
+def widening(settings: QueueSettings) -> WideningLayout:
+    """Two stages as one stream."""
+    frames, n, b = settings.window, settings.num_partitions, settings.frames_per_level
+    return WideningLayout(frames, n, frames_per_level=b, clean_levels=settings.clean_levels)
 
 
 def memory(settings: QueueSettings) -> MemoryLayout:

@@ -206,8 +206,11 @@ class Queue:
         return first, left
 
     def needed(self, layout: Layout) -> Sequence[int]:
-        """The padded slots that `advance` looks at: it takes what leaves from the first, and what entering noise has of
-        the frame before it from the last."""
+        """The padded slots that every rank needs of an iteration. `advance` takes what leaves from the first, and what
+        entering noise has of the frame before it from the last. Where frames wait, some rank may read any of them
+        later."""
+        if layout.holds:
+            return range(layout.size)
         leaving = range(layout.context, layout.context + layout.step(self.iteration).leave)
         return (*leaving, layout.size - 1) if self.tail.coherent else leaving
 

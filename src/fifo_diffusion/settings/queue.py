@@ -103,3 +103,18 @@ class QueueSettings(CacheSettings, AnchorSettings, WindowSettings):
         doc="b neighbouring frames share a level and leave together: b times fewer steps per frame. Where n f is no "
         "multiple of b, levels have b frames at most, and as nearly the same number as they can.",
     )
+    clean_levels: int | None = setting(
+        None,
+        Whole(1, 65536),
+        STREAM,
+        "Of the layout widening: levels at the clean end that a whole window comes down as one.",
+        METHOD,
+        metavar="N",
+        methods=FIFO,
+        usual="a sixth of them",
+        saved=IN_SETTINGS,
+        nullable=True,
+        older=None,
+        doc='of layout="widening": levels at the clean end that a burst of f frames comes down as one. None: about a '
+        "sixth of them.",
+    )

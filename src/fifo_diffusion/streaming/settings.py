@@ -125,7 +125,9 @@ class RunSettings(Completed, FifoSettings):
         elif settings.compat == "published" and settings.cache > 1:
             published = Setting("compat", "published"), " has none; leave one of them out"
             raise ArgumentError("cache", settings.cache, *published)
-        elif settings.compat == "published" and not isinstance(settings.queue_layout, QueueLayout):
+        elif settings.compat == "published" and (
+            not isinstance(settings.queue_layout, QueueLayout) or settings.queue_layout.holds
+        ):
             published = Setting("compat", "published"), " has the paper's only; leave one of them out"
             raise ArgumentError("layout", settings.layout, *published)
         check_tail(settings)

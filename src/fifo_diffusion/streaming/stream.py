@@ -364,7 +364,7 @@ class FrameStream(RunningVideo, Iterator[np.ndarray]):
             self._loop = None
             queue.latents_BCFHW, queue.iteration, queue.texts, queue.anchors_BCFHW = before
             raise
-        for offset, latent in enumerate(latents.split(1, 2)):
+        for offset, latent in enumerate(latents.split(1, 2) if latents.shape[2] else ()):
             if first + offset >= max(0, queue.first_new):
                 self._outlet.latents.append(latent)
         self._prompts.forget_before(queue.frames(self._layout).start)
