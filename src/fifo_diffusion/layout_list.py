@@ -61,4 +61,4 @@ LAYOUTS: dict[str, LayoutEntry] = {
 
 def about_layouts() -> str:
     """All of them in a line, for the help."""
-    return "; ".join(f"{name}: {entry.about}" for name, entry in LAYOUTS.items())
+    return "; ".join(f"{name} ({entry.about})" for name, entry in LAYOUTS.items())

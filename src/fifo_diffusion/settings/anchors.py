@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from fifo_diffusion.settings.kinds import Choice, Whole
-from fifo_diffusion.settings.spec import FIFO, IN_SETTINGS, METHOD, STREAM, setting
+from fifo_diffusion.settings.spec import BEYOND, FIFO, IN_SETTINGS, STREAM, setting
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -15,7 +15,7 @@ class AnchorSettings:
         Whole(0, 4094),
         STREAM,
         "m: latents of the opening clip, or of the given frames, that stay in the first places of every window.",
-        METHOD,
+        BEYOND,
         metavar="M",
         methods=FIFO,
         saved=IN_SETTINGS,
@@ -28,7 +28,7 @@ class AnchorSettings:
         Whole(1, 10**9),
         STREAM,
         "Each time that so many latents have left the queue, the last of them takes the place of the oldest anchor.",
-        METHOD,
+        BEYOND,
         metavar="N",
         methods=FIFO,
         usual="never",
@@ -44,7 +44,7 @@ class AnchorSettings:
         STREAM,
         "How noisy anchors are: as the cleanest frame of their window (window), or as frames in their last step "
         "(lowest; for models trained with a level for every frame).",
-        METHOD,
+        BEYOND,
         metavar="LEVEL",
         methods=FIFO,
         saved=IN_SETTINGS,

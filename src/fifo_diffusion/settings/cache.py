@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from fifo_diffusion.settings.kinds import Whole
-from fifo_diffusion.settings.spec import FIFO, IN_SETTINGS, METHOD, STREAM, setting
+from fifo_diffusion.settings.spec import BEYOND, FIFO, IN_SETTINGS, STREAM, setting
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -15,7 +15,7 @@ class CacheSettings:
         Whole(1, 16),
         STREAM,
         "k: windows in the middle of the queue are computed in every k-th iteration only, in turn; 1 is off.",
-        METHOD,
+        BEYOND,
         metavar="K",
         methods=FIFO,
         saved=IN_SETTINGS,

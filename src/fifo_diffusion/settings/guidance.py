@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from fifo_diffusion.settings.kinds import Choice, Interval, Number
-from fifo_diffusion.settings.spec import FIFO, IN_SETTINGS, METHOD, STREAM, setting
+from fifo_diffusion.settings.spec import BEYOND, FIFO, IN_SETTINGS, STREAM, setting
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -17,7 +17,7 @@ class GuidanceSettings:
         STREAM,
         "From which share of a frame's steps on it is guided, and up to which: with 0,0.75 the last quarter takes one "
         "pass instead of two.",
-        METHOD,
+        BEYOND,
         metavar="A,B",
         usual="0,1",
         methods=FIFO,
@@ -31,7 +31,7 @@ class GuidanceSettings:
         Number(0, 1),
         STREAM,
         "How far guided frames get back the deviation of the pass with the text, 0 to 1: against too much contrast.",
-        METHOD,
+        BEYOND,
         metavar="X",
         methods=FIFO,
         saved=IN_SETTINGS,
@@ -45,7 +45,7 @@ class GuidanceSettings:
         STREAM,
         "plain (classifier-free guidance), apg (adaptive projected guidance) or cfg-zero (CFG-Zero*, of flow-matching "
         "models).",
-        METHOD,
+        BEYOND,
         metavar="NAME",
         methods=FIFO,
         saved=IN_SETTINGS,
@@ -58,7 +58,7 @@ class GuidanceSettings:
         Number(-10, 10),
         STREAM,
         "Of --guidance-method apg: how much is kept of guidance along the prediction; 1 is all, as plain.",
-        METHOD,
+        BEYOND,
         metavar="X",
         methods=FIFO,
         saved=IN_SETTINGS,
@@ -70,7 +70,7 @@ class GuidanceSettings:
         Number(0, 1e6),
         STREAM,
         "Of --guidance-method apg: the longest that the difference of the two passes may be in a frame.",
-        METHOD,
+        BEYOND,
         metavar="X",
         usual="0, no bound",
         methods=FIFO,

@@ -8,7 +8,7 @@ from fifo_diffusion.settings.anchors import AnchorSettings
 from fifo_diffusion.settings.cache import CacheSettings
 from fifo_diffusion.settings.kinds import Listed, Switch, Whole
 from fifo_diffusion.settings.presets import FEW_STEPS, PRESETS
-from fifo_diffusion.settings.spec import FIFO, IN_SETTINGS, METHOD, STREAM, setting, specs
+from fifo_diffusion.settings.spec import BEYOND, FIFO, IN_SETTINGS, METHOD, STREAM, setting, specs
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,7 +60,7 @@ class QueueSettings(CacheSettings, AnchorSettings, WindowSettings):
         "partitions",
         Listed(lambda: LAYOUTS),
         STREAM,
-        lambda: f"Layout of the queue. {about_layouts().capitalize()}.",
+        lambda: f"Layout of the queue: {about_layouts()}.",
         METHOD,
         metavar="NAME",
         methods=FIFO,
@@ -108,7 +108,7 @@ class QueueSettings(CacheSettings, AnchorSettings, WindowSettings):
         Whole(1, 65536),
         STREAM,
         "Of the layout widening: levels at the clean end that a whole window comes down as one.",
-        METHOD,
+        BEYOND,
         metavar="N",
         methods=FIFO,
         usual="a sixth of them",

@@ -12,8 +12,9 @@ SAMPLING, LOAD, STREAM, OUTPUT, RUN = "sampling", "load", "stream", "output", "r
 weights needs too), how it is loaded, `FIFO.stream` or a baseline's stream, the file that is written, the run itself."""
 
 LENGTH, LOOK, METHOD = "Length", "Prompt and appearance", "Method (FIFO-Diffusion)"
+BEYOND = "Beyond the paper (all off by default)"
 BASELINES, MODEL, FILES, LOGGING = "Baselines, to compare with", "Model", "Files", "Logging"
-PANELS = (FILES, MODEL, LENGTH, LOOK, METHOD, BASELINES, LOGGING)
+PANELS = (FILES, MODEL, LENGTH, LOOK, METHOD, BEYOND, BASELINES, LOGGING)
 """Of the command's help, in this order. A setting without a panel is Python's alone."""
 
 FIFO = ("fifo",)

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from fifo_diffusion.settings.kinds import Number, Whole
-from fifo_diffusion.settings.spec import FIFO, IN_SETTINGS, METHOD, STREAM, setting
+from fifo_diffusion.settings.spec import BEYOND, FIFO, IN_SETTINGS, STREAM, setting
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -15,7 +15,7 @@ class TailSettings:
         Number(0, 1),
         STREAM,
         "Share of the newest frame's low frequencies in the noise that enters, 0 to 1.",
-        METHOD,
+        BEYOND,
         metavar="X",
         methods=FIFO,
         saved=IN_SETTINGS,
@@ -28,7 +28,7 @@ class TailSettings:
         Number(0, 1),
         STREAM,
         "Share of the first frame in these low frequencies, 0 (the newest alone) to 1 (the first alone).",
-        METHOD,
+        BEYOND,
         metavar="X",
         methods=FIFO,
         saved=IN_SETTINGS,
@@ -41,7 +41,7 @@ class TailSettings:
         Number(0, 1),
         STREAM,
         "How far the colours of these low frequencies are moved to those of the first frame, 0 to 1.",
-        METHOD,
+        BEYOND,
         metavar="X",
         methods=FIFO,
         saved=IN_SETTINGS,
@@ -54,7 +54,7 @@ class TailSettings:
         Whole(1, 1024),
         STREAM,
         "k: of so many draws of the noise that enters, the one whose frames go best with those before them.",
-        METHOD,
+        BEYOND,
         metavar="K",
         methods=FIFO,
         saved=IN_SETTINGS,
@@ -68,7 +68,7 @@ class TailSettings:
         Whole(1, 10**9),
         STREAM,
         "Frames from one choice among --tail-draws to the next.",
-        METHOD,
+        BEYOND,
         metavar="N",
         methods=FIFO,
         usual="the window",
@@ -83,7 +83,7 @@ class TailSettings:
         STREAM,
         "Try further --tail-draws only where the first goes worse with the frames before it than these do with each "
         "other, by more than this.",
-        METHOD,
+        BEYOND,
         metavar="X",
         methods=FIFO,
         saved=IN_SETTINGS,
