@@ -38,6 +38,8 @@ def quoted(value: Any) -> str:
     if isinstance(value, int) and abs(value) >= 10**30:
         return f"a number of {int(math.log10(abs(value))) + 1} digits"
     text = repr(value)
+    if isinstance(value, str) and len(text) > 80:
+        return f"{text[:20]}...{text[-55:]}"  # of a long path the end says more
     return text if len(text) <= 80 and "\n" not in text else f"a value of type {type(value).__name__}"
 
 

@@ -43,7 +43,8 @@ def test_notes_of_a_state_are_not_believed(begun, capsys, value):
 
     accepted = {("start", ""), ("start", "-"), ("prompt", ""), ("prompt", "-"), ("model", ""), ("model", "-")}
     accepted |= {("command", ""), ("command", "-")}
-    accepted |= {("scheduler", ""), ("scheduler", "-")}  # texts, which are refused as names of schedulers
+    # Texts, which are refused as what is typed.
+    accepted |= {("scheduler", ""), ("scheduler", "-"), ("quantize", ""), ("quantize", "-")}
     for name in NOTES:
         older = value is ... and name in specs(Settings) and specs(Settings)[name].older is not REQUIRED
         if older or (isinstance(value, str) and (name, value) in accepted):

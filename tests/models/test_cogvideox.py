@@ -170,13 +170,6 @@ def test_lora_counts():
     assert distance(model.predict(x, t, model.condition(["a cat"], **SIZE)), plain) > 1e-3
 
 
-def test_the_autoencoders_tiling_is_not_used(fifo, caplog):
-    fifo.pipe.vae.enable_tiling()
-    fifo.model.decoder()
-    fifo.pipe.vae.disable_tiling()
-    assert "tiling is not used" in caplog.text
-
-
 def test_limits():
     with pytest.raises(ValueError, match=r"load the text-to-video version$"):
         FIFO(pipeline(ofs_embed_dim=16))

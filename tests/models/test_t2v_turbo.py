@@ -251,7 +251,8 @@ def test_the_command_takes_it(folder, tmp_path, capsys):
     assert main(["generate", "a ball", *options, *size, "-o", str(tmp_path / "out/")]) == 0
 
 
-def test_what_is_not_its_form_is_refused(folder, tmp_path, shapes):
+def test_what_is_not_its_form_is_refused(folder, tmp_path, shapes, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     tensors = torch.load(folder / "unet_lora.pt", weights_only=True)
     for content, told in (
         (tensors[:-2], f"it holds {len(tensors) - 2} tensors, and this U-Net takes {len(tensors)}"),
@@ -260,7 +261,7 @@ def test_what_is_not_its_form_is_refused(folder, tmp_path, shapes):
     ):
         torch.save(content, tmp_path / "unet_lora.pt")
         with pytest.raises(ValueError, match=rf"^lora=.*unet_lora.pt:1.*{told}"):
-            find_model(folder / "model.ckpt").load(lora=str(tmp_path / "unet_lora.pt"))
+            find_model(folder / "model.ckpt").load(lora="unet_lora.pt")
     (tmp_path / "evil.pt").write_bytes(b"cposix\nsystem\n(S'true'\ntR.")
     with pytest.raises(ValueError, match=r"^lora="):
         find_model(folder / "model.ckpt").load(lora=str(tmp_path / "evil.pt"))

@@ -290,7 +290,7 @@ def test_a_stream_holds_a_bounded_number_of_tensors(fifo):
         ({"num_partitions": 0}, "^num_partitions=0: give a whole number of at least 1$"),
         ({"window": 1}, "^window=1: give a whole number of at least 2$"),
         ({"num_inference_steps": 50}, r"takes 8 steps; leave it out, or use num_partitions=12 \(48 steps\), or"),
-        ({"frames_per_level": 3}, "use one of 1, 2, 4, 8"),
+        ({"frames_per_level": 99}, r"^frames_per_level=99: the queue has 2 x 4 = 8 slots; give no more$"),
         ({"height": 15}, "multiples of 2"),
         ({"seed": -1}, "^seed=-1: give a whole number from 0"),
         ({"seed": "x"}, "^seed='x': give a whole number|seeds for 1"),

@@ -179,7 +179,7 @@ def _windows(layout: Layout) -> list[tuple[str, str]]:
 
 def _cost(plan: Plan) -> list[tuple[str, str]]:
     cost = cost_of(plan)
-    more = cost.per_latent / cost.layout.frame_forwards_per_frame
+    more = cost.per_latent / (cost.layout.frame_forwards_per_frame + cost.of_draws)
     times = "twice" if more == 2 else f"{more:.3g} times"
     twice = f" (guidance makes it {times} as many)" if cost.passes == 2 else ""
     rows = [("cost", f"{cost.per_frame:g} frame-forwards per frame{twice}")]
