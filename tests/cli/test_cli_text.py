@@ -187,6 +187,7 @@ def test_a_closed_terminal_ends_a_run_in_order(monkeypatch):
     """And sends its signal twice; under nohup it sends none that counts."""
     ended = []
     monkeypatch.setattr(os, "_exit", ended.append)
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)  # the tests themselves may run under nohup
     with Interrupts() as interrupts:
         with pytest.raises(Stopped), interrupts.at_once():
             signal.raise_signal(signal.SIGHUP)
@@ -194,7 +195,7 @@ def test_a_closed_terminal_ends_a_run_in_order(monkeypatch):
         assert (interrupts.why, interrupts.exit_code, ended) == ("SIGHUP", 129, [])
         signal.raise_signal(signal.SIGTERM)
         assert ended == [143]
-    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
         with Interrupts() as interrupts, interrupts.at_once():
             signal.raise_signal(signal.SIGHUP)
