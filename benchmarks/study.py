@@ -19,6 +19,7 @@ import fcntl
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import BytesIO
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ from typing import Any
 import common
 import numpy as np
 import torch
+from PIL import Image
 
 from fifo_diffusion import FIFO
 from fifo_diffusion.evaluation import figures
@@ -185,9 +187,20 @@ def report(config: Config, folder: Path) -> None:
     rows = {row: summary(config, row, done) for row in done}
     print(table(rows))
     common.write(config.name, {"config": config.values, "rows": rows})
-    sheets = {row: list(own["shown"][k]) for row, own in done.items() for k in (config.values.get("sheet", 0),)}
-    picture = figures.sheet(sheets)
-    picture.savefig(common.IMAGES / f"{config.name.replace('_', '-')}.png", dpi=70)
+    chosen = config.values.get("sheet_rows", list(config.rows))
+    sheet = figures.sheet(
+        {
+            f"{row}, {k + 1}": list(done[row]["shown"][k])
+            for k in config.values.get("sheet", [0])
+            for row in chosen
+            if row in done
+        }
+    )
+    sheet.savefig(pixels := BytesIO(), dpi=70)
+    common.IMAGES.mkdir(parents=True, exist_ok=True)
+    with Image.open(pixels) as picture:
+        path = common.IMAGES / f"{config.name.replace('_', '-')}.png"
+        picture.convert("RGB").quantize(128).save(path, optimize=True)
 
 
 def coherence(features_ND: np.ndarray, mean_D: np.ndarray) -> dict[str, float]:
