@@ -134,12 +134,15 @@ def test_the_tables_of_the_report_on_toybox(monkeypatch):
     assert any("frame-forwards per frame" in line for line in lines)
 
 
-@pytest.mark.parametrize("name", ["study_levels", "study_live"])
-def test_the_tables_of_studies_are_those_of_their_results(name, monkeypatch):
+@pytest.mark.parametrize(
+    ("name", "page"),
+    [("study_levels", "evaluation.md"), ("study_live", "evaluation.md"), ("study_beyond", "beyond.md")],
+)
+def test_the_tables_of_studies_are_those_of_their_results(name, page, monkeypatch):
     monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
     names = runpy.run_path(str(ROOT / "benchmarks" / "study.py"))
     results = json.loads((ROOT / "docs" / "results" / f"{name}.json").read_text("utf-8"))
-    assert names["table"](results["rows"]) in (ROOT / "docs" / "evaluation.md").read_text("utf-8")
+    assert names["table"](results["rows"]) in (ROOT / "docs" / page).read_text("utf-8")
     assert json.loads((ROOT / "benchmarks" / f"{name}.json").read_text("utf-8")) == results["config"]
 
 
