@@ -6,7 +6,15 @@ import pytest
 import torch
 
 from fifo_diffusion.errors import ArgumentError
-from fifo_diffusion.method import AnchoredLayout, NoiseLevels, Queue, QueueLayout, SeededNoise, diagonal_denoising
+from fifo_diffusion.method import (
+    AnchoredLayout,
+    CachedLayout,
+    NoiseLevels,
+    Queue,
+    QueueLayout,
+    SeededNoise,
+    diagonal_denoising,
+)
 from fifo_diffusion.models.shared.schedulers import read_levels
 from fifo_diffusion.testing import tiny
 from layouts import queue_layout
@@ -109,3 +117,10 @@ def test_anchors_that_leave_no_room_are_refused():
         queue_layout(4, 2, anchors=3)
     with pytest.raises(ArgumentError, match=r"^lookahead='banded': it has no windows whose first places"):
         queue_layout(6, 2, "banded", anchors=2)
+
+
+def test_a_layout_of_ones_own_begins_clips_in_its_way_with_anchors_too():
+    class Own(QueueLayout):
+        descents = (3, 1)
+
+    assert AnchoredLayout(Own(4, 2), 1).descents == CachedLayout(Own(4, 4), 2).descents == (3, 1)

@@ -5,10 +5,11 @@ from functools import cached_property
 
 from fifo_diffusion.errors import ArgumentError, Setting
 from fifo_diffusion.method.layout import Layout, Step, Window
+from fifo_diffusion.method.over import LayoutOver
 
 
 @dataclass(frozen=True)
-class AnchoredLayout(Layout):
+class AnchoredLayout(LayoutOver):
     """Another layout, each window of which has m anchors in its first places: clean latents that the queue keeps
     (`Queue.anchors_BCFHW`), read only. They are noised anew for every window.
 
@@ -26,7 +27,6 @@ class AnchoredLayout(Layout):
         ValueError: a banded layout.
     """
 
-    layout: Layout
     count: int
     every: int | None = None
     lowest: bool = False
@@ -56,34 +56,15 @@ class AnchoredLayout(Layout):
         return self.layout.frames + self.count
 
     @property
-    def period(self) -> int:  # type: ignore[override]
-        return self.layout.period
-
-    @property
-    def slots(self) -> int:
-        return self.layout.slots
-
-    @property
-    def context(self) -> int:
-        return self.layout.context
-
-    @property
-    def levels(self) -> int:
-        return self.layout.levels
-
-    @property
     def title(self) -> str:
         return f"{self.layout.title}, {self.count} anchors"
 
     @property
     def summary(self) -> str:
-        return ", ".join([*filter(None, [self.layout.summary]), f"{self.count} anchors in every window"])
-
-    def step(self, iteration: int) -> Step:
-        return self._steps[iteration % self.period]
+        return self._with(f"{self.count} anchors in every window")
 
     @cached_property
-    def _steps(self) -> tuple[Step, ...]:
+    def _steps(self) -> tuple[Step, ...]:  # type: ignore[override]
         return tuple(self._with_anchors(self.layout.step(k)) for k in range(self.period))
 
     def _with_anchors(self, step: Step) -> Step:

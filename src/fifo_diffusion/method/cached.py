@@ -7,6 +7,7 @@ from math import lcm
 
 from fifo_diffusion.errors import ArgumentError, Setting
 from fifo_diffusion.method.layout import Layout, Step, Window
+from fifo_diffusion.method.over import LayoutOver
 
 CLEANEST = 2
 """Levels at the clean end in which every frame is computed."""
@@ -15,7 +16,7 @@ NOISIEST = 0.8
 
 
 @dataclass(frozen=True)
-class CachedLayout(Layout):
+class CachedLayout(LayoutOver):
     """Another layout, of which a window in the middle of the queue is computed in every k-th iteration.
 
     The middle is cut into k parts, one beside the other. In iteration i the windows of part p are computed if i + p is
@@ -30,7 +31,6 @@ class CachedLayout(Layout):
         ValueError: a banded layout, or one that has no window in the middle.
     """
 
-    layout: Layout
     every: int
 
     def __post_init__(self) -> None:
@@ -48,32 +48,8 @@ class CachedLayout(Layout):
         return self.layout
 
     @property
-    def frames(self) -> int:  # type: ignore[override]
-        return self.layout.frames
-
-    @property
     def period(self) -> int:  # type: ignore[override]
         return lcm(self.layout.period, self.every)
-
-    @property
-    def slots(self) -> int:
-        return self.layout.slots
-
-    @property
-    def context(self) -> int:
-        return self.layout.context
-
-    @property
-    def levels(self) -> int:
-        return self.layout.levels
-
-    @property
-    def level_by_level(self) -> bool:
-        return self.layout.level_by_level
-
-    @property
-    def descents(self) -> tuple[int, ...]:
-        return self.layout.descents
 
     @property
     def title(self) -> str:
@@ -81,13 +57,10 @@ class CachedLayout(Layout):
 
     @property
     def summary(self) -> str:
-        return ", ".join([*filter(None, [self.layout.summary]), f"windows in the middle every {self.every} iterations"])
-
-    def step(self, iteration: int) -> Step:
-        return self._steps[iteration % self.period]
+        return self._with(f"windows in the middle every {self.every} iterations")
 
     @cached_property
-    def _steps(self) -> tuple[Step, ...]:
+    def _steps(self) -> tuple[Step, ...]:  # type: ignore[override]
         steps = [self.layout.step(i) for i in range(self.layout.period)]
         spans = [span for step in steps for span in map(partial(self._span, step), step.windows) if span is not None]
         low, high = min(spans, default=(0, 0))[0], max(high for _, high in [(0, 1), *spans])
