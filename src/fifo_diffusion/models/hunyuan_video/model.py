@@ -12,10 +12,26 @@ from fifo_diffusion.decoding.timing import LatentTiming
 from fifo_diffusion.models.hunyuan_video.decoder import encode, hunyuan_decoder
 from fifo_diffusion.models.shared.adaln_model import AdaLNModel
 from fifo_diffusion.models.shared.conditions import TextCondition
+from fifo_diffusion.models.shared.pipeline_model import PipelineModel
 from fifo_diffusion.models.shared.spacing import linear_sigmas
 
 
-class HunyuanVideoModel(AdaLNModel):
+class WithHunyuanAutoencoder(PipelineModel):
+    """A pipeline with HunyuanVideo's autoencoder."""
+
+    def autoencoder_kind(self) -> Any:
+        vae = self.pipe.vae
+        return vae.config.latent_channels, vae.temporal_compression_ratio, vae.spatial_compression_ratio
+
+    def decoder(self) -> TileDecoder:
+        return hunyuan_decoder(self.pipe.vae, self.timing)
+
+    def encode(self, frames_FHWC: np.ndarray) -> Tensor:
+        used = self.timing.frames(self.timing.whole_latents(len(frames_FHWC)))
+        return encode(self.pipe.vae, frames_FHWC[-used:], self.device)
+
+
+class HunyuanVideoModel(WithHunyuanAutoencoder, AdaLNModel):
     """`HunyuanVideoPipeline`. `guidance_scale` is told to the transformer, which takes one pass; a second one without
     the prompt comes with `true_cfg_scale` above 1 and a `negative_prompt`, as in the pipeline.
 
@@ -68,14 +84,3 @@ class HunyuanVideoModel(AdaLNModel):
         arguments = condition.arguments | condition.row_arguments(rows)
         with self.per_frame(latents_RCFHW, text.shape[1]):
             return self.pipe.transformer(latents_RCFHW, timestep_RF.flatten(), text, **arguments)[0]
-
-    def autoencoder_kind(self) -> Any:
-        vae = self.pipe.vae
-        return vae.config.latent_channels, vae.temporal_compression_ratio, vae.spatial_compression_ratio
-
-    def decoder(self) -> TileDecoder:
-        return hunyuan_decoder(self.pipe.vae, self.timing)
-
-    def encode(self, frames_FHWC: np.ndarray) -> Tensor:
-        used = self.timing.frames(self.timing.whole_latents(len(frames_FHWC)))
-        return encode(self.pipe.vae, frames_FHWC[-used:], self.device)

@@ -9,7 +9,6 @@ from fifo_diffusion.decoding.timing import LatentTiming
 from fifo_diffusion.models.hunyuan_video15.decoder import HunyuanVideo15Decoder, encode
 from fifo_diffusion.models.shared.conditions import TextCondition
 from fifo_diffusion.models.shared.guided_model import GuidedModel
-from fifo_diffusion.models.shared.pipeline_calls import call_arguments
 from fifo_diffusion.models.shared.spacing import linear_sigmas
 
 
@@ -43,9 +42,6 @@ class HunyuanVideo15Model(GuidedModel):
             raise ValueError(
                 "pipe.transformer joins several latents to one token, which no published HunyuanVideo 1.5 does"
             )
-
-    def usual_frames(self) -> int:
-        return self.timing.latents(call_arguments(self.pipe)["num_frames"])
 
     def usual(self) -> dict[str, Any]:
         """The size that its pipeline chooses by itself, and the frame rate of Tencent-Hunyuan/HunyuanVideo-1.5's

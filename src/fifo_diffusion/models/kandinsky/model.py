@@ -3,19 +3,17 @@
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from fifo_diffusion.decoding.tiles import TileDecoder
 from fifo_diffusion.decoding.timing import LatentTiming
-from fifo_diffusion.models.hunyuan_video.decoder import encode, hunyuan_decoder
+from fifo_diffusion.models.hunyuan_video.model import WithHunyuanAutoencoder
 from fifo_diffusion.models.shared.adaln_model import AdaLNModel
 from fifo_diffusion.models.shared.pipeline_calls import latent_size
 from fifo_diffusion.models.shared.words import WordsCondition, mean, padded, side_by_side
 
 
-class KandinskyModel(AdaLNModel):
+class KandinskyModel(WithHunyuanAutoencoder, AdaLNModel):
     """`Kandinsky5T2VPipeline`.
 
     Its texts have as many tokens as words, and its attention has no mask: where those of a batch differ in length the
@@ -120,17 +118,6 @@ class KandinskyModel(AdaLNModel):
         with self.per_frame(latents, length):
             output = self.pipe.transformer(video, text[:, :length], time.flatten(), pooled, **arguments)
         return output.sample.movedim(-1, 1)
-
-    def autoencoder_kind(self) -> Any:
-        vae = self.pipe.vae
-        return vae.config.latent_channels, vae.temporal_compression_ratio, vae.spatial_compression_ratio
-
-    def decoder(self) -> TileDecoder:
-        return hunyuan_decoder(self.pipe.vae, self.timing)
-
-    def encode(self, frames_FHWC: np.ndarray) -> Tensor:
-        used = self.timing.frames(self.timing.whole_latents(len(frames_FHWC)))
-        return encode(self.pipe.vae, frames_FHWC[-used:], self.device)
 
     def output(self, frames_BFCHW: Tensor, output_type: str) -> Any:
         if output_type == "latent":  # (B, C, F, H, W) here, (B, F, H, W, C) there

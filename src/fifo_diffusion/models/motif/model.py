@@ -2,18 +2,16 @@
 
 from typing import Any
 
-import numpy as np
 from torch import Tensor
 
-from fifo_diffusion.decoding.timing import LatentTiming
 from fifo_diffusion.models.shared.conditions import TextCondition
 from fifo_diffusion.models.shared.guided_model import GuidedModel
 from fifo_diffusion.models.shared.pipeline_calls import call_arguments
 from fifo_diffusion.models.shared.spacing import linear_sigmas, shift_by_length
-from fifo_diffusion.models.wan.decoder import WanDecoder, encode_causal
+from fifo_diffusion.models.wan.model import WithWanAutoencoder
 
 
-class MotifVideoModel(GuidedModel):
+class MotifVideoModel(WithWanAutoencoder, GuidedModel):
     """`MotifVideoPipeline`, with Wan's autoencoder.
 
     Args:
@@ -33,17 +31,10 @@ class MotifVideoModel(GuidedModel):
     text_order = "last"
     row_arguments = ("encoder_attention_mask",)
 
-    def __init__(self, pipe: Any, *, frames: int | None = None, defaults: dict[str, Any] | None = None) -> None:
-        self.timing = LatentTiming(1, pipe.vae_scale_factor_temporal)
-        super().__init__(pipe, frames=frames, defaults=defaults)
-
     def check_denoisers(self) -> None:
         super().check_denoisers()
         if self.pipe.transformer.config.patch_size_t != 1:
             raise ValueError("pipe.transformer joins several latents to one token, which no published Motif-Video does")
-
-    def usual_frames(self) -> int:
-        return self.timing.latents(call_arguments(self.pipe)["num_frames"])
 
     def usual(self) -> dict[str, Any]:
         call = call_arguments(self.pipe)
@@ -60,13 +51,3 @@ class MotifVideoModel(GuidedModel):
         with self.per_frame(latents_RCFHW, text.shape[1]):
             video = self.without_picture(latents_RCFHW)
             return self.pipe.transformer(video, timestep_RF.flatten(), text, **arguments)[0]
-
-    def autoencoder_kind(self) -> Any:
-        return self.pipe.vae.config.z_dim, self.timing.further, self.factor
-
-    def decoder(self) -> WanDecoder:
-        return WanDecoder(self.pipe.vae)
-
-    def encode(self, frames_FHWC: np.ndarray) -> Tensor:
-        used = self.timing.frames(self.timing.whole_latents(len(frames_FHWC)))
-        return encode_causal(self.pipe.vae, frames_FHWC[-used:], self.device)
