@@ -26,7 +26,7 @@ from one_device import load_random
 from torch import Tensor
 from toybox_relative_mse import draw_clips
 
-from fifo_diffusion import FIFO
+from fifo_diffusion import FIFO, FrameStream
 from fifo_diffusion.evaluation.relative_mse import RelativeError, frames_passed, moving_errors
 from fifo_diffusion.method import CachedLayout, QueueLayout
 from fifo_diffusion.testing import tiny_wan
@@ -50,20 +50,7 @@ def load(name: str) -> FIFO:
 
 def speed(fifo: FIFO, settings: dict[str, Any], ks: list[int], turns: int) -> list[dict[str, Any]]:
     """Of queues full of noise, which cost what others do."""
-    streams, seconds, base = {}, {k: [0.0] * turns for k in ks}, {"num_partitions": 4} | settings
-    for k in ks:
-        start = fifo.stream(PROMPT, seed=0, start="noise", cache=k, **base)
-        state = start.state()
-        state.position = replace(state.position, iteration=start.settings.queue_layout.levels)
-        streams[k] = fifo.stream(start=state)
-    for turn in range(-1, 12 * turns):
-        for k in ks:
-            began, stream = time.process_time(), streams[k]
-            done = stream.iteration
-            while stream.iteration == done or stream._outlet.ready:
-                next(stream)
-            if turn >= 0:
-                seconds[k][turn // 12] += (time.process_time() - began) / 12
+    streams, seconds = iterations(fifo, settings, {k: {"cache": k} for k in ks}, turns)
     layouts = {k: streams[k].settings.queue_layout for k in ks}
     return [
         {
@@ -75,6 +62,28 @@ def speed(fifo: FIFO, settings: dict[str, Any], ks: list[int], turns: int) -> li
         }
         for k in ks
     ]
+
+
+def iterations(
+    fifo: FIFO, settings: dict[str, Any], variants: dict[Any, dict[str, Any]], turns: int
+) -> tuple[dict[Any, FrameStream], dict[Any, list[float]]]:
+    """Streams of full queues, n = 4, and the CPU seconds of an iteration of each, taken in turns of 12 iterations."""
+    streams, base = {}, {"num_partitions": 4} | settings
+    seconds = {name: [0.0] * turns for name in variants}
+    for name, more in variants.items():
+        start = fifo.stream(PROMPT, seed=0, start="noise", **base, **more)
+        state = start.state()
+        state.position = replace(state.position, iteration=start.settings.queue_layout.levels)
+        streams[name] = fifo.stream(start=state)
+    for turn in range(-1, 12 * turns):
+        for name, stream in streams.items():
+            began = time.process_time()
+            done = stream.iteration
+            while stream.iteration == done or stream._outlet.ready:
+                next(stream)
+            if turn >= 0:
+                seconds[name][turn // 12] += (time.process_time() - began) / 12
+    return streams, seconds
 
 
 def errors(fifo: FIFO, ks: list[int], clips: int) -> list[dict[str, Any]]:

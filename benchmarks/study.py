@@ -6,8 +6,8 @@
 
 A configuration names a model, captions, how many frames are counted, and rows: settings of a stream each. The videos of
 four captions are made in one batch; a task that is done is kept in the folder, and what was stopped goes on when the
-same is typed again. Work is counted where it is done: frames that went through the U-Net, opening clip, filling and
-guidance included.
+same is typed again. A report keeps the rows of an earlier one whose videos are not in the folder, and says which. Work
+is counted where it is done: frames that went through the U-Net, opening clip, filling and guidance included.
 
 Measured are those of `fifo_diffusion.evaluation.metrics`, the Fréchet distance (toybox-32) to real clips of the same
 captions, and how alike clips of 16 frames are at a distance: the mean cosine of their features, less the mean feature
@@ -166,10 +166,11 @@ class Real:
 def report(config: Config, folder: Path) -> None:
     """The JSON, the contact sheet and the table of what is done."""
     done: dict[str, dict[str, Any]] = {}
+    before, earlier = reported(config)
     for row in config.rows:
         paths = [path for own, _, path in config.tasks(folder) if own == row]
         if not all(path.exists() for path in paths):
-            print(f"{row}: not done")
+            print(f"{row}: {'kept as reported' if row in before else 'not done'}")
             continue
         parts = [np.load(path) for path in paths]
         done[row] = {
@@ -178,15 +179,22 @@ def report(config: Config, folder: Path) -> None:
             "shown": np.concatenate([part["shown"] for part in parts]),
             "forwards": float(np.mean([part["forwards"] for part in parts])),
         }
+    if not done:
+        raise SystemExit(f"{folder}: no row is done; first type  python benchmarks/study.py make ...")
     real = Real(config.values["captions"][: max(len(config.captions(row)) for row in done)])
     for row, own in done.items():
         own["coherence"] = [coherence(video, real.mean) for video in own["features"]]
         clips = [real.of[caption] for caption in config.captions(row)]
         own["without"] = frechet.without_each(clips, own["features"]) if len(clips) > 1 else []
         own["distance"] = frechet.frechet_distance(np.concatenate(clips), np.concatenate(own["features"]))
-    rows = {row: summary(config, row, done) for row in done}
+    rows = before | {row: summary(config, row, done) for row in done}
+    rows = {row: rows[row] for row in config.rows if row in rows}
     print(table(rows))
-    common.write(config.name, {"config": config.values, "rows": rows})
+    kept = [row for row in rows if row not in done]
+    more = {"earlier": earlier | {"kept_rows": kept}} if kept else {}
+    common.write(config.name, {"config": config.values} | more | {"rows": rows})
+    if kept:
+        return  # their frames are not here for the sheet
     chosen = config.values.get("sheet_rows", list(config.rows))
     sheet = figures.sheet(
         {
@@ -201,6 +209,19 @@ def report(config: Config, folder: Path) -> None:
     with Image.open(pixels) as picture:
         path = common.IMAGES / f"{config.name.replace('_', '-')}.png"
         picture.convert("RGB").quantize(128).save(path, optimize=True)
+
+
+def reported(config: Config) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Rows of an earlier report with the same captions, frames and settings, and where and when they were made."""
+    path = common.RESULTS / f"{config.name}.json"
+    if not path.exists():
+        return {}, {}
+    results = json.loads(path.read_text())
+    old, new = results["config"], config.values
+    if any(old.get(name) != new[name] for name in new if name not in ("rows", "sheet", "sheet_rows")):
+        return {}, {}
+    rows = {row: own for row, own in results["rows"].items() if old["rows"][row] == config.rows.get(row)}
+    return rows, {name: results[name] for name in ("date", "hardware")}
 
 
 def coherence(features_ND: np.ndarray, mean_D: np.ndarray) -> dict[str, float]:

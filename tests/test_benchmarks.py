@@ -95,6 +95,7 @@ SMALLEST = {
     "cache": ["--models", "wan", "--ks", "1", "2", "--frames", "4"],
     "cache_change": ["--models", "toybox", "--partitions", "1", "--etas", "0", "--guidance", "1", "--iterations", "1"],
     "full_checkpoint": [".", "--tiny"],
+    "gate": ["--models", "wan"],
     "live": ["--repeats", "1", "--frames", "2"],
     "memory": ["stub", "--frames", "250"],
     "model_memory": [],
@@ -172,6 +173,12 @@ def test_a_study_goes_on_and_reports(tmp_path):
     assert len(found["b"]["less_first"]["flicker"]) == 2
     assert found["b"]["less_first"]["FVD to real clips"][0] != 0
     assert (tmp_path / "images" / "small.png").exists()
+    (tmp_path / "work" / "a-000.npz").unlink()
+    run("report")
+    again = json.loads((tmp_path / "results" / "small.json").read_text("utf-8"))
+    assert again["rows"]["a"] == found["a"]
+    assert again["earlier"]["kept_rows"] == ["a"]
+    assert again["rows"]["b"]["score"] == found["b"]["score"]
 
 
 @pytest.mark.slow
