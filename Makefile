@@ -1,4 +1,4 @@
-# make demo | studio | browser | docs | test | test-all | test-oldest | lint | bench     (only Python 3.11+ with venv, and make, are needed)
+# make demo | studio | browser | docs | test | test-all | test-oldest | test-newest | coverage | lint | bench     (only Python 3.11+ with venv, and make, are needed)
 # PYTHON=python3.12        another interpreter
 # OLDEST=tests/method/test_levels.py  which tests `make test-oldest` runs
 # TORCH_INDEX=https://...  a PyTorch wheel index, e.g. https://download.pytorch.org/whl/cpu for the small CPU build
@@ -8,7 +8,7 @@ TORCH_INDEX ?=
 BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo studio browser docs test test-all test-oldest lint format bench clean
+.PHONY: demo studio browser docs test test-all test-oldest test-newest coverage lint format bench clean
 .DELETE_ON_ERROR:
 
 $(VENV)/ready: pyproject.toml constraints.txt
@@ -65,6 +65,25 @@ $(VENV)-oldest/ready: pyproject.toml constraints.txt tests/oldest.py
 test-oldest: $(VENV)-oldest/ready
 	$(VENV)-oldest/bin/python -m pytest -m "not slow" -n auto --dist loadfile $(OLDEST)
 
+# The newest of everything, whatever constraints.txt says; TORCH as above. With NEWEST=tests/method, some tests only.
+NEWEST ?= tests
+
+$(VENV)-newest/ready: pyproject.toml
+	@echo "setting up $(VENV)-newest (once; PyTorch is large)"
+	@$(PYTHON) -m venv $(VENV)-newest
+	@$(VENV)-newest/bin/python -m pip install --quiet --disable-pip-version-check \
+		$(if $(TORCH_INDEX),--index-url $(TORCH_INDEX) --extra-index-url https://pypi.org/simple) torch$(if $(TORCH),==$(TORCH))
+	@$(VENV)-newest/bin/python -m pip install --quiet --disable-pip-version-check -e '.[dev]' $(if $(TORCH),torch==$(TORCH))
+	@touch $@
+
+test-newest: $(VENV)-newest/ready
+	$(VENV)-newest/bin/python -m pytest -m "not slow" -n auto --dist loadfile $(NEWEST)
+
+# Lines that the fast tests run, in the processes of the tests alone: commands that they start are not counted.
+coverage: $(VENV)/ready
+	$(INSTALL) -e '.[coverage]'
+	$(BIN)/python -m pytest -m "not slow" -n auto --dist loadfile --cov=fifo_diffusion --cov-report=term:skip-covered --cov-report=json:build/coverage.json
+
 lint: $(VENV)/ready
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .
 
@@ -75,4 +94,4 @@ bench: $(VENV)/ready
 	$(BIN)/python benchmarks/speed.py
 
 clean:
-	rm -rf $(VENV) $(VENV)-oldest build dist demo.mp4 .ruff_cache
+	rm -rf $(VENV) $(VENV)-oldest $(VENV)-newest build dist demo.mp4 .ruff_cache
