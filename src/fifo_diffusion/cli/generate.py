@@ -8,8 +8,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from fifo_diffusion.cli import json_lines
 from fifo_diffusion.cli.errors import FAILURE, words
 from fifo_diffusion.cli.interrupts import Interrupts
+from fifo_diffusion.cli.json_lines import EventLines, put
 from fifo_diffusion.cli.progress import Progress, say, tell
 from fifo_diffusion.errors import UserError, message_of, usage_errors
 from fifo_diffusion.execution.torchrun import torchrun_rank
@@ -57,7 +59,10 @@ def _dry_run(request: Request) -> int:
     with Interrupts() as interrupts:
         try:
             with interrupts.at_once():
-                for name, text in described(_prepare(request)):
+                plan = _prepare(request)
+                if request.settings.json:
+                    return 0 if put(json_lines.described(plan)) else FAILURE
+                for name, text in described(plan):
                     print(f"{name:<9} {words(text)}".rstrip())
         except Stopped:
             say(f"\nstopped by {interrupts.why} before the first frame")
@@ -65,7 +70,7 @@ def _dry_run(request: Request) -> int:
 
 
 def _generate(request: Request, ranks: "Ranks | None", locks: ExitStack) -> int:
-    quiet = _quiet(request)
+    quiet, lines = _quiet(request), EventLines(request.settings.json and not _other())
     with Interrupts() as interrupts:
         try:
             with interrupts.at_once():
@@ -73,45 +78,53 @@ def _generate(request: Request, ranks: "Ranks | None", locks: ExitStack) -> int:
                 if plan.num_frames is not None and plan.done >= plan.num_frames:
                     output = plan.videos[0].output
                     say(f"{output} has its {plan.done} frames: give a larger --num-frames to go on", quiet=_other())
-                    return 0 if _other() or tell(output) else FAILURE
+                    return 0 if _told(output, lines, plan.done) else FAILURE
                 plans = [plan]
                 if request.batch:
                     plan = plan if _other() else resumed(plan)
                     videos = plan.videos if ranks is None else ranks.broadcast_object(plan.videos)
                     plans = [plan_of(plan, video) for video in videos]
                     if all(video.finished for video in videos):
-                        told = [_is_finished(video, quiet) for video in videos]
+                        told = [_is_finished(plan, video, quiet, lines) for video in videos]
                         return 0 if all(told) else FAILURE
                 if request.continues and not _other():
                     locks.enter_context(locked(plan.videos[0].output))
                 say(f"loading {plan.model_name} ({plan.dtype} on {plan.device})", quiet=quiet)
+                lines.loading(plan)
                 fifo = load(plan, ranks)
+                lines.loaded(plan)
         except Stopped as stopped:
             if ranks is not None:
                 ranks.abort(stopped)
             say(f"\nstopped by {interrupts.why} before the first frame", quiet=_other())
+            lines.interrupted(interrupts.why)
             return interrupts.exit_code
         with fifo:
             code = 0
             for own in plans:
                 video = own.videos[0]
                 if video.finished:
-                    code = code if _is_finished(video, quiet) else FAILURE
+                    code = code if _is_finished(own, video, quiet, lines) else FAILURE
                     continue
                 with locked(video.output) if request.batch and not _other() else nullcontext():
-                    result = _make(own, fifo, video, interrupts)
+                    result = _make(own, fifo, video, interrupts, lines)
                 if result.stopped:
                     return interrupts.exit_code
-                if video.output != "-" and not _other() and not tell(video.output):
+                if video.output != "-" and not _told(video.output, lines):
                     code = FAILURE
     return code
 
 
-def _make(plan: Plan, fifo: "FIFO", video: Video, interrupts: Interrupts) -> Result:
+def _make(plan: Plan, fifo: "FIFO", video: Video, interrupts: Interrupts, lines: EventLines) -> Result:
     """One video, as far as it gets."""
-    shown = Shown(plan, video, quiet=plan.request.quiet)
+    shown, listed = Shown(plan, video, quiet=plan.request.quiet), lines.of(plan, video)
+
+    def told_both(event: Event) -> None:
+        shown(event)
+        listed(event)
+
     try:
-        result = runner.run(_watched(job_of(plan, fifo, video), plan), on_event=shown, stop=interrupts)
+        result = runner.run(_watched(job_of(plan, fifo, video), plan), on_event=told_both, stop=interrupts)
     except Exception as error:
         if shown.failed is not None and shown.failed.refused:
             with usage_errors():
@@ -136,9 +149,23 @@ def _watched(job: Job, plan: Plan) -> Job:
     return replace(job, watch=DriftFile(path, goes_on=goes_on, done=plan.done, notes=job.notes))
 
 
-def _is_finished(video: Video, quiet: bool) -> bool:
+def _is_finished(plan: Plan, video: Video, quiet: bool, lines: EventLines) -> bool:
     say(f"{video.output} is finished: left as it is", quiet=quiet)
-    return _other() or tell(video.output)
+    return _told(video.output, lines, plan.num_frames)
+
+
+def _told(output: str, lines: EventLines, finished: int | None = None) -> bool:
+    """Say on standard output that a video is there: its name, or with --json its event, which the run has told already
+    where it was made now; False where that cannot be written.
+
+    Args:
+        finished: frames of one that was there before; None: it was made now.
+    """
+    if lines.on:
+        if finished is not None:
+            lines.finished(output, finished)
+        return not lines.lost
+    return _other() or tell(output)
 
 
 def _prepare(request: Request) -> Plan:

@@ -7,7 +7,8 @@ import os
 import sys
 import traceback
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -38,6 +39,16 @@ app = typer.Typer(
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
 )
+
+
+AsJson = Annotated[bool, typer.Option("--json", help="For programs: one JSON object, in one line.")]
+
+
+def _answer(record: dict[str, Any]) -> None:
+    from fifo_diffusion.cli.json_lines import put
+
+    if not put(record):
+        raise typer.Exit(FAILURE)
 
 
 def _version(wanted: bool) -> None:
@@ -138,10 +149,13 @@ def evaluate(
 
 
 @app.command()
-def models() -> None:
+def models(json: AsJson = False) -> None:
     """List the base models: what is supported, their defaults, how each was verified."""
-    from fifo_diffusion.cli.models_table import table
+    from fifo_diffusion.cli.models_table import as_record, table
 
+    if json:
+        _answer(as_record())
+        return
     print(table())
 
 
@@ -166,12 +180,18 @@ def convert(
 
 
 @app.command()
-def info(file: Annotated[str, typer.Argument(help="A video, GIF or folder made by this program.")]) -> None:
+def info(
+    file: Annotated[str, typer.Argument(help="A video, GIF or folder made by this program.")], json: AsJson = False
+) -> None:
     """Print how a video was made, and the command that makes it again."""
     from fifo_diffusion.video import count_frames, read_metadata
 
     facts = read_metadata(file)
-    print(f"{'frames':<20} {count_frames(file)}")
+    if json and facts:
+        _answer({"file": file, "frames": count_frames(file), "made": facts})
+        return
+    if not json:
+        print(f"{'frames':<20} {count_frames(file)}")
     for name, value in facts.items():
         print(f"{one_line(name):<20} {one_line(value)}")
     if not facts:
@@ -179,11 +199,14 @@ def info(file: Annotated[str, typer.Argument(help="A video, GIF or folder made b
 
 
 @app.command()
-def doctor() -> int:
+def doctor(json: AsJson = False) -> int:
     """Look at this machine: what is installed, which devices, what to fix and how."""
     from fifo_diffusion.cli.doctor import report
 
     findings, well = report()
+    if json:
+        _answer({"well": well, "findings": [asdict(finding) for finding in findings]})
+        return 0 if well else 1
     for finding in findings:
         print(finding)
     return 0 if well else 1
@@ -273,10 +296,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run(typed: list[str]) -> int:
     try:
-        with warnings.catch_warnings(), notes_told(quiet=bool({"-q", "--quiet"} & set(typed))):
+        with warnings.catch_warnings(), notes_told(quiet=bool({"-q", "--quiet"} & set(typed)), also=_note_event(typed)):
             return app(typed, prog_name="fifo-diffusion", standalone_mode=False) or 0
     except UsageError as error:
-        return _complain(parser_message(error, typed, _options(error)), USAGE)
+        message = parser_message(error, typed, _options(error))
+        _tell_failure(typed, usage(message), USAGE, message)
+        return _complain(message, USAGE)
     except (KeyboardInterrupt, typer.Abort):
         return 130
     except BrokenPipeError:  # the reader of our standard output is gone
@@ -288,7 +313,36 @@ def _run(typed: list[str]) -> int:
                 traceback.print_exc()
         explained = explain(error)
         debug = isinstance(explained, Unexpected) and typed[0] in ("generate", "evaluate")
+        _tell_failure(typed, error, exit_code(explained), told(explained))
         return _complain(told(explained) + " (add --debug to see where)" * debug, exit_code(explained))
+
+
+def _wants_json(typed: list[str]) -> bool:
+    """Whether this is a command, and the rank, that tells programs what happens."""
+    options = typed[: typed.index("--")] if "--" in typed else typed
+    if "--json" not in options:
+        return False
+    try:
+        return not torchrun_rank()
+    except UserError:
+        return True
+
+
+def _note_event(typed: list[str]) -> Callable[[str], object] | None:
+    """What takes the notes of a command that tells events; a dry run has them in its answer."""
+    if typed[:1] != ["generate"] or "--dry-run" in typed or not _wants_json(typed):
+        return None
+    from fifo_diffusion.cli.json_lines import put_event
+
+    return lambda text: put_event("note", text=text)
+
+
+def _tell_failure(typed: list[str], error: Exception, code: int, message: str) -> None:
+    """The last event, where a program listens."""
+    if _wants_json(typed):
+        from fifo_diffusion.cli.json_lines import put_failure
+
+        put_failure(error, code, message)
 
 
 def _open_standard_streams() -> None:

@@ -1,6 +1,7 @@
 """`fifo-diffusion models`: what can be used as a base model."""
 
 from textwrap import fill
+from typing import Any
 
 from fifo_diffusion import toybox
 from fifo_diffusion.models.loading.checkpoints import CHECKPOINTS
@@ -30,13 +31,40 @@ def table() -> str:
     return "\n".join([*lines, "", toybox.describe()])
 
 
+def as_record() -> dict[str, Any]:
+    """The same as plain values for programs."""
+    kinds = [{"name": each.name, "pipelines": list(each.every), "verified": each.verified} for each in families()]
+    known = [
+        {
+            "id": name,
+            "frames": checkpoint.frames,
+            "defaults": checkpoint.defaults,
+            "verified": checkpoint.verified,
+            "presets": {key: forwards for key, (forwards, _) in _costs(checkpoint.frames).items()},
+        }
+        for name, checkpoint in CHECKPOINTS.items()
+    ]
+    presets = [
+        {"name": name, "about": preset.about, "values": preset_values(preset, toybox.NUM_FRAMES)}
+        for name, preset in PRESETS.items()
+    ]
+    return {"families": kinds, "models": known, "presets": presets, "toybox": toybox.describe()}
+
+
+def _costs(frames: int) -> dict[str, tuple[float, int]]:
+    """Of each preset: frame-forwards per frame, and its window."""
+    found = {}
+    for name, preset in PRESETS.items():
+        values = {"window": frames} | preset_values(preset, frames)
+        found[name] = frame_forwards(values), values["window"]
+    return found
+
+
 def _presets_of(frames: int) -> str:
     """What each costs."""
     costs = []
-    for name, preset in PRESETS.items():
-        values = {"window": frames} | preset_values(preset, frames)
-        window = f" (window {values['window']})" if values["window"] != frames else ""
-        costs.append(f"{name} {frame_forwards(values):g}{window}")
+    for name, (forwards, window) in _costs(frames).items():
+        costs.append(f"{name} {forwards:g}" + (f" (window {window})" if window != frames else ""))
     return ", ".join(costs)
 
 

@@ -1,7 +1,7 @@
 """What the package's logger warns of, as notes of the command."""
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
 from fifo_diffusion.cli.errors import words
@@ -12,10 +12,15 @@ from fifo_diffusion.text import one_line
 
 
 @contextmanager
-def notes_told(*, quiet: bool = False) -> Iterator[None]:
+def notes_told(*, quiet: bool = False, also: Callable[[str], object] | None = None) -> Iterator[None]:
     """In this block each warning is one `note:` line on standard error, and told once: a model is looked at before it
-    is loaded, and videos of one command have much in common. Of several ranks one tells it."""
-    logger, handler = logging.getLogger("fifo_diffusion"), _Notes(quiet)
+    is loaded, and videos of one command have much in common. Of several ranks one tells it.
+
+    Args:
+        quiet: say nothing on standard error.
+        also: called with each note too.
+    """
+    logger, handler = logging.getLogger("fifo_diffusion"), _Notes(quiet, also)
     propagated, logger.propagate = logger.propagate, False
     logger.addHandler(handler)
     try:
@@ -26,12 +31,13 @@ def notes_told(*, quiet: bool = False) -> Iterator[None]:
 
 
 class _Notes(logging.Handler):
-    def __init__(self, quiet: bool) -> None:
+    def __init__(self, quiet: bool, also: Callable[[str], object] | None) -> None:
         super().__init__(logging.WARNING)
-        self._quiet = quiet
+        self._quiet, self._also = quiet, also
         self._told: set[str] = set()
         with suppress(UserError):
-            self._quiet = quiet or bool(torchrun_rank())
+            if torchrun_rank():
+                self._quiet, self._also = True, None
 
     def emit(self, record: logging.LogRecord) -> None:
         try:
@@ -41,3 +47,5 @@ class _Notes(logging.Handler):
         if note not in self._told:
             self._told.add(note)
             say(f"note: {note}", quiet=self._quiet)
+            if self._also is not None:
+                self._also(note)

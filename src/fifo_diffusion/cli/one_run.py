@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from fifo_diffusion.cli.errors import FAILURE
 from fifo_diffusion.cli.generate import Shown
 from fifo_diffusion.cli.interrupts import Interrupts
+from fifo_diffusion.cli.json_lines import EventLines
 from fifo_diffusion.cli.progress import say, tell
 from fifo_diffusion.errors import Setting, UserError, usage
 from fifo_diffusion.execution.torchrun import torchrun_rank
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from fifo_diffusion.execution.ranks import Ranks
     from fifo_diffusion.pipeline import FIFO
 
-OF_THE_COMMAND = ("run", "quiet", "debug", "method")
+OF_THE_COMMAND = ("run", "quiet", "json", "debug", "method")
 
 
 def run_here(given: Mapping[str, Any]) -> int:
@@ -96,11 +97,18 @@ def _make(run: Run, given: Mapping[str, Any], ranks: "Ranks | None") -> int:
     from fifo_diffusion.jobs.runs.making import make
 
     quiet, loaded = bool(given.get("quiet")), []
-    shown = _ShownRun(run, quiet)
+    shown, lines = _ShownRun(run, quiet), EventLines(bool(given.get("json")) and not torchrun_rank())
+    listed = lines.of_run(run)
+
+    def told(event: Event) -> None:
+        shown(event)
+        listed(event)
 
     def models(plan: Plan) -> "FIFO":
         say(f"loading {plan.model_name} ({plan.dtype} on {plan.device})", quiet=quiet or bool(torchrun_rank()))
+        lines.loading(plan)
         loaded.append(load(plan, ranks))
+        lines.loaded(plan)
         return loaded[0]
 
     if not given.get("debug"):
@@ -113,7 +121,7 @@ def _make(run: Run, given: Mapping[str, Any], ranks: "Ranks | None") -> int:
                 run,
                 models,
                 stop=interrupts,
-                on_event=shown,
+                on_event=told,
                 on_plan=shown.planned,
                 pauses=True,
                 raises=True,
@@ -123,9 +131,11 @@ def _make(run: Run, given: Mapping[str, Any], ranks: "Ranks | None") -> int:
         finally:
             for fifo in loaded:
                 fifo.close()
+            listed.news()
     if interrupts.exit_code or torchrun_rank():
         return interrupts.exit_code
-    return 0 if tell(str(run.folder)) else FAILURE
+    told_all = not lines.lost if lines.on else tell(str(run.folder))
+    return 0 if told_all else FAILURE
 
 
 class _ShownRun:

@@ -2,7 +2,7 @@
 it starts."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -33,6 +33,37 @@ def described(plan: Plan) -> list[tuple[str, str | Message]]:
         *(_method(plan) if plan.request.method == "fifo" else _baseline(plan)),
         *(("note", note) for note in notes_on(plan)),
     ]
+
+
+def counted(plan: Plan, words: Callable[[str | Message], str] = str) -> dict[str, Any]:
+    """The plan as plain values for programs: fields of the answer of `POST /api/cost` (docs/http.md), `ok` and `error`
+    left out.
+
+    Args:
+        words: makes one line of a text.
+    """
+    cost, speed, settings = cost_of(plan), speed_of(plan), plan.settings
+    whole = None if plan.num_frames is None else cost.until(plan.num_frames)
+    queue = settings.queue_layout if plan.request.method == "fifo" else None
+    return {
+        "notes": [words(note) for note in notes_on(plan)],
+        "rows": [[name, words(text)] for name, text in described(plan)],
+        "num_frames": plan.num_frames,
+        "fps": plan.fps,
+        "size": f"{settings.width * plan.scale}x{settings.height * plan.scale}",
+        "seconds": None if plan.num_frames is None else plan.num_frames / plan.fps,
+        "forwards": whole,
+        "first_frame_seconds": None if speed is None else speed * cost.until(1),
+        "eta_seconds": None if speed is None or whole is None else speed * whole,
+        "rate": None if speed is None or queue is None else 1 / (speed * cost.per_frame),
+        "memory": {
+            "weights": weights_bytes(plan.model, plan.dtype, plan.kept["quantize"]),
+            "queue": queue_bytes(plan.model, settings, plan.slots),
+        },
+        "given": plan.given,
+        "slots": queue and queue.slots,
+        "levels": queue and queue.levels,
+    }
 
 
 def notes_on(plan: Plan) -> list[Message | str]:

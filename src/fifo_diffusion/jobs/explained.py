@@ -1,4 +1,6 @@
-"""Any error of a run as one line for its user."""
+"""Any error of a run as one line for its user, and as a word for programs."""
+
+import errno
 
 from fifo_diffusion.errors import ArgumentError, Message, Setting, UsageError, UserError, message_of
 from fifo_diffusion.execution.memory import is_out_of_memory
@@ -53,3 +55,24 @@ def explain(error: Exception) -> UserError:
     if isinstance(error, VideoFileError | OSError | FloatingPointError) or kind == "RankError":
         return UserError(said if str(said) else Message(kind))
     return Unexpected(f"unexpected {kind}", *([": ", said] if str(said) else []))
+
+
+def code_of(error: BaseException) -> str:
+    """A word for programs: what kind of error it is."""
+    if isinstance(error, UsageError) and error.__cause__ is None:
+        return "invalid_request"
+    from fifo_diffusion.jobs.runs.snapshots import NoRoom
+    from fifo_diffusion.video.writers import NO_ROOM
+
+    if isinstance(error, NoRoom):
+        return "no_room"
+    cause: BaseException | None = error
+    while cause is not None:
+        if getattr(cause, "errno", None) in NO_ROOM | {errno.ENOSPC}:
+            return "disk_full"
+        if isinstance(cause, Exception) and is_out_of_memory(cause):
+            return "out_of_memory"
+        cause = cause.__cause__
+    if isinstance(error, ArgumentError) or type(error).__name__ in ("UsageError", "TypeError", "ValueError"):
+        return "invalid_request"
+    return "not_finite" if isinstance(error, FloatingPointError) else "error"

@@ -147,6 +147,13 @@ class Request:
             for name in ("prompts", "state"):
                 if name in settings.given:
                     raise usage(Setting(name), " needs a file as output: - is a pipe")
+            if settings.json and not settings.dry_run:
+                raise usage(
+                    Setting("json", True),
+                    " and ",
+                    Setting("output", "-"),
+                    " both write to standard output: name a file",
+                )
         if settings.drift is not None and settings.prompts is not None:
             raise usage(Setting("drift"), " is of one video: leave ", Setting("prompts"), " out")
         if settings.state_every is not None and state is None and settings.run is None:

@@ -317,6 +317,14 @@ class Settings(StreamSettings, BaselineArguments):
     quiet: bool = setting(
         False, Flag(), RUN, "No progress; errors only.", LOGGING, names=("-q", "--quiet"), remade=False
     )
+    json: bool = setting(
+        False,
+        Flag(),
+        RUN,
+        "For programs: what happens as JSON objects on standard output, one a line; progress stays on standard error.",
+        LOGGING,
+        remade=False,
+    )
     debug: bool = setting(False, Flag(), RUN, "Warnings of libraries, and where errors arose.", LOGGING, remade=False)
 
     given: Mapping[str, Any] = field(default_factory=dict, compare=False)

@@ -133,40 +133,13 @@ def _origin(path: str) -> dict[str, Any]:
 
 def _counted(request: Mapping[str, Any]) -> dict[str, Any]:
     from fifo_diffusion.errors import Message
-    from fifo_diffusion.jobs.cost import cost_of
-    from fifo_diffusion.jobs.description import described, notes_on
-    from fifo_diffusion.jobs.memory import queue_bytes, weights_bytes
-    from fifo_diffusion.jobs.speed import speed_of
+    from fifo_diffusion.jobs.description import counted
     from fifo_diffusion.studio.answers import in_http
-
-    plan = _plan(request)
-    cost, speed, settings = cost_of(plan), speed_of(plan), plan.settings
-    whole = None if plan.num_frames is None else cost.until(plan.num_frames)
 
     def words(text: str | Message) -> str:
         return one_line(text.worded(in_http) if isinstance(text, Message) else text)
 
-    return {
-        "ok": True,
-        "error": None,
-        "notes": [words(note) for note in notes_on(plan)],
-        "rows": [[name, words(text)] for name, text in described(plan)],
-        "num_frames": plan.num_frames,
-        "fps": plan.fps,
-        "size": f"{settings.width * plan.scale}x{settings.height * plan.scale}",
-        "seconds": None if plan.num_frames is None else plan.num_frames / plan.fps,
-        "forwards": whole,
-        "first_frame_seconds": None if speed is None else speed * cost.until(1),
-        "eta_seconds": None if speed is None or whole is None else speed * whole,
-        "rate": None if speed is None else 1 / (speed * cost.per_frame),
-        "memory": {
-            "weights": weights_bytes(plan.model, plan.dtype, plan.kept["quantize"]),
-            "queue": queue_bytes(plan.model, settings, plan.slots),
-        },
-        "given": plan.given,
-        "slots": settings.queue_layout.slots,
-        "levels": settings.queue_layout.levels,
-    }
+    return {"ok": True, "error": None} | counted(_plan(request), words)
 
 
 def _plan(request: Mapping[str, Any]) -> Any:

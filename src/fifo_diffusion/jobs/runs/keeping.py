@@ -3,7 +3,6 @@
 import os
 import socket
 import time
-from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
@@ -20,12 +19,11 @@ from fifo_diffusion.jobs.runs.status import IN_PROGRESS, Status
 from fifo_diffusion.jobs.runs.writing import PartsWriter
 from fifo_diffusion.jobs.stop import Stop
 from fifo_diffusion.settings.kinds import bytes_of
+from fifo_diffusion.streaming.rate import Rate
 from fifo_diffusion.version import __version__
 
 STATUS_SECONDS = 0.25
 """Between two writes of status.json."""
-RATE_FRAMES = 20
-"""Newest frames that the rate is of."""
 STOP, PAUSE, LENGTH = "stop", "pause", "length"
 
 
@@ -77,7 +75,7 @@ class RunKeeping:
         self._writes = ranks is None or not ranks.rank
         self._begun, self._stream = False, None
         self._put_at = -1e9
-        self._times: deque[float] = deque(maxlen=RATE_FRAMES)
+        self._rate = Rate()
         if self._writes:
             self._at = os.fdopen(os.open(run.folder / "at", os.O_RDWR | os.O_CREAT, 0o666), "r+b", buffering=0)
             finalize(self, self._at.close)
@@ -125,13 +123,9 @@ class RunKeeping:
         """To be told of all events of the runner."""
         if not isinstance(event, FrameDone) or event.frame is None:
             return
-        now = time.monotonic()
-        self._times.append(now)
-        passed = now - self._times[0]
-        rate = round((len(self._times) - 1) / passed, 3) if passed > 0 else 0.0
-        self.status = replace(self.status, frames=event.frames, rate=rate)
+        self.status = replace(self.status, frames=event.frames, rate=self._rate.came())
         self._live.show(event.frames, event.frame, self._stream)
-        if now - self._put_at >= STATUS_SECONDS:
+        if time.monotonic() - self._put_at >= STATUS_SECONDS:
             self.put()
 
     # ------------------------------------------------------------------ status

@@ -1,6 +1,5 @@
 """One run from wherever it stands to its end: what `fifo-diffusion work`, `generate --run` and Python do with it."""
 
-import errno
 import json
 import shutil
 import time
@@ -10,25 +9,22 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from fifo_diffusion.errors import ArgumentError, UserError, message_of, usage
-from fifo_diffusion.execution.memory import is_out_of_memory
+from fifo_diffusion.errors import UserError, message_of, usage
 from fifo_diffusion.files import written_whole
 from fifo_diffusion.jobs import run as runner
 from fifo_diffusion.jobs.continuing import check_notes
 from fifo_diffusion.jobs.events import Event, Failed, Result
-from fifo_diffusion.jobs.explained import explain
+from fifo_diffusion.jobs.explained import code_of, explain
 from fifo_diffusion.jobs.job import Job, job_of
 from fifo_diffusion.jobs.plan import Plan, make_plan
 from fifo_diffusion.jobs.request import Request, Video
 from fifo_diffusion.jobs.runs.folder import RunFolder
 from fifo_diffusion.jobs.runs.keeping import LENGTH, PAUSE, STOP, RunKeeping
 from fifo_diffusion.jobs.runs.requests import DEFAULT_EVERY, schedule_in
-from fifo_diffusion.jobs.runs.snapshots import NoRoom
 from fifo_diffusion.jobs.runs.status import COMPLETED, FAILED, IN_PROGRESS, QUEUED, Status
 from fifo_diffusion.jobs.stop import OwnStop, Stop, Stopped
 from fifo_diffusion.settings import STARTS, Settings
 from fifo_diffusion.streaming.state import RunState
-from fifo_diffusion.video.writers import NO_ROOM
 
 if TYPE_CHECKING:
     from fifo_diffusion.execution.ranks import Ranks
@@ -331,19 +327,3 @@ def _make_room(run: RunFolder) -> None:
     for path in [*again, *run.folder.glob("thumbnail-*"), *run.live_folder.glob("*")]:
         with suppress(OSError):
             Path(path).unlink()
-
-
-def code_of(error: BaseException) -> str:
-    """A word for programs: what kind of error a run failed with."""
-    if isinstance(error, NoRoom):
-        return "no_room"
-    cause: BaseException | None = error
-    while cause is not None:
-        if getattr(cause, "errno", None) in NO_ROOM | {errno.ENOSPC}:
-            return "disk_full"
-        if isinstance(cause, Exception) and is_out_of_memory(cause):
-            return "out_of_memory"
-        cause = cause.__cause__
-    if isinstance(error, ArgumentError) or type(error).__name__ in ("UsageError", "TypeError", "ValueError"):
-        return "invalid_request"
-    return "not_finite" if isinstance(error, FloatingPointError) else "error"

@@ -21,7 +21,7 @@ from fifo_diffusion.jobs.request import (
 from fifo_diffusion.settings import STARTS, Settings, json_schema, specs
 
 _OF_FILES = {"output", "prompts", "state", "run", "overwrite", "write_in_turn", "drift"}
-_OF_THE_COMMAND = {"dry_run", "quiet", "debug", "method"}
+_OF_THE_COMMAND = {"dry_run", "quiet", "json", "debug", "method"}
 DEFAULT_EVERY = 32
 """Frames between two states of a run."""
 
