@@ -189,10 +189,11 @@ def report(config: Config, folder: Path) -> None:
         own["distance"] = frechet.frechet_distance(np.concatenate(clips), np.concatenate(own["features"]))
     rows = before | {row: summary(config, row, done) for row in done}
     rows = {row: rows[row] for row in config.rows if row in rows}
-    print(table(rows))
     kept = [row for row in rows if row not in done]
     more = {"earlier": earlier | {"kept_rows": kept}} if kept else {}
-    common.write(config.name, {"config": config.values} | more | {"rows": rows})
+    found = {"config": config.values, **more, "rows": rows, "real videos": real_videos(config)}
+    common.write(config.name, found)
+    print(table(found))
     if kept:
         return  # their frames are not here for the sheet
     chosen = config.values.get("sheet_rows", list(config.rows))
@@ -209,6 +210,19 @@ def report(config: Config, folder: Path) -> None:
     with Image.open(pixels) as picture:
         path = common.IMAGES / f"{config.name.replace('_', '-')}.png"
         picture.convert("RGB").quantize(128).save(path, optimize=True)
+
+
+def real_videos(config: Config) -> dict[str, Any]:
+    """Measures of what the world itself renders for the captions of all rows: what a perfect model would have."""
+    captions, frames = config.values["captions"][: config.values.get("num_captions")], config.values["frames"]
+    measured = []
+    for caption in captions:
+        video, own = world.render(checker.parse(caption), 0, frames), {}
+        for name in MEASURES:
+            own |= METRICS[name].load({})(video, caption)
+        measured.append(own)
+    values = {name: [each[name] for each in measured if name in each] for name in SHOWN}
+    return {"captions": len(captions), "frames": frames} | {name: with_error(v) for name, v in values.items() if v}
 
 
 def reported(config: Config) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -260,13 +274,17 @@ def summary(config: Config, row: str, done: dict[str, dict[str, Any]]) -> dict[s
     return found
 
 
-def table(rows: dict[str, dict[str, Any]]) -> str:
+def table(results: dict[str, Any]) -> str:
     """Of the docs, in Markdown: means with standard errors."""
+    rows = results["rows"]
     names = ("score", "FVD to real clips", "flicker", "jitter", "jerk", "motion")
     cells = [["row", "captions x frames", "frame-forwards per frame", *names]]
     for row, own in rows.items():
         counts = [f"{own['captions']} x {own['frames']:,}", f"{own['frame_forwards_per_frame']:.1f}"]
         cells.append([row, *counts, *(" ± ".join(f"{value:.3g}" for value in own.get(name, ())) for name in names)])
+    if real := results.get("real videos"):
+        counts = [f"{real['captions']} x {real['frames']:,}", ""]
+        cells.append(["real videos", *counts, *(" ± ".join(f"{v:.3g}" for v in real.get(name, ())) for name in names)])
     return "\n".join(f"| {' | '.join(line)} |" for line in [cells[0], ["---"] * len(cells[0]), *cells[1:]])
 
 
@@ -283,7 +301,7 @@ def main() -> None:
     parser.add_argument("folder", type=Path, nargs="?", default=Path("work"), help="of the tasks that are done")
     given = parser.parse_args()
     if given.what == "table":
-        print(table(json.loads(given.config.read_text())["rows"]))
+        print(table(json.loads(given.config.read_text())))
     else:
         {"make": make, "report": report}[given.what](Config(given.config), given.folder)
 

@@ -143,7 +143,7 @@ def test_the_tables_of_studies_are_those_of_their_results(name, page, monkeypatc
     monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
     names = runpy.run_path(str(ROOT / "benchmarks" / "study.py"))
     results = json.loads((ROOT / "docs" / "results" / f"{name}.json").read_text("utf-8"))
-    assert names["table"](results["rows"]) in (ROOT / "docs" / page).read_text("utf-8")
+    assert names["table"](results) in (ROOT / "docs" / page).read_text("utf-8")
     assert json.loads((ROOT / "benchmarks" / f"{name}.json").read_text("utf-8")) == results["config"]
 
 
