@@ -60,6 +60,7 @@ CANNOT = {
         "adding-a-model.md",
         "class CogVideoXModel",
     ): "a sketch of src/fifo_diffusion/models/cogvideox/model.py",
+    ("ecosystem.md", "subprocess.Popen("): "a process of the whole command: tests/cli/test_json_lines.py has some",
     ("http.md", "openai.OpenAI("): "it wants the server: tests/studio/test_openai.py says the same to one",
     ("http.md", "curl http"): "it wants the server: tests/studio/test_openai.py says the same to one",
     ("prompts.md", "runs prompt last"): "it wants a run that is being made: tests/cli/test_cli_of_runs.py has one",
