@@ -94,4 +94,4 @@ bench: $(VENV)/ready
 	$(BIN)/python benchmarks/speed.py
 
 clean:
-	rm -rf $(VENV) $(VENV)-oldest $(VENV)-newest build dist demo.mp4 .ruff_cache
+	rm -rf $(VENV) $(VENV)-oldest $(VENV)-newest build dist demo.mp4 .ruff_cache .hypothesis

@@ -4,6 +4,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from fifo_diffusion.errors import UserError
 from fifo_diffusion.jobs.request import check_texts
 from fifo_diffusion.settings import FifoSettings, specs
 
@@ -75,6 +76,10 @@ def is_command(command: Mapping[str, Any]) -> bool:
     """Whether a record is a command of this version."""
     kind = command.get("do")
     known = COMMANDS.get(kind) if isinstance(kind, str) else None
-    if known is None or not all(name in command for name in NEEDED.get(str(kind), ())):
+    if known is None:
         return False
-    return all(isinstance(command[name], wanted) for name, wanted in known.items() if name in command)
+    try:
+        checked_command(str(kind), {name: command[name] for name in known if name in command})
+    except (ValueError, UserError):
+        return False
+    return True

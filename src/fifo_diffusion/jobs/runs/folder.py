@@ -31,7 +31,10 @@ from fifo_diffusion.errors import UserError
 from fifo_diffusion.files import written_whole
 from fifo_diffusion.jobs.locks import FileLock, is_locked
 from fifo_diffusion.jobs.runs.commands import checked_command, is_command
+from fifo_diffusion.jobs.runs.event_checks import is_event, whole
+from fifo_diffusion.jobs.runs.event_checks import time as time_fits
 from fifo_diffusion.jobs.runs.lines import append, read, with_ends
+from fifo_diffusion.jobs.runs.requests import is_request
 from fifo_diffusion.jobs.runs.status import COMPLETED, FAILED, IN_PROGRESS, QUEUED, Status
 from fifo_diffusion.version import __version__
 
@@ -84,11 +87,11 @@ class RunFolder:
         if self._record is None:
             try:
                 record = json.loads((self.folder / "run.json").read_text("utf-8"))
-                if record["format"] != FORMAT or not isinstance(record["request"], dict):
-                    raise ValueError(record["format"])
+                if not _is_record(record):
+                    raise ValueError
             except FileNotFoundError as error:
                 raise UserError(f"there is no run {self.id} in {self.folder.parent}") from error
-            except (OSError, ValueError, KeyError, TypeError) as error:
+            except (OSError, ValueError, RecursionError) as error:
                 raise UserError(
                     f"{self.folder / 'run.json'} is damaged, or of another version of this program"
                 ) from error
@@ -139,7 +142,7 @@ class RunFolder:
         """
         try:
             return Status.of(json.loads((self.folder / "status.json").read_text("utf-8")))
-        except (OSError, ValueError, TypeError, AttributeError):
+        except (OSError, ValueError, RecursionError):
             if not self.exists:
                 raise UserError(f"there is no run {self.id} in {self.folder.parent}") from None
         last, control, state = None, 0, QUEUED
@@ -178,7 +181,7 @@ class RunFolder:
     def died_at(self) -> int:
         """Frames that there were when its maker ended without a word."""
         try:
-            return int((self.folder / "at").read_text())
+            return max(0, int((self.folder / "at").read_text()))
         except (OSError, ValueError):
             return 0
 
@@ -224,7 +227,8 @@ class RunFolder:
         Returns:
             the events, and where the next one will begin.
         """
-        return read(self.folder / "events.jsonl", since)
+        found, end = read(self.folder / "events.jsonl", since)
+        return [event for event in found if is_event(event)], end
 
     def append_event(self, event: str, **fields: Any) -> int:
         """For the one who has the lock (and whoever makes or forks the run): say what happens; `at` is the time now,
@@ -328,17 +332,17 @@ class RunFolder:
     def tick(self) -> int:
         """Frames that there were when the picture in `live_folder` was written; 0 where there is none."""
         frames = self._tick().get("frames")
-        return frames if isinstance(frames, int) else 0
+        return frames if whole(frames) else 0
 
     def queue_frames(self) -> list[int]:
         """The first frame of each picture in `queue.jpg`; none where there is no such file."""
         frames = self._tick().get("queue")
-        return frames if isinstance(frames, list) else []
+        return frames if isinstance(frames, list) and all(map(whole, frames)) else []
 
     def _tick(self) -> dict[str, Any]:
         try:
             found = json.loads((self.live_folder / "tick").read_text())
-        except (OSError, ValueError):
+        except (OSError, ValueError, RecursionError):
             return {}
         return found if isinstance(found, dict) else {}
 
@@ -362,6 +366,14 @@ class RunFolder:
             except OSError as error:
                 raise UserError(f"cannot remove {self.folder}: {error.strerror or error}") from error
         shutil.rmtree(gone, ignore_errors=True)
+
+
+def _is_record(record: Any) -> bool:
+    """Whether it is what `publish` writes."""
+    if not isinstance(record, dict) or record.get("format") != FORMAT:
+        return False
+    parent, made = record.get("parent", ...), time_fits(record.get("created_at"))
+    return made and (parent is None or isinstance(parent, dict)) and is_request(record.get("request"))
 
 
 def _numbered(folder: Path, suffix: str) -> list[tuple[int, Path]]:

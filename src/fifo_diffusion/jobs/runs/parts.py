@@ -33,10 +33,11 @@ def join(run: RunFolder, path: str | os.PathLike[str], frames: int | None = None
         request = {name: getattr(usual, name) for name in names_of(Settings, saved=IN_NOTES)} | run.request
         if request["include_start"] and request["start"] not in STARTS and not parts[0][0]:
             request["start"] = str(run.folder / request["start"])
-            (begun, *_) = (event for event in run.events()[0] if event["event"] == "started")
-            sound, _ = sound_of(request, str(path), begun["fps"], begun["model_fps"])
-            if sound is not None:
-                sound.put_into(str(path), count / begun["fps"])
+            begun = (event for event in run.events()[0] if event["event"] == "started")
+            rates = next(((e["fps"], e["model_fps"]) for e in begun if e.get("fps") and e.get("model_fps")), None)
+            sound = None if rates is None else sound_of(request, str(path), *rates)[0]
+            if sound is not None and rates is not None:
+                sound.put_into(str(path), count / rates[0])
     except VideoFileError as error:
         raise UserError(str(error)) from error
     return count

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from fifo_diffusion.errors import ArgumentError, Setting, usage
+from fifo_diffusion.errors import ArgumentError, Setting, UserError, usage
 from fifo_diffusion.jobs.prompt_files import MOST_FRAMES, Schedule, first_prompt, schedule_of
 from fifo_diffusion.jobs.request import (
     DEFAULT_FRAMES,
@@ -93,6 +93,24 @@ def checked(request: Mapping[str, Any], *, start_file: str | os.PathLike[str] | 
 
         found["lora"] = list(map(str, read_adapters(found["lora"])))
     return found
+
+
+def is_request(request: Any) -> bool:
+    """Whether this is what `checked` gives, as a file has it: every value of its kind. What this version does not know
+    is passed over."""
+    if not isinstance(request, Mapping) or not {"model", "seed"} <= request.keys():
+        return False
+    every = specs(Settings)
+    if not all(every[n].kind.fits(v) for n, v in request.items() if n in every and n not in ("schedule", "start")):
+        return False
+    if not isinstance(request.get("start", ""), str) or not {"num_frames", "seconds", "forever"} & request.keys():
+        return False
+    if "schedule" not in request:
+        return "prompt" in request
+    try:
+        return isinstance(request["schedule"], Mapping) and bool(schedule_of(request["schedule"]))
+    except UserError:
+        return False
 
 
 def schedule_in(request: Mapping[str, Any]) -> Schedule | str:

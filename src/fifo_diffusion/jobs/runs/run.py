@@ -1,5 +1,6 @@
 """`Runs`: a folder of runs, and what can be made of one: forks, longer ones, other ones."""
 
+import math
 import os
 import secrets
 import shutil
@@ -34,9 +35,10 @@ class Run(RunFolder):
     def place(self) -> float:
         """Where it stands among those that wait: the smallest comes first. When it was made, until it is moved."""
         try:
-            return float((self.folder / "place").read_text())
+            place = float((self.folder / "place").read_text())
         except (OSError, ValueError):
             return self.created_at
+        return place if math.isfinite(place) else self.created_at
 
     @place.setter
     def place(self, place: float) -> None:

@@ -1,8 +1,10 @@
 """Where a run stands: what its maker writes, and what follows from commands that nobody has read yet."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from typing import Any
+
+from fifo_diffusion.jobs.runs.event_checks import Check, flag, maybe, number, rate, text, texts, time, whole
 
 QUEUED, IN_PROGRESS, COMPLETED, FAILED = "queued", "in_progress", "completed", "failed"
 
@@ -70,16 +72,19 @@ class Status:
         return max(0, self.num_frames - self.frames) / self.rate
 
     @classmethod
-    def of(cls, record: Mapping[str, Any]) -> "Status":
+    def of(cls, record: Any) -> "Status":
         """From the file. What this version does not know is passed over.
 
         Raises:
             ValueError: no status of this program.
         """
-        known = {each.name for each in fields(cls)}
-        if record.get("state") not in (QUEUED, IN_PROGRESS, COMPLETED, FAILED):
-            raise ValueError(f"the status of a run has no state {record.get('state')!r}")
-        return cls(**{name: value for name, value in record.items() if name in known})
+        if not isinstance(record, Mapping):
+            raise ValueError("the status of a run is an object")
+        found = {name: value for name, value in record.items() if name in _CHECKS}
+        for name in found.keys() | {"state"}:
+            if not _CHECKS[name](found.get(name)):
+                raise ValueError(f"the status of a run has no {name} {found.get(name)!r:.40}")
+        return cls(**found)
 
     def after(self, commands: Iterable[Mapping[str, Any]]) -> "Status":
         """As it will be when commands are read that nobody has read yet, and nobody makes the run now."""
@@ -98,3 +103,29 @@ class Status:
                 status = replace(status, state=QUEUED, num_frames=command["num_frames"])
                 status = replace(status, stopped=False, error=None, completed_at=None)
         return status
+
+
+def _is_state(value: Any) -> bool:
+    return value in (QUEUED, IN_PROGRESS, COMPLETED, FAILED)
+
+
+_CHECKS: dict[str, Check] = {
+    "state": _is_state,
+    "frames": whole,
+    "num_frames": maybe(whole),
+    "rate": lambda value: number(value) and value >= 0,
+    "stopped": flag,
+    "paused": flag,
+    "error": maybe(texts),
+    "fps": maybe(rate),
+    "width": maybe(whole),
+    "height": maybe(whole),
+    "seed": maybe(lambda value: isinstance(value, int) and 0 <= value < 2**64),
+    "slots": maybe(whole),
+    "device": text,
+    "pid": maybe(whole),
+    "host": text,
+    **dict.fromkeys(("started_at", "completed_at", "updated_at"), maybe(time)),
+    "control": whole,
+}
+"""Of each value in the file."""

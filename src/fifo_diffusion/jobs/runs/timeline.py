@@ -20,11 +20,11 @@ def prompts_of(run: RunFolder) -> dict[int, Any]:
         UserError: the run is gone.
     """
     events = run.events()[0]
-    fps = next((event["fps"] for event in events if event["event"] == "started"), 1.0)
+    fps = next((event["fps"] for event in events if event["event"] == "started" and event.get("fps")), 1.0)
     asked = schedule_in(run.request)
     keys: dict[int, Any] = {0: asked} if isinstance(asked, str) else dict(in_frames(asked, fps))
     for event in events:
-        if event["event"] in ("prompt", "schedule"):
+        if event["event"] in ("prompt", "schedule") and "schedule" in event:
             keys = _followed(keys, {int(frame): said for frame, said in event["schedule"].items()})
     return keys
 
