@@ -1,4 +1,4 @@
-# make demo | studio | browser | docs | test | test-all | test-oldest | test-newest | coverage | lint | bench     (only Python 3.11+ with venv, and make, are needed)
+# make demo | studio | browser | notebook | docs | test | test-all | test-oldest | test-newest | coverage | lint | bench     (only Python 3.11+ with venv, and make, are needed)
 # PYTHON=python3.12        another interpreter
 # OLDEST=tests/method/test_levels.py  which tests `make test-oldest` runs
 # TORCH_INDEX=https://...  a PyTorch wheel index, e.g. https://download.pytorch.org/whl/cpu for the small CPU build
@@ -8,7 +8,7 @@ TORCH_INDEX ?=
 BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo studio browser docs test test-all test-oldest test-newest coverage lint format bench clean
+.PHONY: demo studio browser notebook docs test test-all test-oldest test-newest coverage lint format bench clean
 .DELETE_ON_ERROR:
 
 $(VENV)/ready: pyproject.toml constraints.txt
@@ -30,6 +30,10 @@ studio: $(VENV)/ready
 # What the tests of the page need beside Chromium (Debian, Ubuntu: apt-get install chromium); they are left out without.
 browser: $(VENV)/ready
 	$(INSTALL) -e '.[browser]'
+
+# What the tests of notebooks need; they are left out without.
+notebook: $(VENV)/ready
+	$(INSTALL) -e '.[notebook]'
 
 # The documentation as a site, in build/site; it must build without a warning.
 docs: $(VENV)/ready

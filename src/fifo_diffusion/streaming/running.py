@@ -17,13 +17,14 @@ from fifo_diffusion.streaming.prompt_notes import assigned
 from fifo_diffusion.streaming.prompts import PromptTrack, schedule_items
 from fifo_diffusion.streaming.schedule import WAYS, Entries
 from fifo_diffusion.streaming.settings import RunSettings
+from fifo_diffusion.streaming.shown import ShownVideo
 from fifo_diffusion.streaming.start import StartPlan
 
 if TYPE_CHECKING:
     from fifo_diffusion.execution.ranks import Ranks
 
 
-class RunningVideo:
+class RunningVideo(ShownVideo):
     """The queue of a video, its prompts and its schedule, as `FrameStream` shows them."""
 
     settings: RunSettings

@@ -129,7 +129,7 @@ class FrameStream(RunningVideo, Iterator[np.ndarray]):
                 raise StopIteration
         with self._computing():
             frame = self._next_frame()
-            shown = self._picture(frame) if self._outlet.shows else None
+            shown = self._newest = self._picture(frame) if self._outlet.shows else None
             self._hand_out()
         self._call_back(frame, shown)
         return shown  # type: ignore[return-value]
