@@ -29,6 +29,8 @@ from fifo_diffusion.video.background import BackgroundSink
 from video_clips import FORMATS, METADATA, clip, error_of
 
 TESTS = Path(__file__).parents[1]
+SLOW = ("clip.webm", "clip.gif")
+SOME_FAST = [pytest.param(name, marks=pytest.mark.slow) if name in SLOW else name for name in FORMATS]
 
 
 @pytest.fixture
@@ -110,7 +112,7 @@ with open_writer({name!r}, fps=8, metadata={{"seed": "3"}}, background={backgrou
 
 
 @pytest.mark.parametrize("background", [False, True])
-@pytest.mark.parametrize("name", FORMATS)
+@pytest.mark.parametrize("name", SOME_FAST)
 def test_killed(python, name, background):
     """After `kill -9` at most one frame is missing, and those on their way; the rest plays, with its metadata, and can
     be continued."""
@@ -322,7 +324,7 @@ def test_continued_at_another_pace_or_size(here):
 
 
 @pytest.mark.parametrize("background", [False, True])
-@pytest.mark.parametrize("name", ["clip.mp4", "clip.webm", "clip.gif"])
+@pytest.mark.parametrize("name", SOME_FAST[:3])
 def test_memory_does_not_grow(here, name, background):
     def resident() -> float:
         return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize() / 1e6
