@@ -1,14 +1,15 @@
 """Options of the command, made from the fields of the settings."""
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from enum import StrEnum
 from typing import Annotated, Any
 
 import typer
 
-from fifo_diffusion.settings import Settings, Spec, as_option, specs
+from fifo_diffusion.settings import STARTS, Settings, Spec, as_option, specs
 from fifo_diffusion.settings.kinds import Choice, Flag, Kind, Listed, Numbers, Switch, Texts
+from fifo_diffusion.settings.presets import PRESETS
 from fifo_diffusion.settings.spec import METHOD, PANELS
 from fifo_diffusion.text import shortened
 
@@ -51,7 +52,14 @@ def parameters(settings: type = Settings, names: tuple[str, ...] | None = None) 
             annotation = list[str] | None
         if isinstance(kind, Choice):
             annotation = StrEnum(spec.name, {word: word for word in (*kind.words, *kind.meaning)}) | None
-        says = option(*names_, help=spec.whole_help, panel=spec.panel, metavar=spec.metavar, kind=_to_check(kind))
+        says = option(
+            *names_,
+            help=spec.whole_help,
+            panel=spec.panel,
+            metavar=spec.metavar,
+            kind=_to_check(kind),
+            autocompletion=_completion(spec),
+        )
         found.append(_parameter(spec.name, False if annotation is bool else None, annotation, says))
     return found
 
@@ -59,6 +67,41 @@ def parameters(settings: type = Settings, names: tuple[str, ...] | None = None) 
 def _to_check(kind: Kind) -> Kind | None:
     """The parser checks words and switches itself, and text is anything."""
     return kind if kind.parsed in (int, float) or isinstance(kind, Listed | Numbers) else None
+
+
+def _models() -> dict[str, str]:
+    from fifo_diffusion.models.loading.checkpoints import CHECKPOINTS
+
+    return {name: checkpoint.verified for name, checkpoint in CHECKPOINTS.items()}
+
+
+def _presets() -> dict[str, str]:
+    return {name: preset.about for name, preset in PRESETS.items()}
+
+
+OFFERED: Mapping[str, Callable[[], Iterable[str] | Mapping[str, str]]] = {
+    "model": _models,
+    "preset": _presets,
+    "start": lambda: STARTS,
+    "device": lambda: ("cpu", "cuda", "mps"),
+    "quantize": lambda: ("int8", "fp8"),
+}
+"""What a shell offers for options whose values are known in part, or in more words than their kind says."""
+
+
+def _completion(spec: Spec) -> Callable[[str], Any] | None:
+    """What a shell asks for the values that begin so; None: the parser knows them, or nobody does."""
+    kind = spec.kind
+    values = OFFERED.get(spec.name) or (kind.words if isinstance(kind, Listed) else None)
+    if values is None:
+        return None
+
+    def completed(incomplete: str) -> list[Any]:
+        found = values()
+        pairs = found.items() if isinstance(found, Mapping) else ((name, "") for name in found)
+        return [(name, about) if about else name for name, about in pairs if name.startswith(incomplete)]
+
+    return completed
 
 
 def _argument(spec: Spec) -> inspect.Parameter:

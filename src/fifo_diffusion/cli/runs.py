@@ -1,6 +1,7 @@
 """`fifo-diffusion runs`: look at runs, and tell them what to do."""
 
 import json
+import os
 import time
 from pathlib import Path
 from typing import Annotated, Any
@@ -12,6 +13,7 @@ from fifo_diffusion.cli.progress import Progress, say
 from fifo_diffusion.cli.runs_shown import facts, table, timeline
 from fifo_diffusion.errors import UserError, usage
 from fifo_diffusion.jobs.prompt_files import in_frames, read_schedule
+from fifo_diffusion.jobs.runs.requests import first_prompt_of
 from fifo_diffusion.jobs.runs.run import Run, Runs
 from fifo_diffusion.jobs.runs.status import COMPLETED, FAILED, IN_PROGRESS
 from fifo_diffusion.jobs.runs.timeline import prompts_of
@@ -31,7 +33,16 @@ WATCH_SECONDS = 0.5
 Folder = Annotated[
     Path, typer.Option("--dir", "-d", envvar="FIFO_DIFFUSION_RUNS", metavar="DIR", help="The folder of runs.")
 ]
-Which = Annotated[str, typer.Argument(metavar="RUN", show_default=False, help="Which run.")]
+
+
+def _runs(ctx: typer.Context, incomplete: str) -> list[tuple[str, str]]:
+    """What a shell offers: the runs of the folder that is meant."""
+    folder = ctx.params.get("folder") or os.environ.get("FIFO_DIFFUSION_RUNS") or HERE
+    found = [(run.id, first_prompt_of(run.request)) for run in Runs(Path(folder)).list()]
+    return [(name, said) for name, said in [*found, ("last", "the newest")] if name.startswith(incomplete)]
+
+
+Which = Annotated[str, typer.Argument(metavar="RUN", show_default=False, help="Which run.", autocompletion=_runs)]
 HERE = Path("runs")
 
 
