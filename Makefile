@@ -14,7 +14,7 @@ INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c c
 $(VENV)/ready: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(None if v >= (3, 11) else "fifo-diffusion needs Python 3.11 or newer, and $(PYTHON) is %d.%d: type  make PYTHON=python3.12  (or another newer one)" % v[:2])'
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { echo "$(PYTHON) has no venv module: install it (Debian, Ubuntu: apt install python3-venv)"; exit 1; }
-	@echo "setting up $(VENV) (once; PyTorch is large)"
+	@echo "setting up $(VENV) (once, for minutes: PyTorch with CUDA is some gigabytes, TORCH_INDEX=https://download.pytorch.org/whl/cpu takes its small CPU build)"
 	@$(PYTHON) -m venv $(VENV)
 	@$(INSTALL) $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX) --extra-index-url https://pypi.org/simple) torch
 	@$(INSTALL) -e '.[dev]'

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from tqdm import tqdm
 
 from fifo_diffusion.errors import ArgumentError, Setting
 from fifo_diffusion.execution.batches import BatchLimits
@@ -291,13 +292,25 @@ class FIFO:
     ) -> Any:
         """A whole video at once, returned as the wrapped pipeline returns its clips: `.frames[0]` is the first video.
 
-        All arguments but `output_type` are those of `stream`. With a process group every rank gets the video.
+        All arguments but `output_type` are those of `stream`. With a process group every rank gets the video. A bar
+        counts the frames; `pipe.set_progress_bar_config(disable=True)` leaves it out, as in the pipeline.
 
         Args:
             output_type: "pil", "np", "pt" or "latent", as in the pipeline.
         """
-        with self.stream(prompt, num_frames=num_frames, **arguments) as stream:
-            return stream.collect(output_type)
+        with self.stream(prompt, num_frames=num_frames, **arguments) as stream, self._bar(num_frames) as bar:
+            return stream.collect(output_type, lambda frames: bar.update(frames - bar.n))
+
+    def _bar(self, frames: int) -> Any:
+        """A bar as the pipeline itself shows (`set_progress_bar_config`); of several ranks one does."""
+        own = getattr(self.pipe, "progress_bar", None)
+        shown = own is not None and (self.ranks is None or self.ranks.rank == 0)
+        return own(total=frames) if shown else tqdm(total=frames, disable=True)
+
+    def __repr__(self) -> str:
+        model = self.model
+        closed = ", closed" if self._closed else ""
+        return f"<FIFO: {self.name} ({model.family}), windows of {model.frames}, on {model.device}{closed}>"
 
     @taking(QueueSettings)
     def layout(self, **settings: Any) -> Layout:

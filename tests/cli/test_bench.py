@@ -46,7 +46,10 @@ def test_the_plain_path_takes_two_passes(monkeypatch):
 
 @pytest.mark.slow
 def test_compare():
-    rows = compare(load, "cpu", ARGUMENTS, repeats=1)
+    said = []
+    rows = compare(load, "cpu", ARGUMENTS, repeats=1, told=said.append)
+    assert said[1:3] == ["warming up", "turn 1 of 1"]
+    assert [line for line in said if line.startswith("memory: ")] == [f"memory: {row['setting']}" for row in rows]
     assert rows[0]["times_plain"] == 1
     assert all(row["seconds_per_frame"] > 0 and row["peak_memory_mb"] > 50 for row in rows)
     assert len(table(rows).splitlines()) == 1 + len(rows)

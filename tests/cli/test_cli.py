@@ -28,6 +28,7 @@ import sys
 from fifo_diffusion.cli.main import main
 from fifo_diffusion.jobs.explained import explain
 assert main(["--help"]) == 0 and main(["generate", "--help"]) == 0 and main(["--version"]) == 0
+assert main(["models"]) == 0
 assert main(["generate"]) == main(["generate", "x", "--seed", "y"]) == main(["generate", "x", "-o", "x.avi"]) == 2
 print(sorted({"torch", "diffusers", "transformers"} & set(sys.modules)))
 """

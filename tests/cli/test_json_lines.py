@@ -136,7 +136,7 @@ def test_nobody_reads_any_more(monkeypatch, capfd):
 
 
 def test_many_videos(told):
-    Path("prompts.txt").write_text("a red ball\na blue ball\n")
+    Path("prompts.txt").write_text(f"{BALL}\n{BALL.replace('red', 'blue')}\n")
     assert generate("--prompts", "prompts.txt", "-o", "v.mp4", "-n", "2", "--json") == 0
     events = told()
     each = ["started", "frame", "frame", "completed"]
@@ -156,7 +156,7 @@ def test_a_run_tells_its_log(told, monkeypatch):
     def and_order(self, event, **fields):
         tell(self, event, **fields)
         if (event, fields.get("frame")) == ("frame", 2):
-            Runs("runs").find("last").command("prompt", text="a blue square")
+            Runs("runs").find("last").command("prompt", text=BALL.replace("red", "blue"))
 
     monkeypatch.setattr(json_lines.EventLines, "tell", and_order)
     assert generate(BALL, "--run", "runs", "-n", "5", "--json") == 0

@@ -29,6 +29,9 @@ def test_dry_run_counts_and_makes_nothing(capsys):
         "MB",
     ):
         assert part in output.out
+    rows = [line.split()[0] for line in output.out.splitlines() if line[:1].strip()]
+    assert rows[:2] == ["model", "video"]  # what people want to know comes before how it works
+    assert rows.index("memory") < rows.index("queue") < rows.index("windows")
     assert not list(Path().iterdir())
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from fifo_diffusion.evaluation.metrics.flicker import flicker
-from fifo_diffusion.evaluation.metrics.toybox import change, drift, smoothness
+from fifo_diffusion.evaluation.metrics.toybox import change, drift, measure, smoothness
 
 CAPTION = "a red ball moving right on a black background"
 
@@ -26,6 +26,16 @@ def test_even_motion_has_its_speed_and_no_jitter():
 
 def test_a_jump_is_seen():
     assert smoothness(ball([2.0] * 20 + [9.0] + [2.0] * 20))["largest_jump"] == pytest.approx(7, abs=0.1)
+
+
+def test_jumps_are_counted_and_shown_in_reports():
+    """Things that are suddenly elsewhere, in 100 frames; a step that is only uneven is none."""
+    for jumps, count in (([], 0), ([12.0], 1), ([12.0, -12.0], 2), ([7.0], 0)):
+        steps = [2.0] * 100
+        for number, jump in enumerate(jumps):
+            steps[30 * number + 20] += jump
+        assert smoothness(ball(steps))["jumps"] == pytest.approx(count)
+        assert measure(ball(steps), CAPTION)["jumps"] == pytest.approx(count)
 
 
 def test_flicker_is_zero_for_even_changes_and_not_for_uneven_ones():

@@ -243,3 +243,17 @@ def test_neighbours_are_indexed_without_a_copy():
     assert index_of(range(2, 5)) == index_of((2, 3, 4)) == slice(2, 5)
     assert index_of((4, 3, 2)) == [4, 3, 2]
     assert index_of(()) == []
+
+
+@pytest.mark.parametrize("b", [1, 2])
+def test_memory_frames_come_before_their_window_in_the_order_of_the_video(b):
+    """Two of them at f = 8; one from the middle of each group of a level before the window, but near the head."""
+    layout, far = MemoryLayout(8, 4, frames_per_level=b), 0
+    for k in range(layout.period):
+        for window in layout.step(k).windows:
+            assert list(window.reads) == sorted(set(window.reads))
+            memory, first = window.reads[:2], window.reads[2]
+            if first >= 2 * b and window.reads[-1] - first == 5:
+                far += 1
+                assert [(first - slot - (b + 1) // 2) / b for slot in memory] == [1, 0]
+    assert far >= layout.period

@@ -1,5 +1,6 @@
 """The loop, with denoisers that can be followed by hand: invariants 1, 3, 4 and 5."""
 
+from dataclasses import replace
 from itertools import islice
 
 import diffusers
@@ -331,3 +332,18 @@ def test_noise_does_not_repeat_in_long_videos():
     places = [(frame, level) for frame in (0, 1, 2**16, 2**16 + 1, 2**32, 2**48, -1) for level in (0, 1, 2**16, 2**32)]
     draws = [SeededNoise([seed], (1, 4, 4))(*place).flatten() for seed in (0, 1, 2**32) for place in places]
     assert len({tuple(draw.tolist()) for draw in draws}) == 3 * len(places)
+
+
+def test_noise_enters_as_strong_as_the_highest_level_has_it():
+    """Where a scheduler counts in sigmas alone, with less than deviation 1: at first, later, and from pure noise."""
+    layout = QueueLayout(4, 2, False)
+    levels = replace(read_levels(tiny.scheduler(), layout.levels), entry=0.75)
+    queue = Queue.from_known(layout, NOISE, worlds(range(-4, 0)), 0, **levels.entering)
+    loop = diagonal_denoising(queue, layout, levels, per_frame, NOISE)
+    for _ in range(3):
+        expected = 0.75 * NOISE(queue.frames(layout)[-1], layout.levels)
+        torch.testing.assert_close(queue.latents_BCFHW[:, :, -1], expected)
+        next(loop)
+    noise = Queue.from_pure_noise(layout, NOISE, LIKE, **levels.entering)
+    expected = 0.75 * torch.stack([NOISE(g, layout.levels) for g in noise.frames(layout)], 2)
+    torch.testing.assert_close(noise.latents_BCFHW, expected)

@@ -6,7 +6,9 @@ import diffusers
 import huggingface_hub
 import pytest
 import requests
+import torch
 from huggingface_hub import errors
+from safetensors.torch import save_file
 
 from fifo_diffusion import FIFO
 from fifo_diffusion.models.loading import hub
@@ -132,3 +134,47 @@ def test_captions_are_cleaned_where_it_is_said_only(monkeypatch):
         monkeypatch.setattr(arguments, "find_spec", lambda name: True)
         fifo.model.condition(["a cat"], clean_caption=True, **call)
         assert seen[-1] is True
+
+
+def test_the_hub_is_asked_once_where_there_is_no_connection_and_that_is_said(monkeypatch, caplog, tmp_path):
+    """Each try waits for a minute; what is in the cache may still do."""
+    asked = []
+
+    def fail(repository, file, **arguments):
+        asked.append((file, arguments.get("local_files_only", False), caplog.text.count("looking for owner/name")))
+        raise refusal(errors.LocalEntryNotFoundError)
+
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", fail)
+    monkeypatch.setattr(hub, "_offline", lambda: False)
+    with pytest.raises(ValueError, match="there is no connection"):
+        FIFO.from_pretrained("owner/name", cache_dir=tmp_path, device="cpu")
+    assert asked[0] == ("model_index.json", False, 1)
+    assert len(asked) > 1
+    assert all(alone for _, alone, _ in asked[1:])
+    caplog.clear()
+    with pytest.raises(ValueError, match="beyond which"):
+        FIFO.from_pretrained("owner/name", cache_dir=tmp_path, local_files_only=True, device="cpu")
+    assert "looking for" not in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("blocks.0.self_attn.q.weight", "is the transformer of a Wan model alone: give the whole pipeline, Wan-AI"),
+        ("model.diffusion_model.blocks.0.self_attn.q.weight", "is the transformer of a Wan model alone"),
+        ("double_blocks.0.img_attn.qkv.weight", "is a transformer alone: give a folder of the whole pipeline"),
+        ("transformer.blocks.0.attn1.to_q.lora_A.weight", "is a LoRA, not a model: give it as lora$"),
+        ("lora_unet_down_blocks_0.lora_down.weight", "is a LoRA, not a model"),
+        ("down_blocks.0.motion_modules.0.temporal_transformer.norm.weight", "is a motion module of AnimateDiff alone"),
+        ("cond_stage_model.transformer.text_model.final_layer_norm.weight", "AnimateDiffPipeline.from_single_file"),
+        ("conditioner.embedders.0.transformer.text_model.weight", "AnimateDiffSDXLPipeline.from_single_file"),
+    ],
+)
+def test_single_files_that_people_have(tmp_path, name, said):
+    """A part of a model, or a model of pictures: what it is, and what to give instead."""
+    path = tmp_path / "x.safetensors"
+    save_file({name: torch.zeros(2)}, path)
+    with pytest.raises(ValueError, match=said) as raised:
+        FIFO.from_pretrained(path, device="cpu")
+    assert str(raised.value).startswith(str(path))
+    assert "\n" not in str(raised.value)

@@ -9,6 +9,8 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from fifo_diffusion.cli.progress import say
+
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
@@ -102,7 +104,7 @@ def run(
     with usage_errors(), FIFO(None, model=model) as known:
         known.model.levels(known.layout(**arguments).levels)
     load = partial(load_source, source=source, **sampling)
-    return table(compare(load, device, arguments, repeats=repeats, compiled=compiled))
+    return table(compare(load, device, arguments, repeats=repeats, compiled=compiled, told=say))
 
 
 Load = Callable[[str, str], "FIFO"]
@@ -134,12 +136,19 @@ def running(fifo: "FIFO", setting: Setting, arguments: dict[str, Any]) -> "Frame
 
 
 def compare(
-    load: Load, device: str, arguments: dict[str, Any], *, repeats: int = 7, compiled: bool = False
+    load: Load,
+    device: str,
+    arguments: dict[str, Any],
+    *,
+    repeats: int = 7,
+    compiled: bool = False,
+    told: Callable[[str], object] = lambda _: None,
 ) -> list[dict[str, Any]]:
     """Seconds per frame of every setting, the median of `repeats` turns; the settings take turns, one frame each.
 
     Args:
         arguments: of `FIFO.stream`.
+        told: hears what is done next, in a line.
 
     Returns:
         one row per setting; `times_plain` is how many times faster than the plain path it is, `peak_memory_mb` that of
@@ -151,16 +160,19 @@ def compare(
         **{k: v for k, v in arguments.items() if k in ("num_partitions", "lookahead", "window")}
     )
     rows = settings(len(layout.windows), compiled)
+    told(f"loading the model in {len(rows)} ways")
     models = [loaded(load, setting, device) for setting in rows]
     streams = [running(fifo, setting, arguments) for fifo, setting in zip(models, rows, strict=True)]
     seconds: list[list[float]] = [[] for _ in rows]
     for turn in range(repeats + 1):
+        told(f"turn {turn} of {repeats}" if turn else "warming up")
         for fifo, stream, taken in zip(models, streams, seconds, strict=True):
             needed = _seconds(stream, fifo.model.device)
             if turn:  # the first warms up
                 taken.append(needed)
     medians, peaks = [statistics.median(taken) for taken in seconds], []
     for setting in rows:  # each in a process of its own
+        told(f"memory: {setting.name}")
         with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as process:
             one = process.submit(_peak_memory, load, setting, device, arguments, torch.get_num_threads())
             peaks.append(one.result())

@@ -1,6 +1,5 @@
 """One video to make, decided in all things: what the runner needs to know, whoever asks for it."""
 
-import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -139,20 +138,15 @@ def job_of(plan: Plan, fifo: "FIFO", video: Video) -> Job:
         state_seconds=DEFAULT_STATE_SECONDS if settings.state_every is None else None,
         notes=plan.notes(video),
         sound=sound,
-        remarks=(*of_sound, *plan.remarks, *_unknown_to_toybox(plan.model_name, video.prompt)),
+        remarks=(*of_sound, *plan.remarks, *_remarks_on(plan, video.prompt)),
         cost=cost_of(plan),
         speed_key=speed_key(plan),
     )
 
 
-def _unknown_to_toybox(model: str, prompt: str | dict[int, str]) -> list[str]:
-    if model not in ("toybox", "toybox-diagonal"):
+def _remarks_on(plan: Plan, prompt: str | dict[int, Any]) -> list[str]:
+    """What the model says of the texts of a prompt or schedule; FIFO's stream tells it by itself."""
+    if plan.request.method == "fifo":
         return []
-    from fifo_diffusion.toybox import describe
-
-    known = set(re.findall(r"[a-z]+", describe().lower()))
-    text = prompt if isinstance(prompt, str) else " ".join(map(text_of, prompt.values()))
-    unknown = list(dict.fromkeys(word for word in re.findall(r"\w+", text.lower()) if word not in known))
-    if not unknown:
-        return []
-    return [f"toybox does not know {', '.join(unknown)}; what it knows: fifo-diffusion models"]
+    texts = [prompt] if isinstance(prompt, str) else map(text_of, prompt.values())
+    return list(dict.fromkeys(filter(None, map(plan.model.remark_on, texts))))

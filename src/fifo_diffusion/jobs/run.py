@@ -24,6 +24,7 @@ from fifo_diffusion.jobs.events import (
     Started,
     StateSaved,
 )
+from fifo_diffusion.jobs.first_step import FirstStep
 from fifo_diffusion.jobs.job import Job
 from fifo_diffusion.jobs.speed import known_speed, remember_speed
 from fifo_diffusion.jobs.stop import Stop, Stopped
@@ -152,6 +153,7 @@ class _Run:
             raise
 
     def _write(self, stream: Any, writer: FrameWriter, keeper: Keeping) -> None:
+        first_step = FirstStep(0 if self.job.state is not None else getattr(stream, "given_frames", 0))
         while not self.stop.why:
             keeper.before_frame(stream, writer)
             if self.stop.why:
@@ -165,6 +167,8 @@ class _Run:
             if self.job.watch is not None:
                 self.job.watch.frame(writer.frames - 1, frame)
             self.tell(FrameDone(writer.frames, frame))
+            if note := first_step.frame(writer.frames - 1, frame):
+                self.tell(Note(note))
             keeper.after_frame(stream, writer)
 
     def _open(self, stream: Any, part: str | None = None, **facts: str) -> FrameWriter:

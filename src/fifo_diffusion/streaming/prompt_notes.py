@@ -70,8 +70,11 @@ def prompt_notes(
 def unseen_notes(
     model: VideoModel, prompts: Iterable[Prompt], call: Mapping[str, Any], kind: str = "prompt"
 ) -> Iterator[str]:
-    """A line for each text that is longer than the text encoder takes."""
+    """A line for each text that is longer than the text encoder takes, and for each prompt that the model says
+    something of."""
     for text in dict.fromkeys(prompts):
+        if kind == "prompt" and isinstance(text, str) and (remark := model.remark_on(text)):
+            yield remark
         words = model.unseen_words(text, call) if isinstance(text, str) else ""
         if words:
             what = f"{kind} {_short(text, 60)!r}"

@@ -9,8 +9,10 @@ from torch import Tensor
 from fifo_diffusion.decoding.timing import LatentTiming
 from fifo_diffusion.errors import ArgumentError
 from fifo_diffusion.method import Layout, NoiseLevels, Queue
+from fifo_diffusion.models.shared.arguments import nearest
 from fifo_diffusion.models.shared.base import VideoModel
 from fifo_diffusion.models.shared.texts import Prompt
+from fifo_diffusion.settings import StreamSettings, specs
 from fifo_diffusion.streaming.outlet import Outlet
 from fifo_diffusion.streaming.preview import Preview, shown_slots
 from fifo_diffusion.streaming.prompt_notes import assigned
@@ -24,10 +26,16 @@ if TYPE_CHECKING:
     from fifo_diffusion.execution.ranks import Ranks
 
 
+CHANGING, FIXED = ("frame_index", "fps", "metadata"), ("settings", "seed")
+"""Plain attributes of a stream: those that may be written at any time, and those that are written once."""
+
+
 class RunningVideo(ShownVideo):
-    """The queue of a video, its prompts and its schedule, as `FrameStream` shows them."""
+    """The queue of a video, its prompts and its schedule, as `FrameStream` shows them. What would have no effect cannot
+    be assigned."""
 
     settings: RunSettings
+    frame_index: int
     _model: VideoModel
     _prompts: PromptTrack
     _levels: NoiseLevels
@@ -39,7 +47,21 @@ class RunningVideo(ShownVideo):
     _queue: Queue | None
     _opening: int
     _predicted_by: Any
+    _num_frames: int | None
     _preview: Preview | None = None
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        first = name in FIXED and name not in vars(self)
+        if not (first or name.startswith("_") or name in CHANGING or hasattr(type(self), name)):
+            raise AttributeError(self._no_use(name))
+        super().__setattr__(name, value)
+
+    def _no_use(self, name: str) -> str:
+        """Why nothing would come of assigning this."""
+        if name in FIXED or name in specs(StreamSettings):
+            return f"{name} of a video that runs cannot be changed, prompt and schedule can: make a new stream"
+        own = [*CHANGING, *(each for each in dir(type(self)) if not each.startswith("_"))]
+        return f"a stream has no {name}" + (nearest(name, own) or ": prompt and schedule can be assigned")
 
     # ------------------------------------------------------------------ the queue
 
@@ -57,6 +79,11 @@ class RunningVideo(ShownVideo):
     def levels(self) -> int:
         """Number of noise levels: the denoising steps of every frame."""
         return len(self._levels)
+
+    @property
+    def given_frames(self) -> int:
+        """Frames that were given, with which the video begins."""
+        return 0 if self._plan.shown is None else self._plan.shown.count
 
     def preview(self) -> np.ndarray | None:
         """The queue: small pictures of what the model makes of the latents in it, uint8 (latents, height, width, 3), or

@@ -87,7 +87,7 @@ class ShownFrames:
         return self.source if isinstance(self.source, str) else None
 
 
-@dataclass(eq=False, kw_only=True)
+@dataclass(eq=False, kw_only=True, repr=False)
 class RunState:
     """A running stream, frozen between two frames (a few MB).
 
@@ -120,6 +120,10 @@ class RunState:
     picture: Tensor | None = None
     anchors: Tensor | None = None
     notes: dict[str, Any] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        slots, seeds = self.queue.shape[2], ", ".join(map(str, self.settings["seeds"][:4]))
+        return f"<{type(self).__name__}: frame {self.frame_index}, {slots} slots, seed {seeds}>"
 
     @property
     def frame_index(self) -> int:

@@ -155,8 +155,9 @@ class FrameStream(RunningVideo, Iterator[np.ndarray]):
                 raise RuntimeError("callback_on_frame raised StopIteration") from error
             raise
 
-    def collect(self, output_type: str) -> Any:
-        """All frames up to `num_frames`, as the wrapped pipeline would return a clip."""
+    def collect(self, output_type: str, progress: Callable[[int], object] = lambda frames: None) -> Any:
+        """All frames up to `num_frames`, as the wrapped pipeline would return a clip; `progress` hears how many are
+        there."""
         if self._num_frames is None:
             raise ArgumentError("num_frames", None, "an endless stream cannot be collected: give a number")
         if self._pace is not None:
@@ -169,6 +170,7 @@ class FrameStream(RunningVideo, Iterator[np.ndarray]):
         items: list[Tensor] = []
         self._outlet.shows = True
         while self.frame_index < self._num_frames:  # the frames of the last latent may be more than are asked for
+            progress(self.frame_index)
             with self._computing():
                 if output_type == "latent":
                     items.append(self._next_latent())
@@ -178,6 +180,7 @@ class FrameStream(RunningVideo, Iterator[np.ndarray]):
                 shown = self._picture(items[-1]) if self._callback or items[-1].device.type == "cpu" else None
                 self._hand_out()
             self._call_back(frame, shown)
+        progress(self._num_frames)
         video = torch.cat(items, 2) if output_type == "latent" else torch.stack(items, 1)
         if not video.isfinite().all():
             raise not_finite("the video is not finite (NaN or inf)", self._model)

@@ -93,7 +93,7 @@ METRICS: dict[str, Metric] = {
         "score of toybox's checker",
         "toybox:measure",
         "score: what toybox's checker reads in the frames, against the caption, in slices of 32 frames; speed and "
-        "jitter: of what moves, pixels per frame",
+        "jitter: of what moves, pixels per frame; jumps: steps of more than 8 pixels off the usual one, in 100 frames",
     ),
     "clip_score": Metric(
         "CLIP score",

@@ -10,6 +10,8 @@ from fifo_diffusion.toybox import checker
 
 SLICE = 32
 """Frames of a slice in which the checker reads a video."""
+JUMP = 8.0
+"""Pixels by which a step is off the usual one where what moves is said to jump: half the radius of a shape."""
 
 
 def measure(frames_FHWC: np.ndarray, prompt: str) -> dict[str, Any]:
@@ -23,6 +25,7 @@ def measure(frames_FHWC: np.ndarray, prompt: str) -> dict[str, Any]:
         "score_last": slices[-1]["score"],
         "speed": float(np.mean([row["speed"] for row in slices])),
         "jitter": float(np.mean([row["jitter"] for row in slices])),
+        "jumps": smoothness(frames_FHWC)["jumps"],
     }
 
 
@@ -40,14 +43,17 @@ def smoothness(frames: np.ndarray) -> dict[str, float]:
     """How evenly a toybox video moves, in pixels per frame.
 
     `speed` is the mean length of the displacement, `jitter` the standard deviation of the displacements about their
-    mean, `largest_jump` the largest change of displacement from one frame to the next.
+    mean, `largest_jump` the largest change of displacement from one frame to the next. `jumps` counts, in 100 frames,
+    steps that are more than `JUMP` pixels off the median one.
     """
     steps = checker.displacements(frames)
+    off = np.linalg.norm(steps - np.median(steps, axis=0), axis=1)
     change = np.linalg.norm(np.diff(steps, axis=0), axis=1)
     return {
         "speed": float(np.linalg.norm(steps.mean(0))),
         "jitter": float(np.sqrt(((steps - steps.mean(0)) ** 2).sum(1).mean())),
         "largest_jump": float(change.max(initial=0.0)),
+        "jumps": 100 * float((off > JUMP).mean()),
     }
 
 

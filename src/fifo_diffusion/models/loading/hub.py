@@ -1,9 +1,12 @@
 """Files of the Hugging Face hub, and why it does not give one."""
 
+import logging
 import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+logger = logging.getLogger(__name__)
 
 HUB = ("cache_dir", "force_download", "local_files_only", "proxies", "revision", "subfolder", "token")
 """Arguments of `from_pretrained` that concern the hub."""
@@ -25,6 +28,27 @@ def pinned(path: Path) -> dict[str, str]:
     again."""
     found = re.search(r"/snapshots/([0-9a-f]{40})/", path.as_posix())
     return {"revision": found[1]} if found else {}
+
+
+def announce(name: str, file: str, kwargs: Mapping[str, Any]) -> None:
+    """Say that the hub is asked, where the first file of a repository is not here yet: it may take a while."""
+    from huggingface_hub import try_to_load_from_cache
+
+    try:
+        there = try_to_load_from_cache(name, file, kwargs.get("cache_dir"), kwargs.get("revision"))
+    except ValueError:  # no name that the hub can have
+        return
+    if not isinstance(there, str) and not (_offline() or kwargs.get("local_files_only")):
+        logger.warning("looking for %s on the Hugging Face hub", name)
+
+
+def asked_once(error: Exception, kwargs: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments for the next file: where there was no connection only the cache is asked, since every try waits for
+    a minute."""
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    alone = {"local_files_only": True} if isinstance(error, LocalEntryNotFoundError) else {}
+    return dict(kwargs) | alone
 
 
 def fetch(repository: str, file: str, kwargs: Mapping[str, Any]) -> Path:

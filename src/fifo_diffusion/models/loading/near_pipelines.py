@@ -1,8 +1,10 @@
 """What to say of what is no pipeline, or none that is supported, where a relative of it is."""
 
+import re
 from collections.abc import Collection
 from pathlib import Path
 
+from fifo_diffusion.errors import Message, Setting
 from fifo_diffusion.models.loading.refused_pipelines import REFUSED
 
 _PICTURES = (
@@ -14,6 +16,10 @@ _NEAR = {
     "StableDiffusionXLPipeline": _PICTURES.format(video="AnimateDiffSDXLPipeline"),
 }
 """Pipelines whose parts can be used, and how."""
+_IN_ONE_FILE = (
+    "a Stable Diffusion checkpoint, which makes pictures: in Python give "
+    "FIFO({video}.from_single_file(FILE, motion_adapter=ADAPTER))"
+)
 
 
 def way_round(class_name: str, supported: Collection[str]) -> str | None:
@@ -41,3 +47,24 @@ def refuse_adapter(name: str | Path, config: Path) -> None:
         f"AnimateDiffPipeline.from_pretrained(BASE, motion_adapter=MotionAdapter.from_pretrained({str(name)!r}))"
         ".save_pretrained(FOLDER), and give FOLDER"
     )
+
+
+_LONE = (
+    (r"\.lora_(A|B|up|down)\b|\.lora\.(up|down)\.", "a LoRA, not a model: give it as ", Setting("lora")),
+    (r"\bmotion_modules\.", "a motion module of AnimateDiff alone: join it with a Stable Diffusion model first"),
+    (
+        r"^((model\.)?diffusion_model\.)?blocks\.0\.self_attn\.q\.",
+        "the transformer of a Wan model alone: give the whole pipeline, Wan-AI/Wan2.1-T2V-1.3B-Diffusers say",
+    ),
+    (r"^((model\.)?diffusion_model\.)?double_blocks\.0\.", "a transformer alone: give a folder of the whole pipeline"),
+    (r"^conditioner\.embedders\.", _IN_ONE_FILE.format(video="AnimateDiffSDXLPipeline")),
+    (r"^cond_stage_model\.transformer\.text_model\.", _IN_ONE_FILE.format(video="AnimateDiffPipeline")),
+)
+"""By how tensors of single files are called, what such a file is."""
+
+
+def refuse_lone(file: Path, tensors: Collection[str]) -> None:
+    """Raises ValueError where the names of tensors are those of a part of a model, or of a model of pictures."""
+    for pattern, *what in _LONE:
+        if any(map(re.compile(pattern).search, tensors)):
+            raise ValueError(Message(f"{file} is ", *what))

@@ -24,10 +24,10 @@ from fifo_diffusion.models.loading.folders import (
     taken_by,
     with_dtype,
 )
-from fifo_diffusion.models.loading.hub import HUB, fetch, not_on_hub, of_the_hub, pinned
+from fifo_diffusion.models.loading.hub import HUB, announce, asked_once, fetch, not_on_hub, of_the_hub, pinned
 from fifo_diffusion.models.loading.lighter import WAYS, check_quantize, gguf_part, quantize_denoisers, tile
 from fifo_diffusion.models.loading.modular_folders import MODULAR_INDEX, Elsewhere, is_modular_class, plain_index
-from fifo_diffusion.models.loading.near_pipelines import refuse_adapter
+from fifo_diffusion.models.loading.near_pipelines import refuse_adapter, refuse_lone
 from fifo_diffusion.models.loading.originals import CHECKPOINT_FILE, ORIGINALS, SUFFIXES, Original
 from fifo_diffusion.models.loading.parts import FolderError, empty_part, first_line, read_json
 from fifo_diffusion.models.loading.publishers import settle_shift_of
@@ -279,7 +279,7 @@ class FileSource(ModelSource):
         Raises:
             ValueError: see `read_weights`.
         """
-        return _kind_of(read_weights(self.file))
+        return _kind_of(self.file, read_weights(self.file))
 
     @property
     def family(self) -> Family:  # type: ignore[override]
@@ -289,7 +289,7 @@ class FileSource(ModelSource):
     def _load(self, **kwargs: Any) -> Any:
         tensors = read_weights(self.file)
         # What the file lacks lies in other repositories.
-        return find(_kind_of(tensors).load)(self.file, tensors, hub=of_the_hub(self.hub), **kwargs)
+        return find(_kind_of(self.file, tensors).load)(self.file, tensors, hub=of_the_hub(self.hub), **kwargs)
 
     def _empty(self) -> dict[str, Any]:
         return {}
@@ -351,9 +351,11 @@ def _in_folder(name: str, hub: dict[str, Any], path: Path) -> ModelSource:
 
 
 def _on_hub(name: str, hub: dict[str, Any]) -> ModelSource:
+    announce(name, INDEX, hub)
     try:
         index = fetch(name, INDEX, hub)
     except (EntryNotFoundError, OSError, ValueError) as error:
+        asked, hub = hub, asked_once(error, hub)
         if isinstance(error, EntryNotFoundError):
             with suppress(EntryNotFoundError, OSError):
                 index = fetch(name, MODULAR_INDEX, hub)
@@ -362,7 +364,7 @@ def _on_hub(name: str, hub: dict[str, Any]) -> ModelSource:
                 return FileSource(name, hub, fetch(name, _weights_of(name), hub))
             with suppress(OSError, EntryNotFoundError):
                 refuse_adapter(name, fetch(name, "config.json", hub))
-        raise not_on_hub(name, error, hub) from error
+        raise not_on_hub(name, error, asked) from error
     return _folder(name, hub | pinned(index), None, index=index)
 
 
@@ -393,5 +395,6 @@ def _folder(
     return FolderSource(name, hub, family, folder, values, usual or {}, places)
 
 
-def _kind_of(tensors: Mapping[str, Any]) -> Original:
+def _kind_of(file: Path, tensors: Mapping[str, Any]) -> Original:
+    refuse_lone(file, tensors)
     return next(kind for kind in ORIGINALS if not kind.place and kind.tensors <= tensors.keys())

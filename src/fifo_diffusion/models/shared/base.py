@@ -216,6 +216,10 @@ class VideoModel(ABC):
         """The words at the end of a text for which the text encoder has no room; empty where it sees all."""
         return ""
 
+    def remark_on(self, text: str) -> str:
+        """What to say of a text that means nothing to the model, in one line; empty where there is nothing to say."""
+        return ""
+
     def call_arguments(self) -> Mapping[str, Any] | None:
         """The named arguments of the pipeline's own call, with their defaults. None: not known; then `condition` gets
         whatever the caller gives."""

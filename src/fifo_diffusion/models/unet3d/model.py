@@ -14,6 +14,8 @@ from fifo_diffusion.models.shared.modules import dtype_of
 from fifo_diffusion.models.shared.pipeline_calls import call_arguments
 from fifo_diffusion.models.shared.pipeline_model import PipelineModel
 from fifo_diffusion.models.unet3d.hooks import PerFrameHooks
+from fifo_diffusion.toybox import PIPELINE_FOLDER
+from fifo_diffusion.toybox.sentences import remark
 
 CPU_TOGETHER_BYTES = 8192
 """On a CPU, larger windows (frames x height x width of the latents, in bytes) go through the U-Net one pass after the
@@ -44,6 +46,11 @@ class UNet3DModel(PipelineModel):
         height, width = (size, size) if isinstance(size, int) else (size or (32, 32))
         scale = call_arguments(self.pipe)["guidance_scale"]
         return {"guidance_scale": scale, "height": height * self.factor, "width": width * self.factor, "fps": 8}
+
+    def remark_on(self, text: str) -> str:
+        """Of toybox, which knows a few hundred sentences."""
+        own = self.pipe.config.get("_name_or_path") == str(PIPELINE_FOLDER)
+        return remark(text) if own else ""
 
     def install_hooks(self, denoiser: nn.Module) -> PerFrameHooks:
         return PerFrameHooks(denoiser)
