@@ -99,6 +99,7 @@ SMALLEST = {
     "live": ["--repeats", "1", "--frames", "2"],
     "memory": ["stub", "--frames", "250"],
     "model_memory": [],
+    "mutants": ["--only", "2**64"],
     "one_device": ["--repeats", "1", "--partitions", "1"],
     "opensora_decoding": [],
     "pictures": ["change", "--frames", "2"],
@@ -123,6 +124,22 @@ ELSEWHERE = {
 def test_every_script_is_run_somewhere():
     """A new one needs its smallest setting here."""
     assert {path.stem for path in (ROOT / "benchmarks").glob("*.py")} == SMALLEST.keys() | ELSEWHERE.keys()
+
+
+def test_the_faults_that_tests_must_notice_fit_the_source():
+    """`benchmarks/mutants.py` runs them; here: each text is in its file once, and the tests are there."""
+    tests = {path.stem: path.read_text("utf-8") for path in (ROOT / "tests").rglob("test_*.py")}
+    faults = json.loads((ROOT / "benchmarks" / "mutants.json").read_text("utf-8"))
+    for file, of_file in faults.items():
+        source = (ROOT / "src" / "fifo_diffusion" / file).read_text("utf-8")
+        for text, instead, named in of_file:
+            assert source.count(text) == 1, (file, text)
+            assert text != instead
+            for name in named.split():
+                stem, *rest = name.split("::")
+                assert all(f"def {each}(" in tests[stem] for each in rest), name
+    result = json.loads((ROOT / "docs" / "results" / "mutants.json").read_text("utf-8"))
+    assert result["missed"] == []
 
 
 def test_the_tables_of_the_report_on_toybox(monkeypatch):

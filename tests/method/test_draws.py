@@ -5,7 +5,7 @@ import torch
 
 from fifo_diffusion.jobs.cost import Cost
 from fifo_diffusion.method import Queue, QueueLayout, SeededNoise, Tail, choose_tail, diagonal_denoising
-from fifo_diffusion.method.draws import can_choose
+from fifo_diffusion.method.draws import can_choose, is_due
 from fifo_diffusion.method.memory import MemoryLayout
 from fifo_diffusion.method.rotating import RotatingLayout
 from fifo_diffusion.models.shared.schedulers import read_levels
@@ -145,3 +145,12 @@ def test_where_no_frame_is_before_those_that_enter_there_is_nothing_to_choose_by
     assert can_choose(QueueLayout(4, 4, True, 2))
     assert can_choose(QueueLayout(4, 4, True, 4))
     assert not can_choose(QueueLayout(4, 4, False, 4))
+
+
+def test_a_choice_is_due_where_a_frame_of_its_own_enters():
+    """Whatever enters at once: the first new frame has number 0, and every so many have a choice."""
+    for every in range(1, 8):
+        for count in range(5):
+            for first in range(-3, 20):
+                entered = range(first, first + count)
+                assert is_due(Tail(draws=2, every=every), entered) == any(g % every == 0 for g in entered)

@@ -257,3 +257,12 @@ def test_memory_frames_come_before_their_window_in_the_order_of_the_video(b):
                 far += 1
                 assert [(first - slot - (b + 1) // 2) / b for slot in memory] == [1, 0]
     assert far >= layout.period
+
+
+@pytest.mark.parametrize("lookahead", [False, True])
+def test_the_borders_between_windows_move_by_a_slot_in_each_iteration(lookahead):
+    layout = RotatingLayout(4, 3, lookahead)
+    for k in range(layout.period):
+        borders = {window.writes[0] for window in layout.step(k).windows}
+        assert borders == {layout.context, *range(layout.context + k, layout.size, 2 if lookahead else 4)}
+    assert layout.period == (2 if lookahead else 4)
