@@ -114,6 +114,7 @@ SMALLEST = {
 SMALLEST["side_by_side"] += ["--rounds", "1", "--frames", "1", "--warm-up", "1"]
 ELSEWHERE = {
     "common": "no script",
+    "gallery": "runs the commands of docs/gallery.md, which test_pages.py has",
     "gpu": "test_gpu_script.py",
     "study": "a small study, here",
     "toybox_report": "its tables, here",

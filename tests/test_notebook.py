@@ -10,7 +10,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 NOTEBOOK = ROOT / "examples" / "quickstart.ipynb"
-REASON = "needs a Jupyter kernel: pip install 'fifo-diffusion[notebook]'"
+REASON = "needs a Jupyter kernel: pip install '.[notebook]' in a clone"
 
 
 def test_it_is_small_and_holds_no_outputs():

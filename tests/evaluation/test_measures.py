@@ -117,7 +117,7 @@ def test_what_metrics_lack_is_said(monkeypatch):
     with monkeypatch.context() as without:
         without.setattr(metrics, "installed", lambda package: False)
         assert metrics.skipped({"base_clips": 1, "clip_model": "clip/"}) == [
-            "no scene cuts: it needs scenedetect: pip install 'fifo-diffusion[cuts]'",
+            "no scene cuts: it needs scenedetect: pip install scenedetect-headless",
             "no inception score: it needs --classifier",
         ]
     monkeypatch.setattr(metrics, "installed", lambda package: True)

@@ -22,7 +22,7 @@ CAT = {"prompt": "a cat", "seed": 3, **SMALL}
 @pytest.fixture(scope="module")
 def shell(tmp_path_factory):
     """IPython's own shell, in this process."""
-    reason = "needs IPython: pip install 'fifo-diffusion[notebook]'"
+    reason = "needs IPython: pip install '.[notebook]' in a clone"
     core = pytest.importorskip("IPython.core.interactiveshell", reason=reason)
     from traitlets.config import Config
 
@@ -189,7 +189,7 @@ def test_refusals(fifo, monkeypatch):
 
 
 def test_without_a_notebook(fifo, monkeypatch):
-    ipython = pytest.importorskip("IPython", reason="needs IPython: pip install 'fifo-diffusion[notebook]'")
+    ipython = pytest.importorskip("IPython", reason="needs IPython: pip install '.[notebook]' in a clone")
     monkeypatch.setattr(ipython, "get_ipython", lambda: None)
     with pytest.raises(RuntimeError, match="none runs here: iterate over the stream itself"):
         fifo.stream(**CAT).show(3)

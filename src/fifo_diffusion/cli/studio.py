@@ -85,7 +85,7 @@ def command(page: bool) -> Callable[..., None]:
 
 def _serve(root: Path, port: int, listen: str, token: str | None, *, names: Any, page: bool, **options: Any) -> None:
     if any(find_spec(name) is None for name in NEEDED):
-        raise UserError("the server needs more packages: pip install 'fifo-diffusion[studio]'")
+        raise UserError("the server needs more packages: pip install starlette uvicorn python-multipart")
     from fifo_diffusion.studio import server
     from fifo_diffusion.studio.guard import Door
 

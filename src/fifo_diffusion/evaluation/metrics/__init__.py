@@ -106,7 +106,7 @@ METRICS: dict[str, Metric] = {
         "scene_cuts:measure",
         "scene_cuts: cuts that PySceneDetect finds",
         package="scenedetect",
-        install="pip install 'fifo-diffusion[cuts]'",
+        install="pip install scenedetect-headless",
     ),
     "fvd": Metric(
         "Fréchet distance",

@@ -47,7 +47,7 @@ def work_on_ray(
     try:
         import ray
     except ImportError as error:
-        raise UserError("Ray is not installed: pip install 'fifo-diffusion[ray]'") from error
+        raise UserError("Ray is not installed: pip install ray") from error
     try:
         if not ray.is_initialized():
             ray.init(include_dashboard=False, log_to_driver=False, configure_logging=False)

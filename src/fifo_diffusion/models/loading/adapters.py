@@ -137,7 +137,7 @@ def check_fits(pipe: Any, adapters: Sequence[Adapter]) -> None:
     if not hasattr(pipe, "load_lora_weights"):
         raise ValueError(Message(f"{type(pipe).__name__} takes no LoRA: leave ", Setting("lora"), " out"))
     if find_spec("peft") is None:
-        raise ValueError("a LoRA needs the package peft: pip install 'fifo-diffusion[lora]'")
+        raise ValueError("a LoRA needs the package peft: pip install peft")
     for adapter in adapters:
         _experts(pipe, adapter)
 
