@@ -2,7 +2,7 @@
 
     python benchmarks/study.py make benchmarks/study_levels.json work/    # in as many processes as there are cores
     python benchmarks/study.py report benchmarks/study_levels.json work/  # docs/results/study_levels.json, a table
-    python benchmarks/study.py table docs/results/study_levels.json       # that table, in Markdown
+    python benchmarks/study.py table docs/results/study_levels.json       # its tables, in Markdown
 
 A configuration names a model, captions, how many frames are counted, and rows: settings of a stream each. The videos of
 four captions are made in one batch; a task that is done is kept in the folder, and what was stopped goes on when the
@@ -166,7 +166,7 @@ class Real:
 def report(config: Config, folder: Path) -> None:
     """The JSON, the contact sheet and the table of what is done."""
     done: dict[str, dict[str, Any]] = {}
-    before, earlier = reported(config)
+    before = reported(config)
     for row in config.rows:
         paths = [path for own, _, path in config.tasks(folder) if own == row]
         if not all(path.exists() for path in paths):
@@ -189,12 +189,10 @@ def report(config: Config, folder: Path) -> None:
         own["distance"] = frechet.frechet_distance(np.concatenate(clips), np.concatenate(own["features"]))
     rows = before | {row: summary(config, row, done) for row in done}
     rows = {row: rows[row] for row in config.rows if row in rows}
-    kept = [row for row in rows if row not in done]
-    more = {"earlier": earlier | {"kept_rows": kept}} if kept else {}
-    found = {"config": config.values, **more, "rows": rows, "real videos": real_videos(config)}
+    found = {"config": config.values, "rows": rows, "real videos": real_videos(config)}
     common.write(config.name, found)
     print(table(found))
-    if kept:
+    if before.keys() - done.keys():
         return  # their frames are not here for the sheet
     chosen = config.values.get("sheet_rows", list(config.rows))
     sheet = figures.sheet(
@@ -225,17 +223,18 @@ def real_videos(config: Config) -> dict[str, Any]:
     return {"captions": len(captions), "frames": frames} | {name: with_error(v) for name, v in values.items() if v}
 
 
-def reported(config: Config) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Rows of an earlier report with the same captions, frames and settings, and where and when they were made."""
+def reported(config: Config) -> dict[str, dict[str, Any]]:
+    """Rows of an earlier report with the same captions, frames and settings; each says where and when it was made."""
     path = common.RESULTS / f"{config.name}.json"
     if not path.exists():
-        return {}, {}
+        return {}
     results = json.loads(path.read_text())
     old, new = results["config"], config.values
     if any(old.get(name) != new[name] for name in new if name not in ("rows", "sheet", "sheet_rows")):
-        return {}, {}
-    rows = {row: own for row, own in results["rows"].items() if old["rows"][row] == config.rows.get(row)}
-    return rows, {name: results[name] for name in ("date", "hardware")}
+        return {}
+    made = {"made": {name: results[name] for name in ("date", "hardware")}}
+    same = [row for row in results["rows"] if old["rows"][row] == config.rows.get(row)]
+    return {row: made | results["rows"][row] for row in same}
 
 
 def coherence(features_ND: np.ndarray, mean_D: np.ndarray) -> dict[str, float]:
@@ -258,7 +257,8 @@ def summary(config: Config, row: str, done: dict[str, dict[str, Any]]) -> dict[s
         found["FVD to real clips"].append(round(frechet.jackknife(own["without"]), 3))
     slices = [each["score_slices"] for each in own["measures"] if "score_slices" in each]
     if config.of(row, "frames") > 2000:
-        found["score_slices"] = np.mean(slices, 0).round(4).tolist()
+        tenths = np.array_split(np.mean(slices, 0), 10)
+        found["score by tenths"] = [round(float(part.mean()), 4) for part in tenths]
     if first is None or first is own or len(first["measures"]) != len(own["measures"]):
         return found
     theirs = {name: [each[name] for each in first["measures"] if name in each] for name in SHOWN}
@@ -288,6 +288,18 @@ def table(results: dict[str, Any]) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in [cells[0], ["---"] * len(cells[0]), *cells[1:]])
 
 
+def coherences(results: dict[str, Any]) -> str:
+    """Of the docs, in Markdown: how alike clips are that begin so many frames apart, of each row."""
+    rows = {
+        row: {n: own[f"coherence at {n}"] for n in DISTANCES if f"coherence at {n}" in own}
+        for row, own in results["rows"].items()
+    }
+    distances = list(next(iter(rows.values())))
+    lines = [["frames apart", *map(str, distances)], ["---"] * (1 + len(distances))]
+    lines += [[row, *(" ± ".join(f"{value:.3f}" for value in own[n]) for n in distances)] for row, own in rows.items()]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
 def with_error(values: list[float]) -> list[float]:
     """[mean, standard error]; the mean alone of one value."""
     mean = round(float(np.mean(values)), 4)
@@ -301,7 +313,8 @@ def main() -> None:
     parser.add_argument("folder", type=Path, nargs="?", default=Path("work"), help="of the tasks that are done")
     given = parser.parse_args()
     if given.what == "table":
-        print(table(json.loads(given.config.read_text())))
+        results = json.loads(given.config.read_text())
+        print(table(results), coherences(results), sep="\n\n")
     else:
         {"make": make, "report": report}[given.what](Config(given.config), given.folder)
 

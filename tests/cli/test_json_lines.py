@@ -188,7 +188,7 @@ def test_other_answers(told, monkeypatch):
     assert main(["models", "--json"]) == 0
     (models,) = told()
     assert [model["id"] for model in models["models"]] == list(CHECKPOINTS)
-    assert models["models"][0]["presets"] == {"paper": 128, "fast": 16, "live": 8}
+    assert models["models"][0]["presets"] == {"paper": 128, "quality": 128, "fast": 16, "live": 8}
     found = doctor.Finding("av", "missing", "install it")
     monkeypatch.setattr(doctor, "report", lambda: ([found], False))
     assert main(["doctor", "--json"]) == 1

@@ -127,10 +127,10 @@ def test_a_layout_is_given_what_it_takes(fifo, monkeypatch):
 
 
 def test_there_is_no_other(fifo, capsys):
-    with pytest.raises(ArgumentError, match=r"^preset='quick': give 'paper' or 'fast' or 'live'$"):
+    with pytest.raises(ArgumentError, match=r"^preset='quick': give 'paper' or 'quality' or 'fast' or 'live'$"):
         fifo.stream("a cat", preset="quick", **SIZE)
     assert main(["generate", "a ball", "--preset", "quick"]) == 2
-    assert "--preset must be 'paper' or 'fast' or 'live', not quick" in capsys.readouterr().err
+    assert "--preset must be 'paper' or 'quality' or 'fast' or 'live', not quick" in capsys.readouterr().err
 
 
 def test_the_dry_run_and_the_list_of_models_tell_what_they_are(capsys):
@@ -140,8 +140,8 @@ def test_the_dry_run_and_the_list_of_models_tell_what_they_are(capsys):
     assert "cost      16 frame-forwards per frame\n" in output
     assert main(["models"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert "  presets    paper 128, fast 16, live 8" in lines
-    assert "  presets    paper 168, fast 21, live 8 (window 20)" in lines
+    assert "  presets    paper 128, quality 128, fast 16, live 8" in lines
+    assert "  presets    paper 168, quality 168, fast 21, live 8 (window 20)" in lines
 
 
 def test_rows_of_evaluations_may_have_one(fifo):

@@ -29,6 +29,10 @@ PRESETS: Mapping[str, Preset] = MappingProxyType(
             "as in the paper, with the checkpoint's own eta and guidance",
             {"num_partitions": 4, "lookahead": True, "frames_per_level": 1},
         ),
+        "quality": Preset(
+            "the paper's setting with a coherent tail: a third less flicker for the same work",
+            {"num_partitions": 4, "lookahead": True, "frames_per_level": 1, "coherent_tail": 0.7},
+        ),
         "fast": Preset(
             "diagonal denoising alone, an eighth of the paper's work",
             {"num_partitions": 1, "lookahead": False, "frames_per_level": 1},

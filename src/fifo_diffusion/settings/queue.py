@@ -53,8 +53,8 @@ class QueueSettings(CacheSettings, AnchorSettings, WindowSettings):
         saved=IN_SETTINGS,
         nullable=True,
         older=None,
-        doc='"paper", "fast" or "live": settings that go together (`settings.presets.PRESETS`), in the places of those '
-        'that are not given. None: none, and for models of few steps (`VideoModel.few_steps`) "live".',
+        doc='"paper", "quality", "fast" or "live": settings that go together (`settings.presets.PRESETS`), in the '
+        'places of those that are not given. None: none, and for models of few steps (`VideoModel.few_steps`) "live".',
     )
     layout: str = setting(
         "partitions",
