@@ -63,3 +63,17 @@ def test_comments_that_are_no_settings(comment, shown, tmp_path, capsys):
     assert shown in said.out
     assert said.out.isprintable() or set(said.out) - set("\n") <= set(map(chr, range(32, 127)))
     assert not said.err
+
+
+@pytest.mark.parametrize(
+    ("typed", "said"),
+    [
+        ("info a.mp4 b.mp4", "too many arguments: leave out b.mp4 (see fifo-diffusion info --help)"),
+        ("runs stop", "(see fifo-diffusion runs stop --help)"),
+        ("models --all", "there is no option --all (see fifo-diffusion models --help)"),
+        ("inf a.mp4", "Did you mean 'info'? (see fifo-diffusion --help)"),
+    ],
+)
+def test_the_help_that_is_named_is_that_of_the_command(capsys, typed, said):
+    assert main(typed.split()) == 2
+    assert capsys.readouterr().err.strip().endswith(said)

@@ -24,6 +24,7 @@ def test_dry_run_counts_and_makes_nothing(capsys):
         "-8 to 7 -> 0 to 7",
         "256 frame-forwards per frame (guidance makes it twice as many)",
         "2048 for the clip",
+        "given after frame 16, seen after at most: tail 63 frames",
         "100 frames of 64x64",
         "seed 1",
         "MB",

@@ -91,6 +91,9 @@ def test_known_checkpoints_bring_their_clip_length_and_size(name, frames, width)
     ("name", "message"),
     [
         ("nonsense", "unknown model 'nonsense': give 'toybox', a folder, or a hub id"),
+        ("zeroscope", "or a hub id such as cerspense/zeroscope_v2_576w"),
+        ("Wan_2.2", "or a hub id such as Wan-AI/Wan2.2-T2V-A14B-Diffusers"),
+        ("or", "or a hub id such as owner/name"),
         ("./nowhere", "unknown model './nowhere'"),
         ("nobody/nothing-of-this-name", "cannot be loaded: .*not in the cache"),
     ],

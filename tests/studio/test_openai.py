@@ -135,6 +135,13 @@ def test_damaged_bodies(client, runs, body, kind, status):
     assert runs.list() == []
 
 
+def test_json_that_curl_sends_as_a_form_is_told_the_header(client, runs):
+    body, kind = b'{"prompt": "a=b&c=d"}', "application/x-www-form-urlencoded"
+    error = error_of(client.post("/v1/videos", content=body, headers={"content-type": kind}), 400)
+    assert error["message"].endswith("add the header Content-Type: application/json")
+    assert runs.list() == []
+
+
 def test_a_picture_to_start_from(client, runs):
     def started(answer):
         run = runs.get(answer.json()["id"])

@@ -62,8 +62,10 @@ def parser_message(error: Any, typed: list[str], options: list[str]) -> str:
     unknown = getattr(error, "option_name", None)
     if unknown:
         message = f"there is no option {shortened(unknown)}{_instead(unknown, options)}"
-    command = f"{typed[0]} " if typed and typed[0] in ("generate", "convert", "evaluate") else ""
-    return f"{message.rstrip('.')} (see fifo-diffusion {command}--help)"
+    elif extra:
+        message = f"too many arguments: leave out {shortened(extra[1])}"
+    command = error.ctx.command_path if error.ctx else "fifo-diffusion"
+    return f"{message.rstrip('.')} (see {command} --help)"
 
 
 def _instead(unknown: str, options: list[str]) -> str:

@@ -137,7 +137,7 @@ class Cost:
         return sum(self.layout.frames * (self.passes if level in guided else 1) for level in range(steps))
 
     def late_by(self, change: str) -> tuple[int, int]:
-        """After how many more frames, at most, a prompt that is assigned while the video runs is seen: in the first
+        """After how many more frames, at most, a prompt that is assigned once the opening is out is seen: in the first
         frame that is denoised under it, and from where it counts alone.
 
         Args:

@@ -237,7 +237,9 @@ def _change(plan: Plan) -> str:
         then = f", alone after {whole / plan.fps:.1f} s" if whole != first else ""
         waiting = "" if speed is None else f", {duration(first * speed * cost.per_frame)} of waiting"
         told.append(f"{how} {first} frames ({seconds} of video{waiting}{then})")
-    return f"given while it runs, seen after at most: {'; '.join(told)}"
+    # While the opening is shown the queue may be further ahead of the viewer.
+    when = f"given after frame {cost.opening}" if cost.opening > plan.done else "given while it runs"
+    return f"{when}, seen after at most: {'; '.join(told)}"
 
 
 def _memory(plan: Plan) -> str:

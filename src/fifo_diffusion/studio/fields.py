@@ -111,6 +111,8 @@ async def _from_form(request: Request) -> dict[str, Any]:
     except (HTTPException, FormParserError) as error:
         said = error.detail if isinstance(error, HTTPException) else error
         raise HttpError(400, f"the form cannot be read: {shortened(said)}") from error
+    if any(key.lstrip().startswith("{") for key, _ in items):  # what curl -d calls a form
+        raise HttpError(400, "the body is JSON, but is sent as a form: add the header Content-Type: application/json")
     fields: dict[str, Any] = {}
     for key, value in items:
         inner = re.fullmatch(r"(\w+)\[(.*)\]", key, re.DOTALL)

@@ -82,7 +82,8 @@ class Studio:
     def _check_names(self, settings: Mapping[str, Any]) -> None:
         model = settings.get("model")
         if model is not None and model not in self.models:
-            raise HttpError(400, f"there is no model {model[:80]} here: {', '.join(self.models)}", "model")
+            told = f"there is no model {model[:80]} here: give {' or '.join(self.models)}"
+            raise HttpError(400, f"{told} (others: start the server with --models)", "model")
         for name in settings.get("lora", ()):
             place = name if name in self.loras else name.rpartition(":")[0]
             if place not in self.loras:

@@ -1,5 +1,6 @@
 """Published checkpoints by name: what is known of each."""
 
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -102,3 +103,15 @@ def checkpoint_of(name_or_path: str) -> Checkpoint | None:
     # A local copy usually keeps the name of its repository.
     owned = ((name.split("/"), checkpoint) for name, checkpoint in CHECKPOINTS.items())
     return next((c for parts, c in owned if len(parts) == 2 and Path(name_or_path).name == parts[1]), None)
+
+
+def known_like(word: str) -> str:
+    """The hub id of the first known checkpoint whose name has this word ("zeroscope", "wan2.2"), whatever its case and
+    punctuation; "owner/name" where there is none."""
+    wanted = _plain(word)
+    hub_ids = (name for name in CHECKPOINTS if "/" in name)
+    return next((name for name in hub_ids if len(wanted) > 2 and wanted in _plain(name)), "owner/name")
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[^a-z0-9]", "", name.lower())

@@ -89,7 +89,7 @@ def _reason(name: str | Path, error: Exception, kwargs: Mapping[str, Any]) -> st
         if kwargs.get("local_files_only") or _offline() or isinstance(error, errors.OfflineModeIsEnabled):
             cache = kwargs.get("cache_dir")
             where = f"the cache {cache}" if cache else "the cache of the Hugging Face hub"
-            return f"not in {where}, beyond which HF_HUB_OFFLINE or local_files_only does not look"
+            return f"not in {where}; HF_HUB_OFFLINE or local_files_only forbids to ask the hub"
         return f"there is no connection to the Hugging Face hub: bring it by `hf download {name}` where there is one"
     if isinstance(error, errors.GatedRepoError):
         return (

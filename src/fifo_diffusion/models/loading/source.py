@@ -13,7 +13,7 @@ from huggingface_hub.errors import EntryNotFoundError
 
 from fifo_diffusion.errors import ArgumentError, ArgumentTypeError
 from fifo_diffusion.models.loading.adapters import put_on, read_adapters, settle
-from fifo_diffusion.models.loading.checkpoints import EMBEDDED, checkpoint_of
+from fifo_diffusion.models.loading.checkpoints import EMBEDDED, checkpoint_of, known_like
 from fifo_diffusion.models.loading.folders import (
     INDEX,
     OPTIONS,
@@ -336,7 +336,7 @@ def find_model(name: str | Path | ModelSource, hub: Mapping[str, Any] | None = N
 
 
 def _unknown(name: str) -> ValueError:
-    return ValueError(f"unknown model {name!r}: give 'toybox', a folder, or a hub id such as owner/name")
+    return ValueError(f"unknown model {name!r}: give 'toybox', a folder, or a hub id such as {known_like(name)}")
 
 
 def _in_folder(name: str, hub: dict[str, Any], path: Path) -> ModelSource:

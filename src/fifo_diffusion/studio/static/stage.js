@@ -188,7 +188,7 @@ export class Stage extends Deeds {
     say($("mode"), there ? words[this.mode] : "");
     $("mode").dataset.mode = this.mode;
     say($("change").querySelector("button"), over ? "Fork" : "Change");
-    say($("change").querySelector("label"), over ? "Go on from the frame above under" : "Prompt from here on");
+    say($("change").querySelector("label"), over ? "Go on from the frame above, with this prompt" : "Prompt from here on");
     $("change-frame").closest("label").hidden = over;
   }
 
