@@ -134,3 +134,10 @@ def test_a_worker_killed_five_times_leaves_the_parts_of_an_undisturbed_run(model
     os.kill(here.pid, signal.SIGINT)
     assert here.wait() == 130
     assert (found[0].status.paused, kinds(found[0])[-1]) == (True, "interrupted")
+
+
+def test_a_worker_that_watches_its_parent_ends_in_order_while_that_lives():
+    watch = "import threading, time; from fifo_diffusion.cli.work import _watch_parent as watch; "
+    watch += "threading.Thread(target=watch, args=(None,), daemon=True).start(); time.sleep(0.2)"
+    with subprocess.Popen([sys.executable, "-c", watch], stdin=subprocess.PIPE, stderr=subprocess.PIPE) as worker:
+        assert worker.wait(60) == 0, worker.stderr.read().decode()

@@ -103,7 +103,7 @@ def many(folder: Path, count: int, arguments: list[str]) -> int:
 
 
 def _watch_parent(interrupts: Interrupts) -> None:
-    while sys.stdin.buffer.read(1 << 16):
+    while os.read(sys.stdin.fileno(), 1 << 16):  # not by its buffer, whose lock would abort the usual end
         pass
     interrupts.ask("the end of its parent")
 
