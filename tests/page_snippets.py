@@ -14,7 +14,7 @@ from fifo_diffusion.cli.main import app
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = {path.name: path for path in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))}
 
-STAND_INS = ("fifo-diffusion", "torchrun", "sbatch", "make", "pip", "python", "curl", "mpv")
+STAND_INS = ("fifo-diffusion", "torchrun", "sbatch", "make", "pip", "python", "curl", "mpv", "docker")
 """Programs of the pages: what is typed for them is written down, and nothing is run."""
 WRITTEN_DOWN = """#!/bin/bash
 printf '%s\\0' "${0##*/}" "$@" $'\\n' >> "$TYPED"

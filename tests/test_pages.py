@@ -266,7 +266,7 @@ def read(words):
         extras = re.findall(r"\[(\w+)\]", arguments[-1])
         assert all(f"\n{extra} = [" in (ROOT / "pyproject.toml").read_text("utf-8") for extra in extras)
     else:
-        assert program in ("curl", "mpv") or any(Path(word).is_file() for word in arguments), words
+        assert program in ("curl", "mpv", "docker") or any(Path(word).is_file() for word in arguments), words
     return None
 
 
