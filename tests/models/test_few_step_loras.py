@@ -60,7 +60,7 @@ def test_names(name):
 
 
 def test_the_documentation_has_all():
-    text = (Path(__file__).parents[2] / "docs" / "models.md").read_text()
+    text = (Path(__file__).parents[2] / "docs" / "few-steps.md").read_text()
     for kind in FEW_STEP_LORAS:
         steps = f" and `--sigmas {','.join(f'{s:g}' for s in kind.sigmas)}`" if kind.sigmas else ""
         assert f"| {kind.name} | `{kind.scheduler}`{steps} | {kind.advice} | {kind.source} |" in text

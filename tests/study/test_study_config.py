@@ -135,7 +135,7 @@ def test_a_preset_is_that_of_the_rows_of_fifo(capsys, tmp_path, monkeypatch):
     assert default_rows(2, None, preset="fast")["fifo"] == {"method": "fifo", "num_partitions": 2, "preset": "fast"}
     monkeypatch.chdir(tmp_path)
     assert main(["evaluate", "--preset", "quick", "-o", "report"]) == 2
-    assert "--preset must be 'paper' or 'fast' or 'live', not quick" in capsys.readouterr().err
+    assert "--preset must be 'paper' or 'quality' or 'fast' or 'live', not quick" in capsys.readouterr().err
     made = []
     monkeypatch.setattr("fifo_diffusion.study.run._do_all", lambda results, *_: made.append(results.config))
     assert main(["evaluate", "--preset", "live", "--table", "cost", "-o", "report", "--quiet"]) == 0
