@@ -17,8 +17,8 @@ PAGES = {path.name: path for path in (ROOT / "README.md", *sorted((ROOT / "docs"
 STAND_INS = ("fifo-diffusion", "torchrun", "sbatch", "make", "pip", "python", "curl", "mpv", "docker")
 """Programs of the pages: what is typed for them is written down, and nothing is run."""
 WRITTEN_DOWN = """#!/bin/bash
-printf '%s\\0' "${0##*/}" "$@" $'\\n' >> "$TYPED"
-"""
+printf '%s\\0' "${0##*/}" "$@" $'\\1' >> "$TYPED"
+"""  # without a line feed it is one write, so that what stands in a pipe does not mix
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ def typed(block: Block, folder: Path) -> list[list[str]]:
         (programs / name).chmod(0o755)
     environment = os.environ | {"PATH": f"{programs}{os.pathsep}{os.environ['PATH']}", "TYPED": str(log)}
     subprocess.run(["bash", "-euo", "pipefail", "-c", block.text], cwd=folder, env=environment, check=True)
-    words = log.read_bytes().decode().split("\0\n\0")[:-1]
+    words = log.read_bytes().decode().split("\0\1\0")[:-1]
     return [command.split("\0") for command in words]
 
 

@@ -79,7 +79,12 @@ def test_a_text_adapter_is_used(pipe):
     stream = fifo.stream("a cat", **SHORT)
     before = stream._condition([[0]]).text
     config = peft.LoraConfig(r=2, init_lora_weights=False, target_modules=["q_proj"])
-    pipe.text_encoder.add_adapter(config)
+    try:
+        pipe.text_encoder.add_adapter(config)
+    except ValueError as error:
+        if "version of PEFT" not in str(error):
+            raise
+        pytest.skip(f"transformers refuses this peft: {error}")
     after = stream._condition([[0]]).text
     assert distance(after, before) > 1e-3
     assert torch.equal(after, fifo.model.condition(["a cat"], height=16, width=16, guidance_scale=3.0).text)

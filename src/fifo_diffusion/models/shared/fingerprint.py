@@ -25,6 +25,13 @@ KEPT = "_fifo_samples"
 _ALIKE = ("FlowMapEulerDiscreteScheduler", "KDPM2AncestralDiscreteScheduler", "T2VTurboScheduler", "TCDScheduler")
 """Schedulers that step otherwise than another class with the very same configuration."""
 
+_VERSION = "5.23.0"
+"""For which the version of transformers counts that its configurations tell, whichever it is: that by which the first
+states were made. It says nothing of a model, and a state goes on after an update."""
+
+_IN_FRONT = {"CLIPTextModel": "text_model."}
+"""What stands in front of the names of a class's weights in older versions of transformers."""
+
 _LATER = {"motion_cond_proj_dim": None}
 """Of configurations, what older states know nothing of, and the value at which it means nothing."""
 
@@ -43,6 +50,7 @@ def fingerprint(parts: Mapping[str, Any]) -> str:
         config = part.config if isinstance(part.config, dict) else part.config.to_dict()
         config = {k: v for k, v in config.items() if not k.startswith("_") and "dtype" not in k}
         config = {k: v for k, v in config.items() if k not in _LATER or v != _LATER[k]}
+        config = _of_one_version(config)
         found.append(f"{name}:{json.dumps(config, sort_keys=True, default=str)}".encode())
         if isinstance(part, nn.Module):
             found += vars(part).get(KEPT) or _samples(part)
@@ -61,6 +69,13 @@ def fingerprint(parts: Mapping[str, Any]) -> str:
     return digest.hexdigest()[:16]
 
 
+def _of_one_version(value: Any) -> Any:
+    """A configuration, with those in it, that tells of one version of transformers."""
+    if not isinstance(value, dict):
+        return value
+    return {k: _VERSION if k == "transformers_version" and v else _of_one_version(v) for k, v in value.items()}
+
+
 def keep_samples(part: nn.Module) -> None:
     """From here on the module's weights count as they are now: they are about to be spread over processes, none of
     which has them all."""
@@ -74,11 +89,12 @@ def _samples(part: nn.Module) -> list[bytes | Tensor]:
 def _weights(part: nn.Module) -> Iterator[tuple[str, Any]]:
     """Names and values, those of adapters only where they count, and those that are offloaded from where they lie."""
     layers = {name: module for name, module in part.named_modules() if _is_adapted(module)}
+    in_front = _IN_FRONT.get(type(part).__name__, "")
     offloaded = _offloaded(part)
     for key, value in part.state_dict().items():
         name = _name_without_adapters(key, layers) if layers else key
         if name is not None:
-            yield name, offloaded[key]() if key in offloaded and value.is_meta else value
+            yield name.removeprefix(in_front), offloaded[key]() if key in offloaded and value.is_meta else value
 
 
 def _sampled(key: str, value: Any) -> list[bytes | Tensor]:
