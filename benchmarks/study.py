@@ -116,10 +116,7 @@ def videos(
         frames = np.stack(list(islice(stream, skipped, skipped + count)), 1)
     space, measures, features = frechet.SmallFeatures(), [], []
     for video, caption in zip(frames, captions, strict=True):
-        own: dict[str, Any] = {}
-        for name in MEASURES:
-            own |= METRICS[name].load({})(video, caption)
-        measures.append(own)
+        measures.append(measured(video, caption))
         features.append(frechet.features_of(space, video).astype(np.float32))
     return {
         "measures": np.array(json.dumps(measures)),
@@ -127,6 +124,11 @@ def videos(
         "shown": frames[:, :: max(1, count // SHEET)][:, :SHEET],
         "forwards": work.frames / len(captions) / (skipped + count),
     }
+
+
+def measured(video: np.ndarray, caption: str) -> dict[str, Any]:
+    """All measures of one video."""
+    return {key: value for name in MEASURES for key, value in METRICS[name].load({})(video, caption).items()}
 
 
 class Work:
@@ -213,13 +215,10 @@ def report(config: Config, folder: Path) -> None:
 def real_videos(config: Config) -> dict[str, Any]:
     """Measures of what the world itself renders for the captions of all rows: what a perfect model would have."""
     captions, frames = config.values["captions"][: config.values.get("num_captions")], config.values["frames"]
-    measured = []
+    found = []
     for caption in captions:
-        video, own = world.render(checker.parse(caption), 0, frames), {}
-        for name in MEASURES:
-            own |= METRICS[name].load({})(video, caption)
-        measured.append(own)
-    values = {name: [each[name] for each in measured if name in each] for name in SHOWN}
+        found.append(measured(world.render(checker.parse(caption), 0, frames), caption))
+    values = {name: [each[name] for each in found if name in each] for name in SHOWN}
     return {"captions": len(captions), "frames": frames} | {name: with_error(v) for name, v in values.items() if v}
 
 
