@@ -52,9 +52,7 @@ test-all: $(VENV)/ready
 # The lowest version that pyproject.toml allows of everything but torch, in an environment of its own. Torch is the
 # pinned one: small CPU builds of old ones are only on PyTorch's own index. TORCH=2.5.1 takes another.
 TORCH ?= $(shell sed -n 's/^torch==//p' constraints.txt)
-OLDEST ?= $(foreach name,cli cli_runs continued_runs states_of_others batches_of_prompts reports registry levels loop \
-	stream stream_states stream_prompts unet3d videocrafter \
-	animatediff latte class_latte opensora opensora_folders wan wan_streams skyreels offload cogvideox video_files measures guard openai frechet,$(wildcard tests/*/test_$(name).py))
+OLDEST ?= tests
 
 $(VENV)-oldest/ready: pyproject.toml constraints.txt tests/oldest.py
 	@echo "setting up $(VENV)-oldest (once; PyTorch is large)"

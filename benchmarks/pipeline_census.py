@@ -11,8 +11,8 @@ import re
 from importlib.util import find_spec
 from pathlib import Path
 
+from fifo_diffusion.models.family_list import FAMILIES
 from fifo_diffusion.models.loading.refused_pipelines import REFUSED
-from fifo_diffusion.models.registry import FAMILIES
 
 DOCS = Path(__file__).resolve().parents[1] / "docs" / "models.md"
 BEGIN, END = "<!-- census: written by benchmarks/pipeline_census.py -->\n", "<!-- end of the census -->\n"

@@ -7,7 +7,8 @@ from fifo_diffusion.version import __version__ as __version__
 
 if TYPE_CHECKING:
     from fifo_diffusion.jobs.runs.run import Run, Runs
-    from fifo_diffusion.models.registry import Family, register_family, supported_pipelines
+    from fifo_diffusion.models.family_list import Family
+    from fifo_diffusion.models.registry import register_family, supported_pipelines
     from fifo_diffusion.pipeline import FIFO
     from fifo_diffusion.streaming.state import RunState
     from fifo_diffusion.streaming.state import RunState as QueueState
@@ -31,7 +32,7 @@ __all__ = [
 # Imported at first use: PyTorch and diffusers take seconds, and `fifo-diffusion --help` needs neither.
 _HOMES = {
     "FIFO": "pipeline",
-    "Family": "models.registry",
+    "Family": "models.family_list",
     "FrameStream": "streaming.stream",
     "Run": "jobs.runs.run",
     "RunState": "streaming.state",

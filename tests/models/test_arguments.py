@@ -9,12 +9,10 @@ import pytest
 import torch
 
 from fifo_diffusion import FIFO
-from fifo_diffusion.models import registry
-from fifo_diffusion.models.class_latte.pipeline import ClassLattePipeline
-from fifo_diffusion.models.opensora.pipeline import OpenSoraPlanPipeline
-from fifo_diffusion.models.shared.arguments import EMBEDS, NEGATIVE_EMBEDS, REFUSED
+from fifo_diffusion.models import family_list, registry
+from fifo_diffusion.models.shared.arguments import EMBEDS, NEGATIVE_EMBEDS, OTHER_EMBEDS, REFUSED
 from fifo_diffusion.models.shared.pipeline_calls import call_arguments
-from fifo_diffusion.models.unet3d.pipeline import TextToVideoPipeline, VideoCrafterPipeline
+from fifo_diffusion.models.unet3d.pipeline import TextToVideoPipeline
 from fifo_diffusion.testing import frames, tiny
 from streams import SMALL
 
@@ -48,41 +46,26 @@ PASSED_ON = {
     "prompt_attention_mask",
     "prompt_template",
     "true_cfg_scale",
+    "use_mean_velocity",
     "use_resolution_binning",
     "prompt_2",
     "target_size",
 }
 """Arguments that reach the denoiser through what the pipeline gives it, or that a family looks at."""
 
-PIPELINES = [
-    diffusers.TextToVideoSDPipeline,
-    TextToVideoPipeline,
-    VideoCrafterPipeline,
-    diffusers.AnimateDiffPipeline,
-    diffusers.AnimateDiffSDXLPipeline,
-    diffusers.WanPipeline,
-    diffusers.WanImageToVideoPipeline,
-    diffusers.SkyReelsV2Pipeline,
-    diffusers.SkyReelsV2DiffusionForcingPipeline,
-    diffusers.CogVideoXPipeline,
-    diffusers.EasyAnimatePipeline,
-    diffusers.HunyuanVideoPipeline,
-    diffusers.MochiPipeline,
-    diffusers.LTXPipeline,
-    diffusers.LTX2Pipeline,
-    diffusers.SanaVideoPipeline,
-    diffusers.LattePipeline,
-    OpenSoraPlanPipeline,
-    ClassLattePipeline,
-]
+PIPELINES = {name: family for family in family_list.FAMILIES for name in family.pipelines if "Modular" not in name}
 
 
-@pytest.mark.parametrize("kind", PIPELINES, ids=lambda kind: kind.__name__)
+@pytest.mark.parametrize("kind", PIPELINES)
 def test_every_argument_of_every_pipeline_is_ours_or_passed_on_or_refused(kind):
+    family, ours = PIPELINES[kind], tiny.pipeline_class(kind)
+    made = getattr(diffusers, kind, ours)
     own = set(inspect.signature(FIFO.stream).parameters)
-    by_family = {*REFUSED, *getattr(registry.find(registry.family_of(kind.__name__).model), "no_effect", ())}
-    places = [own, by_family - own, PASSED_ON, {*EMBEDS, *NEGATIVE_EMBEDS}]
-    for name in call_arguments(object.__new__(kind)):
+    by_family = {*REFUSED, *getattr(registry.find(family.model), "no_effect", ())}
+    named = call_arguments(object.__new__(made))
+    encoded = {*EMBEDS, *NEGATIVE_EMBEDS} | {name for name in named if OTHER_EMBEDS.fullmatch(name)}
+    places = [own, by_family - own, PASSED_ON - by_family, encoded]
+    for name in named:
         assert sum(name in place for place in places) == 1, name
 
 

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections import Counter
 from pathlib import Path
+from unittest import SkipTest
 
 import huggingface_hub
 import pytest
@@ -13,7 +14,7 @@ import torch
 
 from fifo_diffusion import FIFO, Family, supported_pipelines
 from fifo_diffusion.cli.main import main
-from fifo_diffusion.models import registry
+from fifo_diffusion.models import family_list, registry
 from fifo_diffusion.models.loading.originals import ORIGINALS
 from fifo_diffusion.models.loading.source import ModelSource, find_model
 from fifo_diffusion.models.unet3d.pipeline import TextToVideoPipeline
@@ -144,12 +145,36 @@ def test_every_class_that_the_registry_names_is_there():
     for family in registry.FAMILIES:
         assert callable(registry.find(family.model)), family.name
         assert family.package == "fifo_diffusion"
-        for name in family.every:
+        for name in () if family.too_old else family.every:
             assert family.pipeline_class(name) is not None
     for kind in ORIGINALS:
         assert callable(registry.find(kind.load))
         assert kind.place is None or callable(registry.find(kind.place))
         assert kind.pipeline in supported_pipelines()
+
+
+@pytest.mark.parametrize(
+    ("installed", "missing"),
+    [
+        ("5.0.0", ["LTX2Pipeline", "MotifVideoPipeline"]),
+        ("5.1.0", ["LTX2Pipeline"]),
+        ("5.9.0", ["LTX2Pipeline"]),
+        ("5.10.1", []),
+        ("5.23.0", []),
+    ],
+)
+def test_a_family_says_which_transformers_it_needs(installed, missing, monkeypatch):
+    """diffusers imports its text encoder from there."""
+    monkeypatch.setattr(family_list, "version", lambda name: {"transformers": installed}[name])
+    for family in registry.FAMILIES:
+        name = family.pipelines[0]
+        if name not in missing:
+            assert not family.too_old
+            continue
+        with pytest.raises(TypeError, match=rf"needs transformers>=5\.1.*, here is {installed}: .* -m pip install"):
+            family.pipeline_class(name)
+        with pytest.raises(SkipTest, match="needs transformers"):
+            tiny.pipeline_class(name)
 
 
 def test_listing_models_imports_none():

@@ -19,6 +19,8 @@ def table() -> str:
     for family in families():
         lines += [fill(family.name, WIDTH), _entry("pipelines", ", ".join(family.every))]
         lines += [_entry("verified", family.verified)]
+        if family.transformers:
+            lines += [_entry("needs", f"transformers {family.transformers} or newer")]
     lines += ["", "known checkpoints"]
     for name, checkpoint in CHECKPOINTS.items():
         defaults = (f"{key} {value}" for key, value in checkpoint.defaults.items())

@@ -1,6 +1,7 @@
 """Tiny random pipelines, built without any download."""
 
 from typing import Any
+from unittest import SkipTest
 
 import torch
 from diffusers import AutoencoderKL, DDIMScheduler, UNet3DConditionModel
@@ -15,9 +16,22 @@ from transformers import (
     Qwen2_5_VLForConditionalGeneration,
 )
 
+from fifo_diffusion.models.registry import family_of
 from fifo_diffusion.models.unet3d.pipeline import TextToVideoPipeline
 
 TEXT = "a red blue green ball cat dog moving left right up down on the sea sand by night day"
+
+
+def pipeline_class(name: str) -> Any:
+    """A pipeline class of a family that wants a newer transformers than this package does.
+
+    Raises:
+        SkipTest: the installed one is too old; pytest, too, skips a test that raises it.
+    """
+    family = family_of(name)
+    if family.too_old:
+        raise SkipTest(family.too_old)
+    return family.pipeline_class(name)
 
 
 def randomize(module: torch.nn.Module, seed: int) -> torch.nn.Module:

@@ -1,11 +1,10 @@
 """Tiny random pipelines of LTX-2."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from diffusers import (
     AutoencoderKLLTX2Audio,
     FlowMatchEulerDiscreteScheduler,
-    LTX2Pipeline,
     LTX2VideoTransformer3DModel,
 )
 from diffusers.pipelines.ltx2.connectors import LTX2TextConnectors
@@ -13,6 +12,9 @@ from diffusers.pipelines.ltx2.vocoder import LTX2Vocoder
 
 from fifo_diffusion.testing import tiny, tiny_ltx
 from fifo_diffusion.testing.tiny_sana_video import ltx2_vae
+
+if TYPE_CHECKING:
+    from diffusers import LTX2Pipeline
 
 TRANSFORMER = {
     "in_channels": 4,
@@ -67,9 +69,9 @@ VOCODER = {
 }
 
 
-def pipeline(vae_changes: dict[str, Any] | None = None, **changes: Any) -> LTX2Pipeline:
+def pipeline(vae_changes: dict[str, Any] | None = None, **changes: Any) -> "LTX2Pipeline":
     """32x32 pixels, latents of 4 channels at 4x4, two frames each; `changes` are the transformer's."""
-    pipe = LTX2Pipeline(
+    pipe = tiny.pipeline_class("LTX2Pipeline")(
         scheduler=FlowMatchEulerDiscreteScheduler(**tiny_ltx.SCHEDULER),
         vae=ltx2_vae(**vae_changes or {}),
         audio_vae=tiny.randomize(AutoencoderKLLTX2Audio(**AUDIO_VAE), 4),

@@ -1,15 +1,17 @@
 """Tiny random pipelines of Motif-Video."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from diffusers import (
     ClassifierFreeGuidance,
     FlowMatchEulerDiscreteScheduler,
-    MotifVideoPipeline,
     MotifVideoTransformer3DModel,
 )
 
 from fifo_diffusion.testing import tiny, tiny_wan
+
+if TYPE_CHECKING:
+    from diffusers import MotifVideoPipeline
 
 TRANSFORMER = {
     "in_channels": 9,
@@ -26,11 +28,11 @@ TRANSFORMER = {
 }
 
 
-def pipeline(guider: Any = None, **changes: Any) -> MotifVideoPipeline:
+def pipeline(guider: Any = None, **changes: Any) -> "MotifVideoPipeline":
     """32x32 pixels, latents of 4 channels at 4x4; `changes` are the transformer's."""
     tokenizer = tiny.tokenizer()
     tokenizer.model_max_length = 512
-    pipe = MotifVideoPipeline(
+    pipe = tiny.pipeline_class("MotifVideoPipeline")(
         scheduler=FlowMatchEulerDiscreteScheduler(use_dynamic_shifting=True),
         vae=tiny_wan.vae(),
         text_encoder=tiny.gemma(),

@@ -3,6 +3,7 @@ meaning where FIFO has taken over its sampling."""
 
 import difflib
 import math
+import re
 from collections.abc import Collection, Iterable, Mapping
 from importlib.util import find_spec
 from typing import Any
@@ -16,6 +17,8 @@ MOST_SLOTS = 65536
 EMBEDS = ("prompt_embeds", "pooled_prompt_embeds")
 NEGATIVE_EMBEDS = tuple(f"negative_{name}" for name in EMBEDS)
 """How pipelines call a text that is encoded already, and the one that is guided away from."""
+OTHER_EMBEDS = re.compile(r"(negative_)?prompt_(embeds_\w+|cu_seqlens)")
+"""The names of a few pipelines for what belongs to their encoded texts."""
 
 _LONG_VIDEOS = "it belongs to the pipeline's own way to long videos, whose place FIFO takes"
 _OWN_STEPS = "it is an argument of its own: give it beside them"
@@ -41,6 +44,7 @@ REFUSED = {
     "denoising_end": "every frame is denoised to its end",
     "guidance_rescale": "it is an argument of FIFO's streams alone",
     "decode_chunk_size": "frames are decoded as they come",
+    "vae_batch_size": "frames are decoded as they come",
     "ar_step": _LONG_VIDEOS,
     "overlap_history": _LONG_VIDEOS,
     "addnoise_condition": _LONG_VIDEOS,
@@ -98,6 +102,8 @@ def passed_on(
             continue
         if name in (*EMBEDS, *NEGATIVE_EMBEDS):
             raise ValueError(f'{name} is a prompt: give prompt={{"prompt_embeds": ...}}')
+        if OTHER_EMBEDS.fullmatch(name):
+            raise ValueError(f"{name} is an encoded prompt, which this pipeline takes in parts: give prompt= as text")
         if name in REFUSED:
             raise ValueError(f"{name} cannot be passed on to the pipeline's own call: {REFUSED[name]}")
         if accepted is not None and name not in accepted:
