@@ -1,5 +1,6 @@
 """`FIFO`: a loaded video diffusion pipeline goes in, an endless iterator of frames comes out."""
 
+import logging
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -12,6 +13,7 @@ from tqdm import tqdm
 
 from fifo_diffusion.errors import ArgumentError, Setting
 from fifo_diffusion.execution.batches import BatchLimits
+from fifo_diffusion.execution.precision import slow_precision
 from fifo_diffusion.method import Layout
 from fifo_diffusion.models import registry
 from fifo_diffusion.models.loading.folders import one_device
@@ -48,6 +50,8 @@ if TYPE_CHECKING:
     from torch.distributed import ProcessGroup
 
     from fifo_diffusion.execution.ranks import Ranks
+
+logger = logging.getLogger(__name__)
 
 Prompt = str | Sequence[Any] | Mapping[Any, Any]
 Start = Any
@@ -223,6 +227,10 @@ class FIFO:
                 schedule = Schedule.from_json(*saved, settings.prompt_change, **in_queue(settings.queue_layout))
         random_seed = asked.seed is None and asked.generator is None and state is None
         settings = self._agreed(settings, random_seed, schedule, plan, asked.num_frames)
+        if (slow := slow_precision(self.model.device, self.model.dtype)) and (
+            self.ranks is None or not self.ranks.rank
+        ):
+            logger.warning(slow)
         call, window = settings.call, settings.window
         call |= {} if plan.picture is None else self.model.about_picture(plan.picture, window)
         stream = FrameStream(

@@ -41,17 +41,20 @@ class Setting:
     compiled: bool = False
 
 
-def settings(windows: int, compiled: bool = False) -> list[Setting]:
-    """What is compared where an iteration has this many windows; the plain path comes first."""
+def settings(windows: int, compiled: bool = False, half: bool = True) -> list[Setting]:
+    """What is compared where an iteration has this many windows; the plain path comes first. `half`: half precision
+    too."""
     rows = [
         Setting(PLAIN, passes=True),
         Setting("guidance as by default"),
         Setting("and 2 windows at once", windows=2),
         Setting(f"and all {windows} at once", windows=windows),
-        Setting("half precision, windows as by default", dtype=None, windows=None),
     ]
+    if half:
+        rows.append(Setting("half precision, windows as by default", dtype=None, windows=None))
     if compiled:
-        rows.append(Setting("half precision, compiled", dtype=None, windows=None, compiled=True))
+        how, dtype = ("half precision, ", None) if half else ("", "float32")
+        rows.append(Setting(f"{how}compiled", dtype=dtype, windows=None, compiled=True))
     return rows
 
 
@@ -156,11 +159,14 @@ def compare(
     """
     import torch
 
+    from fifo_diffusion.execution.precision import slow_precision
+
     layout = load(device, "float32").layout(
         **{k: v for k, v in arguments.items() if k in ("num_partitions", "lookahead", "window")}
     )
-    rows = settings(len(layout.windows), compiled)
-    told(f"loading the model in {len(rows)} ways")
+    slow = slow_precision(torch.device(device), torch.bfloat16)
+    rows = settings(len(layout.windows), compiled, half=not slow)
+    told(f"loading the model in {len(rows)} ways" + (f"; none in half precision: {slow}" if slow else ""))
     models = [loaded(load, setting, device) for setting in rows]
     streams = [running(fifo, setting, arguments) for fifo, setting in zip(models, rows, strict=True)]
     seconds: list[list[float]] = [[] for _ in rows]

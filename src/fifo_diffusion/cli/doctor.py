@@ -91,8 +91,12 @@ def _peft() -> Finding:
 def _devices() -> Iterator[Finding]:
     import torch
 
-    threads = f"{torch.get_num_threads()} threads"
-    yield Finding("cpu", f"{platform.machine()}, {os.cpu_count()} cores, {threads}, {_memory()}")
+    from fifo_diffusion.execution.precision import computes
+
+    threads = torch.get_num_threads()
+    words = [platform.machine(), f"{os.cpu_count()} cores", f"{threads} thread{'s' * (threads != 1)}", _memory()]
+    words += [] if computes(torch.bfloat16) else ["float32 only (bfloat16 is many times slower)"]
+    yield Finding("cpu", ", ".join(words))
     for index in range(torch.cuda.device_count()):
         properties = torch.cuda.get_device_properties(index)
         yield Finding(f"cuda:{index}", f"{properties.name}, {properties.total_memory / 2**30:.0f} GiB")

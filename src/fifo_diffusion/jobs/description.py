@@ -68,7 +68,12 @@ def counted(plan: Plan, words: Callable[[str | Message], str] = str) -> dict[str
 
 def notes_on(plan: Plan) -> list[Message | str]:
     """Remarks on what was asked for, those included that the core tells where the video is made."""
-    return [*plan.remarks, *_notes_on_prompts(plan)]
+    import torch
+
+    from fifo_diffusion.execution.precision import slow_precision
+
+    slow = slow_precision(torch.device(plan.device), getattr(torch, plan.dtype))
+    return [*plan.remarks, *([slow] if slow else ()), *_notes_on_prompts(plan)]
 
 
 def _notes_on_prompts(plan: Plan) -> list[Message | str]:

@@ -127,6 +127,11 @@ class VideoModel(ABC):
     def device(self) -> torch.device:
         """Where latents live between model calls."""
 
+    @property
+    def dtype(self) -> torch.dtype | None:
+        """What the denoiser computes with; None: not known."""
+        return None
+
     @abstractmethod
     def latent_shape(self, height: int, width: int) -> tuple[int, int, int]:
         """(C, H, W) of one latent frame.

@@ -56,6 +56,11 @@ class WrappedPipeline(VideoModel):
         return getattr(self.pipe, self.denoiser_name)
 
     @property
+    def dtype(self) -> torch.dtype | None:
+        """What it computes with."""
+        return dtype_of(self.denoiser)
+
+    @property
     def denoisers(self) -> dict[str, Any]:
         """All that there are, by their names on the pipeline; the first is `denoiser`."""
         return {self.denoiser_name: self.denoiser}
