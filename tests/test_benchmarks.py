@@ -12,6 +12,7 @@ import pytest
 import torch
 from diffusers import UNet3DConditionModel
 
+from fifo_diffusion.models.loading.checkpoints import CHECKPOINTS
 from fifo_diffusion.models.unet3d.hooks import PerFrameHooks
 from layouts import queue_layout
 
@@ -219,3 +220,16 @@ def test_it_runs(name, tmp_path):
     done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
     assert "wrote " in done.stdout or name in ("memory", "side_by_side", "toybox_fifo")
+
+
+def test_the_memory_that_models_are_listed_with_is_the_computed_one():
+    found = json.loads((ROOT / "docs/results/model_memory.json").read_text())["models"]
+    computed = {row["model"].replace(", ", "/").replace(" ", "-").replace("-frames", "x512x512"): row for row in found}
+    computed |= {f"Text2Video-{size}": computed.pop(f"VideoCrafter1-{size}") for size in (512, 1024)}
+    listed = {name.partition("/")[2]: each.memory for name, each in CHECKPOINTS.items() if each.memory}
+    assert listed.keys() == computed.keys()
+    for name, (weights, in_all) in listed.items():
+        row = computed[name]
+        parts = sum(row[part] for part in ("denoiser", "autoencoder", "text_encoder"))
+        assert abs(weights - parts) < 0.051
+        assert abs(in_all - row["total_one_window"]) < 0.051

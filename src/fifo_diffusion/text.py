@@ -66,6 +66,11 @@ def duration(seconds: float) -> str:
     return f"{seconds // 3600} h {seconds % 3600 // 60:02d} min"
 
 
+def gigabytes(size: int) -> str:
+    """Bytes as people read them: 12.3 GB, 85 MB."""
+    return f"{size / 1e9:.1f} GB" if size >= 0.95e9 else f"{size / 1e6:.0f} MB"
+
+
 def real_time(rate: float, fps: float) -> str:
     """Frames per second against those at which the video plays: 2.1x real time."""
     times = rate / fps

@@ -26,9 +26,16 @@ def table() -> str:
         defaults = (f"{key} {value}" for key, value in checkpoint.defaults.items())
         lines += [name, _entry("defaults", ", ".join((f"f {checkpoint.frames}", *defaults)))]
         lines += [_entry("verified", checkpoint.verified), _entry("presets", _presets_of(checkpoint.frames))]
+        if checkpoint.memory:
+            lines += [_entry("memory", "weights {:.1f} GB, in all {:.1f} GB".format(*checkpoint.memory))]
     lines += ["", "presets (--preset NAME); numbers above: frame-forwards per frame, twice as many", "with guidance"]
     lines += [_entry(name, f"{preset.about}: {_values(preset)}") for name, preset in PRESETS.items()]
     lines += ["", "f: frames that the model takes at once (Wan, SkyReels: latents of four frames", "each)"]
+    lines += [
+        "memory: of a GPU in half precision, as --preset paper with --windows-per-batch",
+        "1; computed, not measured",
+    ]
+    lines += ["licence: the publisher's; it is told with the size before a download"]
     lines += ["", "Other checkpoints of these pipelines work too (--model owner/name or a folder)."]
     return "\n".join([*lines, "", toybox.describe()])
 
@@ -42,6 +49,7 @@ def as_record() -> dict[str, Any]:
             "frames": checkpoint.frames,
             "defaults": checkpoint.defaults,
             "verified": checkpoint.verified,
+            "memory_gb": checkpoint.memory and dict(zip(("weights", "in_all"), checkpoint.memory, strict=True)),
             "presets": {key: forwards for key, (forwards, _) in _costs(checkpoint.frames).items()},
         }
         for name, checkpoint in CHECKPOINTS.items()

@@ -13,7 +13,8 @@ from fifo_diffusion.toybox import PIPELINE_FOLDER
 class Checkpoint:
     """What is known of one published checkpoint: f, its clip length in latent frames, good defaults, and the flow shift
     that its publisher samples with (`large_shift`: at 720p, where that is another). `file`: its weights, where they are
-    no diffusers folder and have a name of their own."""
+    no diffusers folder and have a name of their own. `memory`: GB of weights in half precision, and of a GPU in all at
+    the paper's setting, one window at a time (benchmarks/model_memory.py computes it); None: not computed."""
 
     frames: int
     defaults: dict[str, Any] = field(default_factory=dict)
@@ -21,6 +22,7 @@ class Checkpoint:
     flow_shift: float | None = None
     large_shift: float | None = None
     file: str | None = None
+    memory: tuple[float, float] | None = None
 
 
 EMBEDDED: dict[str, dict[str, str]] = {"toybox": {}, "toybox-diagonal": {"variant": "diagonal"}}
@@ -45,12 +47,16 @@ _TOYBOX = Checkpoint(
 
 CHECKPOINTS = {
     **dict.fromkeys(EMBEDDED, _TOYBOX),
-    "cerspense/zeroscope_v2_576w": Checkpoint(24, {"height": 320, "width": 576, "fps": 8}),
+    "cerspense/zeroscope_v2_576w": Checkpoint(24, {"height": 320, "width": 576, "fps": 8}, memory=(3.7, 6.6)),
     "damo-vilab/text-to-video-ms-1.7b": Checkpoint(16, {"fps": 8}),
     "ali-vilab/text-to-video-ms-1.7b": Checkpoint(16, {"fps": 8}),
-    "maxin-cn/Latte-1": Checkpoint(16, {"height": 512, "width": 512, "fps": 8}),
-    "LanguageBind/Open-Sora-Plan-v1.1.0/65x512x512": Checkpoint(17, {"height": 512, "width": 512, "fps": 24}),
-    "LanguageBind/Open-Sora-Plan-v1.1.0/221x512x512": Checkpoint(56, {"height": 512, "width": 512, "fps": 24}),
+    "maxin-cn/Latte-1": Checkpoint(16, {"height": 512, "width": 512, "fps": 8}, memory=(11.8, 12.8)),
+    "LanguageBind/Open-Sora-Plan-v1.1.0/65x512x512": Checkpoint(
+        17, {"height": 512, "width": 512, "fps": 24}, memory=(12.1, 20.1)
+    ),
+    "LanguageBind/Open-Sora-Plan-v1.1.0/221x512x512": Checkpoint(
+        56, {"height": 512, "width": 512, "fps": 24}, memory=(12.1, 20.1)
+    ),
     "Wan-AI/Wan2.1-T2V-1.3B-Diffusers": Checkpoint(21, _WAN, BY_CONTRACT),
     "Wan-AI/Wan2.1-T2V-14B-Diffusers": Checkpoint(21, _WAN, BY_CONTRACT, 3.0, 5.0),
     "Wan-AI/Wan2.2-T2V-A14B-Diffusers": Checkpoint(
@@ -86,11 +92,11 @@ CHECKPOINTS = {
         Checkpoint(25, _540P | _FROM_PICTURE, BY_CONTRACT, 5.0),
     ),
     "Skywork/SkyReels-V2-I2V-14B-720P-Diffusers": Checkpoint(31, _540P | _720P | _FROM_PICTURE, BY_CONTRACT, 5.0),
-    "VideoCrafter/VideoCrafter2": Checkpoint(16, {"height": 320, "width": 512}),
+    "VideoCrafter/VideoCrafter2": Checkpoint(16, {"height": 320, "width": 512}, memory=(3.7, 5.4)),
     "jiachenli-ucsb/T2V-Turbo-v2": Checkpoint(16, {"height": 320, "width": 512}, BY_NAMES, file="unet_mg.pt"),
     "jiachenli-ucsb/T2V-Turbo-v2-no-MG": Checkpoint(16, {"height": 320, "width": 512}, BY_NAMES, file="unet_no_mg.pt"),
-    "VideoCrafter/Text2Video-512": Checkpoint(16, {"height": 320, "width": 512}),
-    "VideoCrafter/Text2Video-1024": Checkpoint(16, {"height": 576, "width": 1024}),
+    "VideoCrafter/Text2Video-512": Checkpoint(16, {"height": 320, "width": 512}, memory=(3.1, 4.9)),
+    "VideoCrafter/Text2Video-1024": Checkpoint(16, {"height": 576, "width": 1024}, memory=(3.1, 9.4)),
 }
 
 

@@ -2,14 +2,19 @@
 
 import logging
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
+
+from fifo_diffusion.text import gigabytes
 
 logger = logging.getLogger(__name__)
 
 HUB = ("cache_dir", "force_download", "local_files_only", "proxies", "revision", "subfolder", "token")
 """Arguments of `from_pretrained` that concern the hub."""
+WEIGHTS = (".bin", ".ckpt", ".gguf", ".pt", ".safetensors")
+LARGE = 10_000_000
+"""Bytes of a download that is told of before."""
 FILE_ARGUMENTS = ("cache_dir", "force_download", "local_files_only", "revision", "token")
 
 
@@ -59,6 +64,8 @@ def fetch(repository: str, file: str, kwargs: Mapping[str, Any]) -> Path:
     """
     from huggingface_hub import hf_hub_download
 
+    if file.endswith(WEIGHTS):
+        tell_download(repository, lambda _: [file], kwargs)
     return Path(hf_hub_download(repository, file, **{k: v for k, v in kwargs.items() if k in FILE_ARGUMENTS}))
 
 
@@ -66,11 +73,67 @@ def fetch_folder(repository: str, folder: str, kwargs: Mapping[str, Any]) -> Pat
     """A folder of a repository on the hub; arguments and errors as `fetch`."""
     from huggingface_hub import snapshot_download
 
+    inside = f"{folder}/" if folder else ""
+    tell_download(repository, lambda files: [file for file in files if file.startswith(inside)], kwargs)
     options = {k: v for k, v in kwargs.items() if k in FILE_ARGUMENTS}
     found = Path(snapshot_download(repository, allow_patterns=f"{folder}/*" if folder else "*", **options)) / folder
     if not found.is_dir():
         raise FileNotFoundError(f"{repository} has no folder {folder}")
     return found
+
+
+def tell_download(
+    repository: str, wanted: Callable[[Collection[str]], Iterable[str]], kwargs: Mapping[str, Any]
+) -> None:
+    """Say how much is going to be downloaded and under which licence, where it is much; and nothing where the hub does
+    not tell.
+
+    Args:
+        wanted: those of the repository's files that will be fetched.
+        kwargs: those of `from_pretrained`.
+    """
+    from huggingface_hub import HfApi, try_to_load_from_cache
+
+    if _offline() or kwargs.get("local_files_only"):
+        return
+    revision = kwargs.get("revision")
+    try:
+        found = HfApi(token=kwargs.get("token")).model_info(
+            repository, revision=revision, files_metadata=True, timeout=10
+        )
+    except Exception:  # whatever is wrong with it, the download itself tells
+        return
+    sizes = {each.rfilename: each.size or 0 for each in found.siblings or ()}
+    there = {} if kwargs.get("force_download") else {"cache_dir": kwargs.get("cache_dir"), "revision": revision}
+    size = sum(
+        sizes.get(file, 0)
+        for file in wanted(sizes.keys())
+        if not there or not isinstance(try_to_load_from_cache(repository, file, **there), str)
+    )
+    if size >= LARGE:
+        licence = getattr(found.card_data, "license", None)
+        under = f" (licence: {licence})" if isinstance(licence, str) else ""
+        logger.warning("downloading %s%s from the Hugging Face hub: %s", repository, under, gigabytes(size))
+
+
+def files_of_parts(parts: Iterable[str], options: Mapping[str, Any]) -> Callable[[Collection[str]], Iterable[str]]:
+    """Those of a diffusers repository's files that loading these parts fetches, as `tell_download` asks for them: of
+    weights safetensors where there are any, and the variant of `options` where there is one."""
+
+    def wanted(files: Collection[str]) -> Iterable[str]:
+        for part in parts:
+            inside = [file for file in files if file.rpartition("/")[0] == part]
+            weights = [file for file in inside if file.endswith(".safetensors")]
+            weights = weights or [file for file in inside if file.endswith(".bin")]
+            of_variant = [file for file in weights if options.get("variant") and _variant(file) == options["variant"]]
+            yield from of_variant or (file for file in weights if not _variant(file))
+
+    return wanted
+
+
+def _variant(file: str) -> str:
+    """Of a file of weights, "fp16" say, wherever its number stands."""
+    return re.sub(r"-\d+-of-\d+", "", file.rpartition("/")[2]).partition(".")[2].rpartition(".")[0]
 
 
 def not_on_hub(name: str | Path, error: Exception, kwargs: Mapping[str, Any]) -> ValueError:

@@ -1,7 +1,12 @@
 """Published weights that are no diffusers folder, as data."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
+
+from fifo_diffusion.models.loading.checkpoints import checkpoint_of
+from fifo_diffusion.models.loading.near_pipelines import refuse_lone
 
 CHECKPOINT_FILE = "model.ckpt"  # as VideoCrafter's repositories on the hub call it
 SUFFIXES = (".ckpt", ".pt", ".pth", ".safetensors")
@@ -48,3 +53,19 @@ ORIGINALS = (
     Original("VideoCrafterPipeline", "fifo_diffusion.models.videocrafter.checkpoint:load_checkpoint"),
 )
 """Asked in this order; the last takes every file that is left, and says what is wrong with it."""
+
+
+def weights_file(name: str) -> str:
+    """What the file of an original checkpoint of this name is called."""
+    known = checkpoint_of(name)
+    return CHECKPOINT_FILE if known is None or known.file is None else known.file
+
+
+def kind_of(file: Path, tensors: Mapping[str, Any]) -> Original:
+    """Which kind a single file is.
+
+    Raises:
+        ValueError: it is a part of a pipeline, or an adapter; see `refuse_lone`.
+    """
+    refuse_lone(file, tensors)
+    return next(kind for kind in ORIGINALS if not kind.place and kind.tensors <= tensors.keys())

@@ -13,7 +13,7 @@ from huggingface_hub.errors import EntryNotFoundError
 
 from fifo_diffusion.errors import ArgumentError, ArgumentTypeError
 from fifo_diffusion.models.loading.adapters import put_on, read_adapters, settle
-from fifo_diffusion.models.loading.checkpoints import EMBEDDED, checkpoint_of, known_like
+from fifo_diffusion.models.loading.checkpoints import EMBEDDED, known_like
 from fifo_diffusion.models.loading.folders import (
     INDEX,
     OPTIONS,
@@ -24,11 +24,21 @@ from fifo_diffusion.models.loading.folders import (
     taken_by,
     with_dtype,
 )
-from fifo_diffusion.models.loading.hub import HUB, announce, asked_once, fetch, not_on_hub, of_the_hub, pinned
+from fifo_diffusion.models.loading.hub import (
+    HUB,
+    announce,
+    asked_once,
+    fetch,
+    files_of_parts,
+    not_on_hub,
+    of_the_hub,
+    pinned,
+    tell_download,
+)
 from fifo_diffusion.models.loading.lighter import WAYS, check_quantize, gguf_part, quantize_denoisers, tile
 from fifo_diffusion.models.loading.modular_folders import MODULAR_INDEX, Elsewhere, is_modular_class, plain_index
-from fifo_diffusion.models.loading.near_pipelines import refuse_adapter, refuse_lone
-from fifo_diffusion.models.loading.originals import CHECKPOINT_FILE, ORIGINALS, SUFFIXES, Original
+from fifo_diffusion.models.loading.near_pipelines import refuse_adapter
+from fifo_diffusion.models.loading.originals import ORIGINALS, SUFFIXES, Original, kind_of, weights_file
 from fifo_diffusion.models.loading.parts import FolderError, empty_part, first_line, read_json
 from fifo_diffusion.models.loading.publishers import settle_shift_of
 from fifo_diffusion.models.loading.weights import read_weights
@@ -194,6 +204,7 @@ class FolderSource(ModelSource):
                 elsewhere = {part: self.places[part].bring(folder, self.name, self.hub) for part in needed}
                 folder = folder or Path(self.name)
             elif folder is None:
+                tell_download(self.name, files_of_parts(self.index.keys() & wanted - given.keys(), kwargs), self.hub)
                 folder = Path(pipeline.download(self.name, **self.hub, **kwargs))
         except FolderError as error:
             raise ValueError(f"model {self.name!r} cannot be loaded: {error}") from error
@@ -279,7 +290,7 @@ class FileSource(ModelSource):
         Raises:
             ValueError: see `read_weights`.
         """
-        return _kind_of(self.file, read_weights(self.file))
+        return kind_of(self.file, read_weights(self.file))
 
     @property
     def family(self) -> Family:  # type: ignore[override]
@@ -289,7 +300,7 @@ class FileSource(ModelSource):
     def _load(self, **kwargs: Any) -> Any:
         tensors = read_weights(self.file)
         # What the file lacks lies in other repositories.
-        return find(_kind_of(self.file, tensors).load)(self.file, tensors, hub=of_the_hub(self.hub), **kwargs)
+        return find(kind_of(self.file, tensors).load)(self.file, tensors, hub=of_the_hub(self.hub), **kwargs)
 
     def _empty(self) -> dict[str, Any]:
         return {}
@@ -342,8 +353,8 @@ def _unknown(name: str) -> ValueError:
 def _in_folder(name: str, hub: dict[str, Any], path: Path) -> ModelSource:
     if (path / INDEX).is_file():
         return _folder(name, hub, path)
-    if not (path / INDEX).exists() and (path / _weights_of(name)).is_file():
-        return FileSource(name, hub, path / _weights_of(name))
+    if not (path / INDEX).exists() and (path / weights_file(name)).is_file():
+        return FileSource(name, hub, path / weights_file(name))
     refuse_adapter(name, path / "config.json")
     if (path / MODULAR_INDEX).is_file():
         return _folder(name, hub, path, index=path / MODULAR_INDEX)
@@ -361,17 +372,11 @@ def _on_hub(name: str, hub: dict[str, Any]) -> ModelSource:
                 index = fetch(name, MODULAR_INDEX, hub)
                 return _folder(name, hub | pinned(index), None, index=index)
             with suppress(EntryNotFoundError, OSError, ValueError):
-                return FileSource(name, hub, fetch(name, _weights_of(name), hub))
+                return FileSource(name, hub, fetch(name, weights_file(name), hub))
             with suppress(OSError, EntryNotFoundError):
                 refuse_adapter(name, fetch(name, "config.json", hub))
         raise not_on_hub(name, error, asked) from error
     return _folder(name, hub | pinned(index), None, index=index)
-
-
-def _weights_of(name: str) -> str:
-    """What the file of an original checkpoint is called."""
-    known = checkpoint_of(name)
-    return CHECKPOINT_FILE if known is None or known.file is None else known.file
 
 
 def _folder(
@@ -393,8 +398,3 @@ def _folder(
     except OSError as error:
         raise ValueError(f"cannot read {path}: {error.strerror or error}") from error
     return FolderSource(name, hub, family, folder, values, usual or {}, places)
-
-
-def _kind_of(file: Path, tensors: Mapping[str, Any]) -> Original:
-    refuse_lone(file, tensors)
-    return next(kind for kind in ORIGINALS if not kind.place and kind.tensors <= tensors.keys())
