@@ -57,6 +57,18 @@ def test_a_run_is_made_changed_forked_extended_and_joined(model, capsys):
     assert json.loads(capsys.readouterr().out) == {"0": "a red ball", "8": "a blue cube"}
     assert main(["runs", "pin", run.id, "4"]) == 0
     assert run.pins() == [4]
+    assert main(["runs", "list", "--json"]) == 0
+    listed = json.loads(capsys.readouterr().out)["runs"]
+    assert [each["id"] for each in listed] == [each.id for each in Runs("runs").list()]
+    assert main(["runs", "show", fork.id, "--json"]) == 0
+    shown = json.loads(capsys.readouterr().out)
+    assert shown in listed
+    known = {"status": "completed", "frames": 8, "num_frames": 8, "fps": fork.status.fps, "prompt": "a red ball"}
+    assert known.items() <= shown.items()
+    assert shown["parent"] == {"id": run.id, "frame": 5} | shown["parent"]
+    assert Path(shown["folder"]) == fork.folder
+    assert (listed[-1]["id"], listed[-1]["pins"], listed[-1]["snapshots"]) == (run.id, [4], run.snapshots())
+    assert shown["bytes"] > 1000
     assert main(["runs", "rm", run.id, fork.id]) == 0
     assert Runs("runs").list() == []
 
@@ -65,6 +77,7 @@ def test_a_run_is_made_changed_forked_extended_and_joined(model, capsys):
     ("typed", "code", "told"),
     [
         ("runs list", 1, 'make one with fifo-diffusion generate "a red ball" --run runs'),
+        ("runs show last --schedule --json", 2, "--schedule prints JSON already: leave --json out"),
         ("runs show last", 1, "there is no run last in runs (there is none yet)"),
         ("generate x --run runs -o a.mp4", 2, "-o does not go with --run: a run keeps its own files"),
         ("generate x --run runs --method genl -n 8", 2, "--method genl has no states, and so no runs: leave --run out"),

@@ -18,7 +18,7 @@ from fifo_diffusion import __version__
 from fifo_diffusion.cli import evaluate_options, runs, studio
 from fifo_diffusion.cli.errors import FAILURE, USAGE, exit_code, told
 from fifo_diffusion.cli.notes import notes_told
-from fifo_diffusion.cli.options import given_of, with_options
+from fifo_diffusion.cli.options import AsJson, answer, given_of, with_options
 from fifo_diffusion.cli.progress import heard, reason, say, silence
 from fifo_diffusion.cli.typed import parser_message
 from fifo_diffusion.errors import UserError, usage
@@ -39,16 +39,6 @@ app = typer.Typer(
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
 )
-
-
-AsJson = Annotated[bool, typer.Option("--json", help="For programs: one JSON object, in one line.")]
-
-
-def _answer(record: dict[str, Any]) -> None:
-    from fifo_diffusion.cli.json_lines import put
-
-    if not put(record):
-        raise typer.Exit(FAILURE)
 
 
 def _version(wanted: bool) -> None:
@@ -154,7 +144,7 @@ def models(json: AsJson = False) -> None:
     from fifo_diffusion.cli.models_table import as_record, table
 
     if json:
-        _answer(as_record())
+        answer(as_record())
         return
     print(table())
 
@@ -188,7 +178,7 @@ def info(
 
     facts = read_metadata(file)
     if json and facts:
-        _answer({"file": file, "frames": count_frames(file), "made": facts})
+        answer({"file": file, "frames": count_frames(file), "made": facts})
         return
     if not json:
         print(f"{'frames':<20} {count_frames(file)}")
@@ -205,7 +195,7 @@ def doctor(json: AsJson = False) -> int:
 
     findings, well = report()
     if json:
-        _answer({"well": well, "findings": [asdict(finding) for finding in findings]})
+        answer({"well": well, "findings": [asdict(finding) for finding in findings]})
         return 0 if well else 1
     for finding in findings:
         print(finding)

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from fifo_diffusion.cli.errors import FAILURE
 from fifo_diffusion.settings import STARTS, Settings, Spec, as_option, specs
 from fifo_diffusion.settings.kinds import Choice, Flag, Kind, Listed, Numbers, Switch, Texts
 from fifo_diffusion.settings.presets import PRESETS
@@ -14,6 +15,17 @@ from fifo_diffusion.settings.spec import METHOD, PANELS
 from fifo_diffusion.text import shortened
 
 F = Callable[..., Any]
+
+AsJson = Annotated[bool, typer.Option("--json", help="For programs: one JSON object, in one line.")]
+"""Of commands that answer."""
+
+
+def answer(record: Mapping[str, Any]) -> None:
+    """The answer of a command with `--json`; what goes wrong with it ends the command."""
+    from fifo_diffusion.cli.json_lines import put
+
+    if not put(record):
+        raise typer.Exit(FAILURE)
 
 
 def option(*names: str, help: str, panel: str, metavar: str = "", kind: Kind | None = None, **more: Any) -> Any:

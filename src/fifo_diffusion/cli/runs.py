@@ -9,8 +9,9 @@ from typing import Annotated, Any
 import typer
 
 from fifo_diffusion.cli.errors import FAILURE
+from fifo_diffusion.cli.options import AsJson, answer
 from fifo_diffusion.cli.progress import Progress, say
-from fifo_diffusion.cli.runs_shown import facts, table, timeline
+from fifo_diffusion.cli.runs_shown import facts, record, records, table, timeline
 from fifo_diffusion.errors import UserError, usage
 from fifo_diffusion.jobs.prompt_files import in_frames, read_schedule
 from fifo_diffusion.jobs.runs.requests import first_prompt_of
@@ -47,9 +48,12 @@ HERE = Path("runs")
 
 
 @app.command("list")
-def list_runs(folder: Folder = HERE) -> None:
+def list_runs(folder: Folder = HERE, as_json: AsJson = False) -> None:
     """All runs, the newest first."""
     found = Runs(folder).list()
+    if as_json:
+        answer({"runs": list(records(found))})
+        return
     if not found:
         make = f'fifo-diffusion generate "a red ball" --run {shell_word(folder)}'
         raise UserError(f"there is no run in {folder}: make one with {make}")
@@ -64,9 +68,15 @@ def show(
     schedule: Annotated[
         bool, typer.Option("--schedule", help="Only its prompts, as JSON that generate --schedule takes.")
     ] = False,
+    as_json: AsJson = False,
 ) -> None:
     """How a run was asked for, where it stands, what happened."""
+    if schedule and as_json:
+        raise usage("--schedule prints JSON already: leave --json out")
     found = Runs(folder).find(run)
+    if as_json:
+        answer(record(found))
+        return
     if schedule:
         print(json.dumps({str(frame): said for frame, said in prompts_of(found).items()}, ensure_ascii=False, indent=1))
         return

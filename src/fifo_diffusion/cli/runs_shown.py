@@ -2,6 +2,8 @@
 
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from typing import Any
 
 from fifo_diffusion.errors import UserError
 from fifo_diffusion.jobs.runs.requests import first_prompt_of
@@ -22,6 +24,46 @@ def table(runs: Sequence[Run]) -> Iterator[str]:
         age = duration(time.time() - run.created_at)
         said = (run.parent or {}).get("prompt") or first_prompt_of(run.request)
         yield f"{run.id:<17} {state_of(status):<12} {_frames(status, run):>15} {age:>12}  {shortened(said, 50)}"
+
+
+def records(runs: Sequence[Run]) -> Iterator[dict[str, Any]]:
+    """An object for each run."""
+    for run in runs:
+        with suppress(UserError):  # removed meanwhile
+            yield record(run)
+
+
+def record(run: Run) -> dict[str, Any]:
+    """What is known of one run, for programs: names as in docs/http.md."""
+    status = run.status
+    known = (
+        "frames",
+        "num_frames",
+        "fps",
+        "width",
+        "height",
+        "seed",
+        "stopped",
+        "paused",
+        "error",
+        "eta_seconds",
+        "device",
+    )
+    return {
+        "id": run.id,
+        "folder": str(run.folder),
+        "status": status.state,
+        **{name: getattr(status, name) for name in known},
+        "rate": status.rate or None,
+        "created_at": run.created_at,
+        "completed_at": status.completed_at,
+        "prompt": first_prompt_of(run.request),
+        "snapshots": run.snapshots(),
+        "pins": run.pins(),
+        "bytes": size_of(run.folder),
+        "parent": run.parent,
+        "request": run.request,
+    }
 
 
 def state_of(status: Status) -> str:
