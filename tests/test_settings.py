@@ -60,7 +60,7 @@ class ToyRunSettings(RunSettings):
 
 
 def _command(arguments: str) -> tuple[object, dict]:
-    app, given = typer.Typer(), {}
+    app, given = typer.Typer(rich_markup_mode="rich"), {}
 
     @app.command()
     @with_options(settings=ToySettings)

@@ -23,6 +23,8 @@ from video_clips import METADATA, clip, error_of
 FRAMES = clip(5, 32, 48)
 PICTURES = {"png": {}, "apng": {}, "webp": {"lossless": True}, "gif": {}, "tiff": {}, "jpg": {}, "bmp": {}, "avif": {}}
 PICTURES |= {"jp2": {}, "ppm": {}, "tga": {}}
+if ".avif" not in Image.registered_extensions():  # before Pillow 11.3
+    del PICTURES["avif"]
 MOVING = ("apng", "webp", "gif", "tiff", "avif")
 VIDEOS = ("mp4", "webm", "gif", "y4m")
 
