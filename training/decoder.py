@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from diffusers import AutoencoderKL
 from latents import Basis, encode, load
-from model import make_vae
+from model import make_vae, mixed_precision
 
 from fifo_diffusion.toybox.world import PERIOD, draw_labels, render
 
@@ -34,7 +34,7 @@ def batch(
 def decoder_loss(vae: AutoencoderKL, pixels: torch.Tensor, latents: torch.Tensor) -> tuple[torch.Tensor, float]:
     """Absolute and squared error, and the error of the differences between neighbours, for sharp edges."""
     noisy = latents + 0.1 * torch.randn_like(latents) * torch.rand(len(latents), 1, 1, 1, device=latents.device)
-    with torch.autocast(latents.device.type, torch.bfloat16):
+    with mixed_precision(latents.device.type):
         output = vae.decode(noisy).sample
     error = output.float() - pixels
     square = error.pow(2).mean()
@@ -44,7 +44,7 @@ def decoder_loss(vae: AutoencoderKL, pixels: torch.Tensor, latents: torch.Tensor
 
 def encoder_loss(vae: AutoencoderKL, pixels: torch.Tensor, latents: torch.Tensor) -> tuple[torch.Tensor, float]:
     """Squared error of the mean, and a small fixed spread (sd 0.011)."""
-    with torch.autocast(latents.device.type, torch.bfloat16):
+    with mixed_precision(latents.device.type):
         moments = vae.quant_conv(vae.encoder(pixels)).float()
     mean, log_variance = moments.chunk(2, 1)
     square = (mean - latents).pow(2).mean()

@@ -17,6 +17,8 @@ from latents import CHANNELS
 from text import WIDTH
 from torch.nn import functional
 
+from fifo_diffusion.execution.precision import computes
+
 # Linear betas end at alpha_bar = 4e-5: a flat background cannot leak through the noisiest level, and there is no
 # division by zero as with zero terminal signal-to-noise ratio.
 SCHEDULE = {"num_train_timesteps": 1000, "beta_schedule": "linear", "beta_start": 1e-4, "beta_end": 0.02,
@@ -27,6 +29,11 @@ SCHEDULE = {"num_train_timesteps": 1000, "beta_schedule": "linear", "beta_start"
 def alphas() -> torch.Tensor:
     """alpha_bar of the 1000 levels, level 0 being almost clean."""
     return DDIMScheduler(**SCHEDULE).alphas_cumprod
+
+
+def mixed_precision(device: str, wanted: bool = True) -> torch.autocast:
+    """A context that computes in bfloat16, but on a processor for which float32 is faster."""
+    return torch.autocast(device, torch.bfloat16, enabled=wanted and (device != "cpu" or computes(torch.bfloat16)))
 
 
 def make_unet() -> UNet3DConditionModel:

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from diffusers import AutoencoderKL, UNet3DConditionModel
 from latents import CHANNELS
-from model import alphas, make_unet, predict, speed_up
+from model import alphas, make_unet, mixed_precision, predict, speed_up
 from text import make_text_encoder, tokens
 from transformers import CLIPTextModel, CLIPTokenizer
 
@@ -46,7 +46,7 @@ class Toybox:
     @torch.no_grad()
     def velocity(self, x: torch.Tensor, t: torch.Tensor, text: torch.Tensor) -> torch.Tensor:
         """The network's output, v = sqrt(a) noise - sqrt(1-a) clean, for latents (B, C, F, 8, 8)."""
-        with torch.autocast(self.device, torch.bfloat16, enabled=self.bf16):
+        with mixed_precision(self.device, self.bf16):
             return predict(self.unet, x, t, text).float()
 
     @torch.no_grad()
@@ -70,7 +70,7 @@ class Toybox:
         """Latents (B, C, F, 8, 8) -> uint8 frames (B, F, 64, 64, 3)."""
         b, c, f, h, w = latents.shape
         flat = latents.permute(0, 2, 1, 3, 4).reshape(b * f, c, h, w)
-        with torch.autocast(self.device, torch.bfloat16, enabled=self.bf16):
+        with mixed_precision(self.device, self.bf16):
             pixels = torch.cat([self.vae.decode(part).sample.float() for part in flat.split(chunk)])
         pixels = ((pixels.clamp(-1, 1) + 1) * 127.5).round().byte().permute(0, 2, 3, 1).cpu().numpy()
         return pixels.reshape(b, f, *pixels.shape[1:])

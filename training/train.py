@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from diffusers import UNet3DConditionModel
 from latents import encode, load
-from model import alphas, images_only, make_unet, predict, speed_up
+from model import alphas, images_only, make_unet, mixed_precision, predict, speed_up
 from sheets import save_sheet
 from swap_test import SwapTest, report
 from text import make_text_encoder, tokens
@@ -197,7 +197,7 @@ class Training:
         rate = self.rate()
         for group in self.optimizer.param_groups:
             group["lr"] = rate * group["factor"]
-        with torch.autocast(self.device, torch.bfloat16):
+        with mixed_precision(self.device):
             text = self.text(ids.to(self.device)).last_hidden_state
             if images:
                 with images_only(self.unet):
@@ -223,7 +223,7 @@ class Training:
             return self.text(tokens(self.tokenizer, captions).to(self.device)).last_hidden_state
 
         def velocity(x, t, text):
-            with torch.autocast(self.device, torch.bfloat16):
+            with mixed_precision(self.device):
                 return predict(self.unet, x, t, text).float()
 
         self._average()
