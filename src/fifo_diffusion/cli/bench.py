@@ -164,9 +164,10 @@ def compare(
     layout = load(device, "float32").layout(
         **{k: v for k, v in arguments.items() if k in ("num_partitions", "lookahead", "window")}
     )
-    slow = slow_precision(torch.device(device), torch.bfloat16)
-    rows = settings(len(layout.windows), compiled, half=not slow)
-    told(f"loading the model in {len(rows)} ways" + (f"; none in half precision: {slow}" if slow else ""))
+    half = slow_precision(torch.device(device), torch.bfloat16) is None
+    rows = settings(len(layout.windows), compiled, half)
+    without = "" if half else "; none in half precision, for which this processor has no instructions"
+    told(f"loading the model in {len(rows)} ways{without}")
     models = [loaded(load, setting, device) for setting in rows]
     streams = [running(fifo, setting, arguments) for fifo, setting in zip(models, rows, strict=True)]
     seconds: list[list[float]] = [[] for _ in rows]
