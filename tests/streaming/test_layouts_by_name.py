@@ -117,3 +117,10 @@ def test_what_a_layout_does_not_take_is_refused(toy, fifo, capsys):
     assert "--no-lookahead: --layout toy does not take it; leave it out" in capsys.readouterr().err
     assert main(["generate", "a red ball", "--layout", "toys", "--dry-run"]) == 2
     assert "partitions" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("layout", [name for name in LAYOUTS if name != "partitions"])
+def test_published_code_has_the_papers_layout_only(layout, fifo):
+    settings = {"num_partitions": 1, "window": 4, "height": 16, "width": 16, "seed": 0}
+    with pytest.raises(ValueError, match=f"^layout='{layout}': compat='published' has the paper's only"):
+        fifo.stream("a cat", layout=layout, compat="published", **settings)

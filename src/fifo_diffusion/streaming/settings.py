@@ -12,7 +12,7 @@ from torch import Tensor
 
 from fifo_diffusion.errors import ArgumentError, ArgumentTypeError, Message, Setting
 from fifo_diffusion.execution.interfaces import as_banded
-from fifo_diffusion.method import Layout, QueueLayout, layout_of
+from fifo_diffusion.method import Layout, layout_of
 from fifo_diffusion.method.draws import can_choose
 from fifo_diffusion.models.shared.arguments import MOST_SLOTS, check_text
 from fifo_diffusion.models.shared.base import VideoModel
@@ -125,9 +125,7 @@ class RunSettings(Completed, FifoSettings):
         elif settings.compat == "published" and settings.cache > 1:
             published = Setting("compat", "published"), " has none; leave one of them out"
             raise ArgumentError("cache", settings.cache, *published)
-        elif settings.compat == "published" and (
-            not isinstance(settings.queue_layout, QueueLayout) or settings.queue_layout.holds
-        ):
+        elif settings.compat == "published" and (settings.layout != "partitions" or settings.queue_layout.holds):
             published = Setting("compat", "published"), " has the paper's only; leave one of them out"
             raise ArgumentError("layout", settings.layout, *published)
         check_tail(settings)
