@@ -26,4 +26,7 @@ class ModularLTXContract(Modular, LTXContract):
         return tiny_modular.ltx()
 
     def sampled(self, pipe, latents, **call):
-        return super().sampled(pipe, latents.flatten(2).transpose(1, 2), **call)
+        found = super().sampled(pipe, latents.flatten(2).transpose(1, 2), **call)
+        if found.ndim == 3:  # before diffusers 0.42 they come as tokens
+            found = found.transpose(1, 2).unflatten(2, latents.shape[2:])
+        return found
