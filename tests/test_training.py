@@ -45,3 +45,15 @@ def test_the_text_encoder_is_written_under_the_names_that_every_transformers_5_r
     assert not found["unexpected_keys"]
     pairs = zip(encoder.state_dict().values(), again.state_dict().values(), strict=True)
     assert all(torch.equal(a, b) for a, b in pairs)
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_training_computes_in_bfloat16_where_the_processor_does(known, monkeypatch):
+    monkeypatch.setattr(sys, "path", [str(TRAINING), *sys.path])
+    mixed_precision = runpy.run_path(str(TRAINING / "model.py"))["mixed_precision"]
+    monkeypatch.setitem(mixed_precision.__globals__, "computes", lambda dtype: known)
+    matrix = torch.ones(2, 2)
+    with mixed_precision("cpu"):
+        assert (matrix @ matrix).dtype == (torch.bfloat16 if known else torch.float32)
+    with mixed_precision("cpu", wanted=False):
+        assert (matrix @ matrix).dtype == torch.float32

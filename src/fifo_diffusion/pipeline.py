@@ -180,6 +180,7 @@ class FIFO:
             ValueError, TypeError: arguments that do not fit; no frame has been computed then.
         """
         self._check_open()
+        aloud = self.ranks is None or not self.ranks.rank
         with self._refusals_shared():
             own = specs(StreamSettings)
             given = {name: arguments.pop(name) for name in own if name in arguments}
@@ -218,7 +219,7 @@ class FIFO:
             levels = levels_of(self.model, settings)
             plan = prepare_start(self.model, settings, start if state is None else state, frames, asked.include_start)
             if state is None:  # from frames of the video to latents
-                check_all(self.model, keys, settings, asked.num_frames, aloud=self.ranks is None or not self.ranks.rank)
+                check_all(self.model, keys, settings, asked.num_frames, aloud=aloud)
                 ways = ways_of(prompt)
                 entries = {plan.latent_of(frame): (prompts, ways.get(frame)) for frame, prompts in keys.items()}
                 schedule = Schedule.of(entries, settings.prompt_change, **in_queue(settings.queue_layout))
@@ -227,9 +228,7 @@ class FIFO:
                 schedule = Schedule.from_json(*saved, settings.prompt_change, **in_queue(settings.queue_layout))
         random_seed = asked.seed is None and asked.generator is None and state is None
         settings = self._agreed(settings, random_seed, schedule, plan, asked.num_frames)
-        if (slow := slow_precision(self.model.device, self.model.dtype)) and (
-            self.ranks is None or not self.ranks.rank
-        ):
+        if aloud and (slow := slow_precision(self.model.device, self.model.dtype)):
             logger.warning(slow)
         call, window = settings.call, settings.window
         call |= {} if plan.picture is None else self.model.about_picture(plan.picture, window)

@@ -10,7 +10,7 @@ from importlib import import_module
 from importlib.metadata import PackageNotFoundError, requires, version
 from typing import TYPE_CHECKING
 
-from fifo_diffusion.text import one_line
+from fifo_diffusion.text import gigabytes, one_line
 
 if TYPE_CHECKING:
     from packaging.requirements import Requirement
@@ -142,7 +142,7 @@ def _toybox(loads: bool) -> Finding:
         fix = f"install fifo-diffusion again: {sys.executable} -m pip install --force-reinstall --no-deps SOURCE_FOLDER"
         return Finding("toybox", f"incomplete: no {', '.join(missing)}", fix)
     size = sum(file.stat().st_size for file in PIPELINE_FOLDER.rglob("*") if file.is_file())
-    embedded = f"embedded, {size / 1e6:.0f} MB"
+    embedded = f"embedded, {gigabytes(size)}"
     if not loads:
         return Finding("toybox", f"{embedded}, not tried")
     try:
@@ -169,4 +169,4 @@ def _folder() -> Finding:
     here = os.getcwd()
     if not os.access(here, os.W_OK):
         return Finding("this folder", f"{here} cannot be written", "cd to a folder of yours, or give -o with a path")
-    return Finding("this folder", f"{here}, {shutil.disk_usage(here).free / 1e9:.1f} GB free")
+    return Finding("this folder", f"{here}, {gigabytes(shutil.disk_usage(here).free)} free")

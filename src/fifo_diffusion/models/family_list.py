@@ -56,10 +56,12 @@ class Family:
     @property
     def too_old(self) -> str:
         """What must be newer before its pipelines can be loaded, and what to type; empty if nothing."""
+        if not self.transformers:
+            return ""
         from packaging.version import Version
 
         found = version("transformers")
-        if not self.transformers or Version(found) >= Version(self.transformers):
+        if Version(found) >= Version(self.transformers):
             return ""
         needed = f"transformers>={self.transformers}"
         return f'{self.name} needs {needed}, here is {found}: {sys.executable} -m pip install "{needed}"'
