@@ -3,6 +3,7 @@
     python benchmarks/speed.py             # a few minutes on two idle cores; writes docs/results/speed.json
     python benchmarks/speed.py --first     # a stranger's first frame: a fresh process of the command line
     python benchmarks/speed.py --pass --compile     # one 16-frame pass of the U-Net, median; compiled too
+    python benchmarks/speed.py --layout    # a pass and a decode as `from_pretrained` lays the weights out on a CPU
     python benchmarks/speed.py --write     # how long a model waits while a frame is written
 
 Frame-forwards are counted at the denoiser and compared with `QueueLayout`: after the opening clip every frame costs
@@ -160,6 +161,43 @@ def one_pass(compiled: bool, repeats: int) -> dict:
     return {"unit": f"seconds, median of {repeats} passes", "one_pass": result}
 
 
+def layouts(repeats: int) -> dict:
+    """Two windows through the U-Net and four latents through the decoder, as in the preset `live`, in turns with the
+    weights of convolutions as PyTorch keeps them and with their channels last (`lay_out_for_cpu`)."""
+    import torch
+
+    from fifo_diffusion import FIFO
+
+    fifos = {"channels_last": FIFO.from_pretrained("toybox-diagonal", device="cpu")}
+    fifos["contiguous"] = contiguous = FIFO.from_pretrained("toybox-diagonal", device="cpu")
+    for part in (contiguous.pipe.unet, contiguous.pipe.vae):
+        for weight in part.parameters():
+            weight.data = torch.empty(weight.shape).copy_(weight)  # `contiguous()` leaves kernels of 1 x 1 as they are
+    condition = contiguous.model.condition([PROMPT] * 2, height=64, width=64, guidance_scale=1.0)
+    latents = torch.randn(2, *contiguous.model.latent_shape(64, 64)).unsqueeze(2).repeat(1, 1, 16, 1, 1)
+    timestep = torch.linspace(20, 980, 16).round().long()[None].repeat(2, 1)
+    clean = torch.randn(4, *contiguous.model.latent_shape(64, 64))
+    calls = {
+        "two_windows": lambda fifo: fifo.model.predict(latents, timestep, condition),
+        "decode_four": lambda fifo: fifo.pipe.vae.decode(clean, return_dict=False),
+    }
+    result = {}
+    with torch.inference_mode():
+        for call, work in calls.items():
+            seconds = {name: [] for name in fifos}
+            for _ in range(5 + repeats):
+                for name, fifo in fifos.items():
+                    began = time.perf_counter()
+                    work(fifo)
+                    seconds[name].append(time.perf_counter() - began)
+            kept = {name: taken[5:] for name, taken in seconds.items()}
+            ratios = [last / plain for last, plain in zip(kept["channels_last"], kept["contiguous"], strict=True)]
+            result[call] = {name: round(statistics.median(taken), 4) for name, taken in kept.items()}
+            result[call]["ratio"] = round(statistics.median(ratios), 3)
+    print(result)
+    return {"unit": f"seconds, medians of {repeats}; ratio: the median of the turns' own", "layout": result}
+
+
 def writing() -> dict:
     """Milliseconds for which `write` keeps the next iteration waiting, median, in turn and in the background; of moving
     clouds with some grain, which are no easier than a film. The iteration is a pause: as on a GPU, the CPU is idle."""
@@ -201,16 +239,19 @@ def writing() -> dict:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--repeats", type=int, help="default: 9 of each setting, 50 with --pass")
+    parser.add_argument("--repeats", type=int, help="default: 9 of each setting, 50 with --pass, --layout")
     parser.add_argument("--first", action="store_true")
     parser.add_argument("--pass", action="store_true", dest="one_pass")
     parser.add_argument("--compile", action="store_true", help="with --pass: compiled as well (wants a C++ compiler)")
+    parser.add_argument("--layout", action="store_true", help="on a CPU")
     parser.add_argument("--write", action="store_true")
     arguments = parser.parse_args()
     if arguments.first:
         common.write("first_frame", first_frame())
     elif arguments.one_pass:
         common.write("one_pass", one_pass(arguments.compile, arguments.repeats or 50))
+    elif arguments.layout:
+        common.write("cpu_layout", layouts(arguments.repeats or 50))
     elif arguments.write:
         common.write("writing", writing())
     else:

@@ -22,6 +22,7 @@ from fifo_diffusion.models.loading.publishers import fit_shift
 from fifo_diffusion.models.loading.source import ModelSource, find_model
 from fifo_diffusion.models.shared.arguments import passed_on, refuse_unknown
 from fifo_diffusion.models.shared.base import VideoModel
+from fifo_diffusion.models.shared.modules import lay_out_for_cpu
 from fifo_diffusion.models.shared.offload import check_offload, text_encoders, to_device_but
 from fifo_diffusion.models.shared.texts import Embeds
 from fifo_diffusion.settings import QueueSettings, StreamSettings, checked, specs, taking
@@ -153,6 +154,8 @@ class FIFO:
             to_device_but(text_encoders(pipe) if offload_text else [], pipe, device)
         else:
             pipe.to(device)
+            if device.type == "cpu":
+                lay_out_for_cpu(pipe)
         if offload_text:  # said here, since the pipeline itself might take the text encoder's place for its own
             fifo.model.offload_text_encoders(device)
         return fifo

@@ -174,3 +174,31 @@ def test_published_profile_is_refused_where_nothing_was_published(pipe):
 def test_sizes_that_do_not_fit_name_the_nearest(pipe):
     with pytest.raises(ValueError, match="multiples of 2: use 16 and 12"):
         registry.wrap(pipe).latent_shape(16, 11)
+
+
+def test_weights_loaded_for_a_cpu_lie_as_its_kernels_want_them(tmp_path):
+    """Only how they lie in memory changes, of what `from_pretrained` loads."""
+    tiny.pipeline(**tiny.LIGHT).save_pretrained(tmp_path / "as it was")
+    loaded = FIFO.from_pretrained(tmp_path / "as it was", device="cpu").pipe
+    plain = type(loaded).from_pretrained(tmp_path / "as it was")
+    assert FIFO(plain).pipe is plain
+
+    for part, original in ((loaded.unet, plain.unet), (loaded.vae, plain.vae)):
+        kernels = [w for w in part.parameters() if w.dim() == 4 and w.shape[-1] > 1]
+        assert kernels
+        assert all(w.is_contiguous(memory_format=torch.channels_last) for w in kernels)
+        assert all(w.is_contiguous() for w in original.parameters())
+
+    config = loaded.unet.config
+    inputs = (torch.randn(2, config.in_channels, 4, 8, 8), 500, torch.randn(2, 7, config.cross_attention_dim))
+    seen = []
+    hook = loaded.unet.conv_out.register_forward_pre_hook(lambda _module, given: seen.append(given[0]))
+    with torch.no_grad():
+        assert distance(loaded.unet(*inputs)[0], plain.unet(*inputs)[0]) < 1e-5
+        assert distance(loaded.vae.decode(inputs[0][:, :, 0])[0], plain.vae.decode(inputs[0][:, :, 0])[0]) < 1e-5
+    hook.remove()
+    assert seen[0].is_contiguous(memory_format=torch.channels_last)  # nothing between the layers turned it back
+
+    loaded.save_pretrained(tmp_path / "saved")
+    again = type(loaded).from_pretrained(tmp_path / "saved")
+    assert all(torch.equal(a, b) for a, b in zip(again.unet.parameters(), plain.unet.parameters(), strict=True))

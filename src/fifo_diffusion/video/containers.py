@@ -64,7 +64,7 @@ MP4 = ContainerFormat(
     # Fragments while writing; on closing the muxer adds an index and the file is an ordinary mp4.
     muxer={"movflags": "frag_every_frame+hybrid_fragmented+empty_moov+default_base_moof", "flush_packets": "1"},
     # FFmpeg halves the chroma around the centre; untold, players of H.264 take it for left.
-    encoder={"preset": "fast", "tune": "zerolatency", "chroma_sample_location": "center"},
+    encoder={"preset": "faster", "tune": "zerolatency", "chroma_sample_location": "center"},
     crf=18,
     crf_small=12,
     crf_max=51,

@@ -1,8 +1,10 @@
-"""A module's parts and precision, asked for before every prediction: as PyTorch and diffusers answer, but quickly."""
+"""A module's parts and precision, asked for before every prediction, and how its weights lie in memory."""
 
 from collections.abc import Iterator
 from typing import Any
 
+import torch
+from diffusers import AutoencoderKL, DiffusionPipeline, UNet3DConditionModel
 from torch import nn
 
 
@@ -31,3 +33,16 @@ def dtype_of(part: Any) -> Any:
             assert first is not None
             return first.dtype
     return getattr(part, "dtype", None)
+
+
+def lay_out_for_cpu(pipe: DiffusionPipeline) -> None:
+    """Keep the weights of two-dimensional convolutions with their channels last, as the kernels of a CPU want them.
+
+    What passes between the layers follows. Otherwise each convolution reorders its input and its output. Only in the
+    classes where it was measured (docs/performance.md); results differ by rounding.
+    """
+    for part in pipe.components.values():
+        if isinstance(part, AutoencoderKL | UNet3DConditionModel):
+            for inner in submodules(part):
+                if isinstance(inner, nn.Conv2d):
+                    inner.to(memory_format=torch.channels_last)
