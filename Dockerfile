@@ -1,6 +1,7 @@
 # The studio in a container. For a CPU:
 #   docker build -t fifo-diffusion .
-#   docker run -p 127.0.0.1:8800:8800 -e FIFO_DIFFUSION_TOKEN=a-long-random-word -v "$PWD/runs:/runs" fifo-diffusion
+#   mkdir -p runs
+#   docker run --hostname localhost -p 127.0.0.1:8800:8800 -e FIFO_DIFFUSION_TOKEN=a-long-random-word -v "$PWD/runs:/runs" fifo-diffusion
 # For NVIDIA GPUs (PyTorch's wheels bring CUDA; the machine needs the NVIDIA container toolkit):
 #   docker build --build-arg TORCH_INDEX= -t fifo-diffusion .
 #   docker run --gpus all ... fifo-diffusion

@@ -127,7 +127,7 @@ def evaluate(
 
     fifo-diffusion evaluate --config report/config.json --methods fifo -o again/
 
-    fifo-diffusion evaluate a.mp4 b.mp4 -o drift/   (how videos drift that are there)
+    fifo-diffusion evaluate a.mp4 b.mp4 -o drift/   (how existing videos drift)
     """
     from fifo_diffusion.cli.evaluate import run
 

@@ -7,18 +7,18 @@ from fifo_diffusion.execution.memory import is_out_of_memory
 
 OUT_OF_MEMORY = UserError(
     "the device is out of memory: add ",
-    Setting("windows_per_batch", 1),
+    Setting("offload", "model"),
+    " (weights wait in host memory), ",
+    Setting("vae_tiling", True),
+    ", ",
+    Setting("quantize", "int8"),
     " or ",
-    Setting("offload_text_encoder", True),
-    ", or use fewer ",
-    Setting("num_partitions"),
-    ", a smaller ",
+    Setting("windows_per_batch", 1),
+    ", or use a smaller ",
     Setting("height"),
     " and ",
     Setting("width"),
-    ", ",
-    Setting("dtype", "float16"),
-    " or ",
+    ", or ",
     Setting("device", "cpu"),
 )
 

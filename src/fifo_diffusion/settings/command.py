@@ -174,7 +174,7 @@ class Settings(StreamSettings, BaselineArguments):
         "Precision of the weights: float32, float16 or bfloat16.",
         MODEL,
         metavar="TYPE",
-        usual="float16 on a GPU, else float32; convert keeps the checkpoint's",
+        usual="float16 or bfloat16 on a GPU, as the model is made for, else float32; convert keeps the checkpoint's",
         saved=IN_NOTES,
     )
     device: str | None = setting(
@@ -190,7 +190,7 @@ class Settings(StreamSettings, BaselineArguments):
         False,
         Flag(),
         LOAD,
-        "Keep the text encoder in host memory, but while it encodes a prompt: room on the GPU for the rest.",
+        "Keep the text encoder in host memory, except while it encodes a prompt: room on the GPU for the rest.",
         MODEL,
     )
     offload: str | None = setting(
