@@ -4,6 +4,7 @@ import os
 
 import pytest
 
+from fifo_diffusion import files
 from fifo_diffusion.files import beside, written_whole
 
 
@@ -42,3 +43,31 @@ def test_what_a_killed_process_left_does_not_get_into_the_file(tmp_path):
     with written_whole(path) as partial, partial.open("a") as file:
         file.write("new")
     assert path.read_text() == "new"
+
+
+def test_two_who_write_the_same_file_do_not_tear_it(tmp_path):
+    path = tmp_path / "place"
+    with written_whole(path, alone=False) as one, written_whole(path, alone=False) as other:
+        one.write_text("one")
+        other.write_text("other")
+    assert path.read_text() == "one"  # who ended last
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_file_that_is_being_read_is_replaced_a_moment_later(tmp_path, monkeypatch):
+    """As on Windows, where that is refused meanwhile."""
+    path, refused, real = tmp_path / "status.json", [], os.replace
+
+    def replace(source, target):
+        if len(refused) < 3:
+            refused.append(target)
+            raise PermissionError(13, "Access is denied", str(target))
+        real(source, target)
+
+    monkeypatch.setattr(os, "replace", replace)
+    with pytest.raises(PermissionError), written_whole(path) as partial:
+        partial.write_text("1")
+    monkeypatch.setattr(files, "REPLACE_SECONDS", 1.0)
+    with written_whole(path) as partial:
+        partial.write_text("2")
+    assert path.read_text() == "2"

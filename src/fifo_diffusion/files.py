@@ -1,6 +1,8 @@
 """Files that are there whole or not at all."""
 
 import os
+import secrets
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -11,8 +13,12 @@ def beside(path: Path) -> Path:
     return path.with_name(f".partial-{path.name}")
 
 
+REPLACE_SECONDS = 1.0 if os.name == "nt" else 0.0
+"""How long the system is asked again: on Windows no file can be replaced while somebody reads it."""
+
+
 @contextmanager
-def written_whole(path: str | Path, *, lasting: bool = True) -> Iterator[Path]:
+def written_whole(path: str | Path, *, lasting: bool = True, alone: bool = True) -> Iterator[Path]:
     """A path to write to; at the end of the block what is there takes the name `path`, in the place of an older file.
 
     After a crash of the process or of the machine there is the old file or the new one. A block that fails leaves the
@@ -22,24 +28,36 @@ def written_whole(path: str | Path, *, lasting: bool = True) -> Iterator[Path]:
         path: the file.
         lasting: wait until it is on the disk. False is for what is written several times a second: after a crash of the
             machine (not of the process) the file may be damaged.
+        alone: nobody else writes this file now, because of a lock say. Else the last of those who do has it.
 
     Raises:
         OSError: the file cannot be written.
     """
     path = Path(path)
-    partial = beside(path)
+    partial = beside(path) if alone else beside(path.with_name(f"{secrets.token_hex(6)}-{path.name}"))
     try:
         partial.unlink(missing_ok=True)  # of a process that was killed
         yield partial
         if lasting:
             make_last(partial)
-        os.replace(partial, path)
+        _replace(partial, path)
         if lasting:
             with suppress(OSError):  # Windows opens no folders
                 make_last(path.absolute().parent, os.O_RDONLY)
     finally:
         with suppress(OSError):
             partial.unlink(missing_ok=True)
+
+
+def _replace(partial: Path, path: Path) -> None:
+    until = time.monotonic() + REPLACE_SECONDS
+    while True:
+        try:
+            return os.replace(partial, path)
+        except PermissionError:
+            if time.monotonic() >= until:
+                raise
+            time.sleep(0.02)
 
 
 def make_last(path: str | Path, flags: int = os.O_RDWR) -> None:

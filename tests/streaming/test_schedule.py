@@ -152,6 +152,18 @@ def test_the_queue_is_seen_before_its_frames_are_clean(fifo):
     assert two.preview().shape[0] == 2
 
 
+def test_notes_of_the_queue_do_not_grow_when_nobody_looks_any_more(fifo):
+    stream = fifo.stream("a cat", seed=0, **SMALL)
+    stream.preview()
+    frames(stream, 60)
+    guesses = stream._preview._guesses
+    size, latent = stream.settings.queue_layout.size, np.prod(fifo.model.latent_shape(16, 16))
+    assert len(guesses) <= size
+    assert set(stream.queue_frames[:-1]) <= guesses.keys()  # the last one has just entered
+    held = {guess.untyped_storage().data_ptr(): guess.untyped_storage().nbytes() for _, guess in guesses.values()}
+    assert sum(held.values()) <= 4 * size * latent
+
+
 def test_colours_are_found_by_least_squares():
     """Where colours are linear in the latents, what is in the queue is seen in its own colours."""
     torch.manual_seed(0)
@@ -162,13 +174,13 @@ def test_colours_are_found_by_least_squares():
         return small.clamp(0, 1).repeat_interleave(4, -1).repeat_interleave(4, -2)
 
     fifo_levels = type("Levels", (), {"latent": staticmethod(lambda latents: latents)})()
-    preview = Preview(fifo_levels)
+    layout = type("Layout", (), {"context": 0, "size": 3})()
+    preview = Preview(fifo_levels, layout)
     for _ in range(8):
         latent = torch.randn(1, 4, 1, 5, 6)
         preview.came_out(latent, [colours(latent[:, :, 0])])
     waiting = torch.randn(1, 4, 3, 5, 6)
     queue = type("Queue", (), {"latents_BCFHW": waiting, "first_new": 0, "frames": lambda self, layout: range(3)})()
-    layout = type("Layout", (), {"context": 0, "size": 3})()
-    found = preview.pictures(queue, layout)
+    found = preview.pictures(queue)
     wanted = torch.stack([colours(waiting[:, :, k])[..., ::4, ::4] for k in range(3)], 1).movedim(2, -1) * 255
     assert np.abs(found - wanted.numpy()).max() <= 2

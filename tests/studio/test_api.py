@@ -1,6 +1,7 @@
 """Our own routes: commands, schedules, forks, the queue, pictures, presets, what the server says of itself."""
 
 import io
+import json
 import re
 
 import numpy as np
@@ -221,3 +222,38 @@ def test_what_a_video_would_cost(client):
     assert deep["error"]["param"] == "num_inference_steps"
     assert "--" not in deep["error"]["message"]
     assert client.post("/api/cost", json=fields).json()["forwards"] == found["forwards"]
+
+
+def test_no_field_of_a_command_is_passed_over(client, runs, maker):
+    run = runs.create({"prompt": "a red ball", "num_frames": 40})
+    maker(run).make(9)
+
+    def post(route, status, **fields):
+        answer = client.post(f"/api/runs/{run.id}/{route}", json=fields)
+        return error_of(answer, status) if status != 200 else answer.json()
+
+    post("command", 200, do="prompt", text="a blue ball", frame=30)
+    post("command", 200, do="resume", keep="40GB")
+    done = [{name: value for name, value in each.items() if name != "at"} for each in run.commands()[0]]
+    assert done == [{"do": "prompt", "text": "a blue ball", "frame": 30}, {"do": "resume", "keep": "40GB"}]
+    assert "keep lots: give a size" in post("command", 400, do="resume", keep="lots")["message"]
+    told = post("command", 400, do="stop", nonsense=1)
+    assert (told["message"], told["param"]) == ("there is no field nonsense here: give do", "nonsense")
+    for route in ("fork", "rerender", "extend", "move"):
+        assert post(route, 400, nonsense=1, num_frames=50, schedule={"20": "x"})["message"].startswith(
+            "there is no field"
+        )
+    assert len(run.commands()[0]) == 2
+
+
+def test_a_prompt_that_is_refused_does_not_make_a_video_longer(client, made):
+    run = made(20)
+    error_of(client.post(f"/api/runs/{run.id}/extend", json={"num_frames": 5, "prompt": "[5s: a ball]"}), 400)
+    assert (run.status.num_frames, run.commands()[0]) == (20, [])
+
+
+@pytest.mark.parametrize("fields", [{"model": "a\ud800"}, {"lora": ["a\ud800"]}])
+def test_a_name_that_no_file_can_have_is_refused(client, fields):
+    body = json.dumps({"prompt": "a red ball"} | fields)
+    answer = client.post("/v1/videos", content=body, headers={"content-type": "application/json"})
+    assert "\\ud800" in error_of(answer, 400)["message"]

@@ -161,3 +161,22 @@ def test_no_worker_is_left_when_the_server_is_killed(tmp_path):
     finally:
         process.kill()
         process.communicate()
+
+
+def test_one_look_that_fails_does_not_end_the_looking(runs, monkeypatch, caplog):
+    made, looks = Workers(Board(runs), LEAVES), []
+
+    async def look():
+        looks.append(len(looks))
+        if len(looks) == 1:
+            raise OSError("Stale file handle")
+
+    monkeypatch.setattr(made, "look", look)
+
+    async def a_while():
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(made.keep(), 0.8)
+
+    asyncio.run(a_while())
+    assert looks[:2] == [0, 1]
+    assert "Stale file handle" in caplog.text

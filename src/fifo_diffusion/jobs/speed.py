@@ -51,7 +51,7 @@ def remember_speed(which: str, seconds_per_forward: float) -> None:
     try:
         path = speed_file()
         path.parent.mkdir(parents=True, exist_ok=True)
-        with written_whole(path) as partial:
+        with written_whole(path, alone=False) as partial:
             partial.write_text(json.dumps(_read() | {which: float(seconds_per_forward)}, indent=1) + "\n")
     except (OSError, ValueError, RuntimeError):  # no home, a name that no file can have
         pass

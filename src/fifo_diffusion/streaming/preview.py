@@ -25,11 +25,11 @@ class Preview:
 
     Args:
         levels: of the queue.
-        anchors: in the first places of every window.
+        layout: of the queue.
     """
 
-    def __init__(self, levels: NoiseLevels, anchors: int = 0) -> None:
-        self._levels, self._anchors = levels, anchors
+    def __init__(self, levels: NoiseLevels, layout: Layout) -> None:
+        self._levels, self._layout = levels, layout
         self._guesses: dict[int, tuple[int, Tensor]] = {}  # of each frame number: the level, and (B, C, h, w)
         self._squares: Tensor | None = None  # (C + 1, C + 1) and (C + 1, 3): the normal equations
         self._products: Tensor | None = None
@@ -42,9 +42,11 @@ class Preview:
         level = torch.searchsorted(self._levels.timestep, timestep_BF.cpu().to(self._levels.timestep.dtype))
         clean, _ = self._levels.split(latents_BCFHW, output_BCFHW, level.clamp_max(len(self._levels) - 1))
         for window, part, rows in zip(windows, clean.chunk(len(windows)), level.chunk(len(windows)), strict=True):
-            for k, (frame, now) in list(enumerate(zip(window, rows[0].tolist(), strict=True)))[self._anchors :]:
+            for k, (frame, now) in list(enumerate(zip(window, rows[0].tolist(), strict=True)))[self._layout.anchors :]:
                 if self._guesses.get(frame, (None,))[0] != now:  # else it is context here, and was no context before
-                    self._guesses[frame] = now, part[:, :, k]
+                    self._guesses[frame] = now, part[:, :, k].clone()  # a view would hold all windows in memory
+        for gone in sorted(self._guesses)[: -self._layout.size]:  # has left the queue, whether anybody looks or not
+            del self._guesses[gone]
 
     def came_out(self, latent_BCFHW: Tensor, frames: Sequence[Tensor]) -> None:
         """A clean latent was decoded, and these are the frames, (B, 3, H, W) in [0, 1] each, that came of it."""
@@ -62,12 +64,12 @@ class Preview:
             self._squares = MEMORY * self._squares + squares
             self._products = MEMORY * self._products + products
 
-    def pictures(self, queue: Queue, layout: Layout) -> np.ndarray | None:
+    def pictures(self, queue: Queue) -> np.ndarray | None:
         """uint8 (B, latents, h, w, 3) of what is still to leave the queue, the head first; None: there are no colours
         yet, or nothing is in the queue but known frames."""
-        frames = queue.frames(layout)
+        frames = queue.frames(self._layout)
         self._guesses = {frame: guess for frame, guess in self._guesses.items() if frame in frames}
-        slots = shown_slots(queue, layout)
+        slots = shown_slots(queue, self._layout)
         if self._squares is None or self._products is None or not slots:
             return None
         latents = self._levels.latent(queue.latents_BCFHW)

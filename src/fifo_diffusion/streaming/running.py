@@ -94,11 +94,11 @@ class RunningVideo(ShownVideo):
         then on it costs next to nothing; a stream that is never asked has no cost.
         """
         if self._preview is None:
-            self._preview = Preview(self._levels, self._layout.anchors)
+            self._preview = Preview(self._levels, self._layout)
             self._outlet.seen.append(self._preview.came_out)
         if self._queue is None:
             return None
-        pictures = self._preview.pictures(self._queue, self._layout)
+        pictures = self._preview.pictures(self._queue)
         return pictures if pictures is None or self.settings.batch else pictures[0]
 
     def tell_latents(self, told: Callable[[Tensor], None]) -> None:

@@ -65,6 +65,10 @@ class OutletState:
     decoder: dict[str, Tensor] = field(default_factory=dict)
 
 
+class NotWhole(ValueError):
+    """A file of a state that cannot be read as one by any version: it was cut off, or overwritten."""
+
+
 @dataclass(frozen=True, eq=False)
 class ShownFrames:
     """Given frames that open the video, while not all were handed out.
@@ -251,7 +255,7 @@ class RunState:
 
         Raises:
             ValueError: the file is not such a state, or of a later version, or a value in it is missing, of another
-                kind or out of range.
+                kind or out of range. `NotWhole` where its end is missing, say.
             FileNotFoundError: there is no such file.
         """
         if not Path(path).is_file():
@@ -268,7 +272,7 @@ class RunState:
                 # Copies: what is mapped into memory keeps the file open, and Windows replaces no open file.
                 tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
         except SafetensorError as error:
-            raise ValueError(f"{path} is damaged or no state of a run: {error}") from error
+            raise NotWhole(f"{path} is damaged or no state of a run: {error}") from error
         try:
             header = migrated(json.loads(metadata.get("meta", "")), number)
             check_state(tensors, header)

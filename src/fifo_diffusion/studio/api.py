@@ -12,14 +12,17 @@ from starlette.requests import Request
 from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.routing import Route
 
+from fifo_diffusion.jobs.runs.commands import COMMANDS as ALL_COMMANDS
+from fifo_diffusion.jobs.runs.commands import checked_command
 from fifo_diffusion.jobs.runs.run import Run
 from fifo_diffusion.jobs.runs.status import QUEUED
-from fifo_diffusion.jobs.runs.timeline import pending, prompts_of
+from fifo_diffusion.jobs.runs.timeline import fps_of, pending, prompts_of
 from fifo_diffusion.settings import FifoSettings, specs
+from fifo_diffusion.settings.kinds import Size
 from fifo_diffusion.settings.presets import PRESETS
 from fifo_diffusion.studio import openai, pictures
 from fifo_diffusion.studio.answers import HttpError, conflict, missing
-from fifo_diffusion.studio.fields import fields_of, keys_of, setting_of, text_of, whole_of
+from fifo_diffusion.studio.fields import fields_of, keys_of, no_others, setting_of, text_of, whole_of
 from fifo_diffusion.studio.openai import model_object, run_of, shown, studio_of
 from fifo_diffusion.studio.schema import new_video
 from fifo_diffusion.studio.shared import attempt, frames_of
@@ -81,6 +84,7 @@ async def command(request: Request) -> Response:
     do, status = fields.get("do"), run.status
     if do not in COMMANDS:
         raise HttpError(400, f"do: give {', '.join(COMMANDS)}", "do")
+    no_others(fields, "do", *ALL_COMMANDS[do])
     if do == "prompt":
         text, change = text_of(fields, "text"), fields.get("change")
         if text is None:
@@ -89,7 +93,8 @@ async def command(request: Request) -> Response:
             change = setting_of(specs(FifoSettings)["prompt_change"].kind, "change", change)
         if status.over:
             raise conflict(f"{run.id} is {status.state}: fork it, or extend it, under another prompt")
-        await attempt(lambda: run.command("prompt", text=text, change=change))
+        frame = whole_of(fields, "frame", 0)
+        await attempt(lambda: run.command("prompt", text=text, change=change, frame=frame))
     elif do in ("pin", "unpin"):
         frame = whole_of(fields, "frame", 0)
         if frame not in (run.snapshots() if do == "pin" else run.pins()):
@@ -98,13 +103,16 @@ async def command(request: Request) -> Response:
     elif do in ("stop", "pause") and status.over:
         raise conflict(f"{run.id} is {status.state} already")
     else:
-        await attempt(lambda: run.command(do))
+        keep = text_of(fields, "keep")
+        keep = keep if keep is None else setting_of(Size(), "keep", keep)
+        await attempt(lambda: run.command(do, keep=keep))
     return shown(request, run)
 
 
 async def schedule(request: Request) -> Response:
     """PUT /api/runs/{id}/schedule"""
     run, fields = run_of(request), await fields_of(request)
+    no_others(fields, "schedule")
     keys = keys_of(fields.get("schedule"))
     if run.status.over:
         raise conflict(f"{run.id} is {run.status.state}: make it anew from a frame on with /rerender")
@@ -115,6 +123,7 @@ async def schedule(request: Request) -> Response:
 async def rerender(request: Request) -> Response:
     """POST /api/runs/{id}/rerender"""
     studio, run, fields = studio_of(request), run_of(request), await fields_of(request)
+    no_others(fields, "schedule", "frame", "num_frames")
     keys, count = keys_of(fields.get("schedule")), whole_of(fields, "num_frames", 1)
     first = whole_of(fields, "frame", 0)
     first = min(keys) if first is None else first
@@ -135,9 +144,12 @@ async def fork(request: Request) -> Response:
 async def extend(request: Request) -> Response:
     """POST /api/runs/{id}/extend"""
     studio, run, fields = studio_of(request), run_of(request), await fields_of(request)
-    more, text = frames_of(fields, studio.board.fps(run)), text_of(fields, "prompt")
+    no_others(fields, "seconds", "num_frames", "prompt")
+    more, text = frames_of(fields, fps_of(run)), text_of(fields, "prompt")
 
     def longer() -> Run:
+        if text is not None:
+            checked_command("prompt", {"text": text})  # before anything is asked for
         run.extend(more)
         if text is not None:
             run.command("prompt", text=text)
@@ -152,6 +164,7 @@ async def extend(request: Request) -> Response:
 async def move(request: Request) -> Response:
     """POST /api/runs/{id}/move"""
     studio, run, fields = studio_of(request), run_of(request), await fields_of(request)
+    no_others(fields, "before")
     before = text_of(fields, "before")
     other = None if before is None else studio.board.get(before)
     for each in (run, other):

@@ -12,7 +12,7 @@ from fifo_diffusion.jobs.runs.folder import ID
 from fifo_diffusion.jobs.runs.requests import first_prompt_of
 from fifo_diffusion.jobs.runs.run import Run, Runs
 from fifo_diffusion.jobs.runs.status import COMPLETED, IN_PROGRESS, QUEUED, Status
-from fifo_diffusion.models.loading.checkpoints import checkpoint_of
+from fifo_diffusion.jobs.runs.timeline import fps_of
 from fifo_diffusion.studio.answers import missing
 
 FRESH_SECONDS = 0.5
@@ -104,7 +104,7 @@ class Board:
             request, status, parent, snapshots = run.request, run.status, run.parent, run.snapshots()
         except UserError as error:
             raise missing(f"there is no video {run.id}") from error
-        fps = self.fps(run)
+        fps = fps_of(run)
         count = status.frames if status.over else status.num_frames
         seconds = request.get("seconds") if count is None else count / fps if fps else None
         done = status.state == COMPLETED
@@ -135,11 +135,6 @@ class Board:
             "parent": parent,
             "queue_position": self.position(run, status),
         }
-
-    def fps(self, run: Run) -> float | None:
-        """Frames per second at which a run's video plays or will play, where that is known."""
-        known = checkpoint_of(run.request["model"])
-        return run.status.fps or run.request.get("fps") or (known.defaults.get("fps") if known else None)
 
     def model(self, run: Run) -> str:
         """A run's model as clients name it."""

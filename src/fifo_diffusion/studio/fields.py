@@ -212,6 +212,17 @@ def _typed(kind: Kind, value: Any) -> Any:
     return value
 
 
+def no_others(fields: Mapping[str, Any], *names: str) -> None:
+    """Nothing that a client says is passed over.
+
+    Raises:
+        HttpError: there is a field that is none of these.
+    """
+    for name in fields:
+        if name not in names:
+            raise HttpError(400, f"there is no field {shortened(name)} here: give {', '.join(names)}", shortened(name))
+
+
 def whole_of(fields: Mapping[str, Any], name: str, least: int, most: int = MOST_FRAMES) -> int | None:
     """A field that is a whole number, if it is there.
 

@@ -13,7 +13,7 @@ from fifo_diffusion.models.loading.checkpoints import checkpoint_of
 from fifo_diffusion.studio import pictures
 from fifo_diffusion.studio.answers import HttpError, missing
 from fifo_diffusion.studio.board import poll_ms
-from fifo_diffusion.studio.fields import fields_of, text_of, upload_of, whole_of
+from fifo_diffusion.studio.fields import fields_of, no_others, text_of, upload_of, whole_of
 from fifo_diffusion.studio.shared import Studio
 
 FEWEST, MOST, USUAL = 1, 100, 20
@@ -130,9 +130,7 @@ async def remix(request: Request) -> Response:
 async def extend(request: Request) -> Response:
     """POST /v1/videos/extensions"""
     studio, fields = studio_of(request), await fields_of(request)
-    unknown = next((name for name in fields if name not in EXTENDING), None)
-    if unknown is not None:
-        raise HttpError(400, f"there is no field {unknown[:40]}: give {', '.join(EXTENDING)}", unknown[:40])
+    no_others(fields, *EXTENDING)
     return shown(request, await studio.retries.once(request, fields, lambda: _extended(studio, fields)))
 
 

@@ -68,7 +68,7 @@ class Retries:
 
     def _remember(self, known: Mapping[str, tuple[str, float]]) -> None:
         try:
-            with written_whole(self._file, lasting=False) as partial:
+            with written_whole(self._file, lasting=False, alone=False) as partial:
                 partial.write_text(json.dumps(known))
         except OSError:  # a full disk: the run is there, and the next try may make another
             pass

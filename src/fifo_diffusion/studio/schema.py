@@ -5,6 +5,7 @@ from typing import Any
 
 from fifo_diffusion.jobs.runs import requests
 from fifo_diffusion.settings import Settings, specs
+from fifo_diffusion.settings.kinds import Size
 from fifo_diffusion.studio.fields import offered
 from fifo_diffusion.version import __version__
 
@@ -101,6 +102,7 @@ _BODIES = {
         text=_TEXT,
         change=_CHANGE,
         frame=_WHOLE,
+        keep=Size().schema,
     ),
     "PUT /api/runs/{id}/schedule": _fields(("schedule",), schedule=_KEYS),
     "POST /api/runs/{id}/rerender": _fields(

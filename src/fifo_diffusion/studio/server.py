@@ -80,11 +80,12 @@ def application(studio: Studio) -> ASGIApp:
         yield
         for task in tasks:
             task.cancel()
-            with suppress(asyncio.CancelledError):
-                await task
-        await studio.planner.close()
-        if studio.workers is not None:
-            await studio.workers.close()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        try:
+            await studio.planner.close()
+        finally:
+            if studio.workers is not None:
+                await studio.workers.close()
 
     routes: list[BaseRoute] = [
         *openai.ROUTES,

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 from fifo_diffusion.errors import UserError
 from fifo_diffusion.jobs.runs.requests import checked
 from fifo_diffusion.jobs.runs.run import Run, Runs
-from fifo_diffusion.jobs.runs.timeline import prompts_of
+from fifo_diffusion.jobs.runs.timeline import fps_of, prompts_of
 from fifo_diffusion.settings import Settings, specs
 from fifo_diffusion.studio import fields as of_request
 from fifo_diffusion.studio import pictures
@@ -22,6 +22,7 @@ from fifo_diffusion.studio.guard import Door
 from fifo_diffusion.studio.planning import Planner
 from fifo_diffusion.studio.retries import Retries
 from fifo_diffusion.studio.workers import Workers
+from fifo_diffusion.text import shortened
 
 T = TypeVar("T")
 
@@ -82,13 +83,13 @@ class Studio:
     def _check_names(self, settings: Mapping[str, Any]) -> None:
         model = settings.get("model")
         if model is not None and model not in self.models:
-            told = f"there is no model {model[:80]} here: give {' or '.join(self.models)}"
+            told = f"there is no model {shortened(model, 80)} here: give {' or '.join(self.models)}"
             raise HttpError(400, f"{told} (others: start the server with --models)", "model")
         for name in settings.get("lora", ()):
             place = name if name in self.loras else name.rpartition(":")[0]
             if place not in self.loras:
                 offered = ", ".join(self.loras) or "the server was started without any"
-                raise HttpError(400, f"there is no LoRA {name[:80]} here: {offered}", "lora")
+                raise HttpError(400, f"there is no LoRA {shortened(name, 80)} here: {offered}", "lora")
 
     async def create(self, found: Asked, parent: Mapping[str, Any] | None = None) -> Run:
         """A new run.
@@ -159,9 +160,10 @@ class Studio:
         Raises:
             HttpError: it cannot be.
         """
+        of_request.no_others(fields, "frame", "prompt", "change", "num_frames", "seconds")
         count = of_request.whole_of(fields, "num_frames", 1)
         if count is None and fields.get("seconds") is not None:
-            count = frames_of(fields, self.board.fps(run))
+            count = frames_of(fields, fps_of(run))
         prompt, change = of_request.text_of(fields, "prompt"), of_request.text_of(fields, "change")
         return await attempt(lambda: run.fork(at, prompt, num_frames=count, change=change))
 
@@ -189,7 +191,7 @@ class Studio:
         Raises:
             HttpError: it cannot be.
         """
-        more, prompt = frames_of(fields, self.board.fps(run)), of_request.text_of(fields, "prompt")
+        more, prompt = frames_of(fields, fps_of(run)), of_request.text_of(fields, "prompt")
 
         def forked() -> Run:
             there = run.status.frames

@@ -1,6 +1,7 @@
 """The processes that make the videos: one for each GPU, started again when they end."""
 
 import asyncio
+import logging
 import os
 import subprocess
 import sys
@@ -15,6 +16,8 @@ import psutil
 
 from fifo_diffusion.jobs.runs.status import IN_PROGRESS
 from fifo_diffusion.studio.board import Board
+
+logger = logging.getLogger(__name__)
 
 FIRST_PAUSE, LONGEST_PAUSE = 1.0, 60.0
 """Seconds before a worker that failed is started again; twice as long each time, until one has lasted."""
@@ -88,7 +91,10 @@ class Workers:
     async def keep(self) -> None:
         """Look after them until this is cancelled."""
         while True:
-            await self.look()
+            try:
+                await self.look()
+            except Exception:  # videos that wait must not wait for ever because one look went wrong
+                logger.exception("looking after the workers failed, and is tried again")
             await asyncio.sleep(0.5)
 
     async def look(self) -> None:
@@ -135,7 +141,10 @@ class Workers:
         running = [place.process for place in self.places if place.running and place.process is not None]
         for process in running:
             with suppress(ProcessLookupError):
-                process.terminate()
+                if os.name == "nt" and process.stdin is not None:
+                    process.stdin.close()  # there `terminate` would not let it save anything
+                else:
+                    process.terminate()
         waits = [asyncio.create_task(process.wait()) for process in running]
         if waits:
             _, late = await asyncio.wait(waits, timeout=END_SECONDS)

@@ -7,6 +7,7 @@ from typing import Any
 from fifo_diffusion.errors import UserError
 from fifo_diffusion.jobs.request import check_texts
 from fifo_diffusion.settings import FifoSettings, specs
+from fifo_diffusion.settings.kinds import Size
 
 CHANGE = specs(FifoSettings)["prompt_change"].kind
 COMMANDS = {
@@ -41,6 +42,8 @@ def checked_command(kind: str, fields: Mapping[str, Any]) -> dict[str, Any]:
         wanted = known.get(name)
         if wanted is None or not isinstance(value, wanted) or isinstance(value, bool):
             raise ValueError(f"the command {kind} takes no {name}={value!r}")
+    if "keep" in fields:
+        Size().take("keep", fields["keep"])
     if kind == "schedule":
         fields["keys"] = keys_of(fields["keys"])
         for said in fields["keys"].values():

@@ -4,6 +4,8 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from fifo_diffusion.settings.kinds import Size
+
 Check = Callable[[Any], bool]
 
 
@@ -73,10 +75,11 @@ NEEDED: dict[str, dict[str, Check]] = {
 }
 """What an event of a kind must have."""
 MAY: dict[str, Check] = {
-    "control": whole,
+    **dict.fromkeys(("control", "asked"), whole),
     "text": maybe(text),
     "change": maybe(text),
     "keys": maybe(schedule),
+    "keep": lambda value: not Size().wanted(value),
     "num_frames": maybe(whole),
     **dict.fromkeys(("fps", "model_fps"), maybe(rate)),
     "schedule": schedule,

@@ -120,8 +120,8 @@ class RunFolder:
 
     @property
     def status(self) -> Status:
-        """Where it stands now; never raises, but for a run that was removed (`UserError`). Cheap: files that have not
-        changed are not read again."""
+        """Where it stands now. Raises `UserError` alone, for a run that was removed, or may not be read. Cheap: files
+        that have not changed are not read again."""
         stamp = _stamp(self.folder / "status.json") + _stamp(self.folder / "control.jsonl")
         if self._known is None or self._known[0] != stamp:
             written = self.written_status()
@@ -207,7 +207,8 @@ class RunFolder:
         * started: frame (number of the first that is made now), resumed, num_frames, fps, width, height, seed, slots,
           model, model_fps (at which its clips play), dtype, device, software, settings (all that shape the video,
           completed)
-        * planned: frame (when it is to come into force), and text and change, or keys, as below
+        * planned: frame (when it is to come into force), asked (there were so many then), and text and change, or keys,
+          as below
         * prompt: text, frame (there were so many when it came into force), change ("tail", "queue" or "blend"), key
           (the frame at which a schedule makes the same change), schedule (of frames in the queue then, and later ones)
         * schedule: keys ({"120": text}, as they were given), frame, schedule (as with prompt)

@@ -62,14 +62,21 @@ def fork(
         child.write_status(Status(frames=frame, num_frames=num_frames, **known))
         child.append_event("queued")
         child.append_event("forked", parent=parent.id, frame=frame, fork=at)
+        changed = prompt is not None or schedule is not None
         for event in parent.events()[0]:
             kind = event["event"]
-            if (kind in HISTORY and event["frame"] < at) or (kind == "snapshot" and event["frame"] <= frame):
+            if (
+                (kind in HISTORY and event["frame"] < at)
+                or (kind == "snapshot" and event["frame"] <= frame)
+                or (kind == "planned" and not changed and event.get("asked", 0) <= at)
+            ):
                 _inherit(child, event)
         if prompt is not None:
-            child.append_event("planned", text=prompt, frame=at, change=change)
+            child.append_event("planned", text=prompt, frame=at, change=change, asked=frame)
         if schedule is not None:
-            child.append_event("planned", keys={str(key): text for key, text in schedule.items()}, frame=at)
+            child.append_event(
+                "planned", keys={str(key): text for key, text in schedule.items()}, frame=at, asked=frame
+            )
         child.publish(request, record)
     except (OSError, UserError) as error:
         shutil.rmtree(child.folder, ignore_errors=True)

@@ -84,6 +84,12 @@ class RunKeeping:
 
     # ------------------------------------------------------------------ as the runner calls it
 
+    def loads(self) -> None:
+        """Its model is loaded next. Should that end this process, it is known which run did it."""
+        if self._writes:
+            self._note_frame(self.status.frames)
+            self.put(lasting=True, state=IN_PROGRESS, pid=os.getpid(), host=socket.gethostname())
+
     def begin(self, stream: Any) -> None:
         """A new video: its state before the first frame is kept too."""
         self._tell_start(stream)
@@ -99,9 +105,9 @@ class RunKeeping:
         if self._writes:
             if not self._begun:
                 self._tell_start(stream)
-            self._at.seek(0)
-            self._at.write(b"%12d\n" % stream.frame_index)
-        due = self._orders.due(stream.frame_index) if self._writes else []
+            self._note_frame(stream.frame_index)
+        now = replace(self.status, frames=stream.frame_index, num_frames=self.num_frames)
+        due = self._orders.due(now) if self._writes else []
         if self._ranks is not None:
             due = self._ranks.broadcast_object(due)
         for order in due:
@@ -136,6 +142,10 @@ class RunKeeping:
         self.status = replace(self.status, **changes)
         self.run.write_status(self.status, lasting=lasting)
 
+    def _note_frame(self, frame: int) -> None:
+        self._at.seek(0)
+        self._at.write(b"%12d\n" % frame)
+
     def _tell_start(self, stream: Any) -> None:
         self._begun, self._stream, settings = True, stream, stream.settings
         known = {"width": settings.width, "height": settings.height, "seed": stream.seed, "slots": stream.slots}
@@ -166,7 +176,7 @@ class RunKeeping:
                 self._tell("note", order, text=f"the prompt was not changed: {refused}")
             elif not order.get("made"):
                 self._tell(do, order, frame=frame, **told)
-        elif do in (STOP, PAUSE):
+        elif do in (STOP, PAUSE) and not order.get("void"):
             self.ended_by = self.ended_by or do
             self._stop.ask(f"the command {do}", everywhere=True)
             self._tell("note", order, text=f"asked to {do}")

@@ -5,6 +5,8 @@ import os
 from pathlib import Path
 from typing import Any
 
+from fifo_diffusion.errors import UserError
+
 
 def append(path: Path, record: dict[str, Any]) -> int:
     """Add a record.
@@ -37,6 +39,9 @@ def read(path: Path, since: int = 0) -> tuple[list[dict[str, Any]], int]:
     Returns:
         the records, and where the next one will begin. Damaged lines are passed over, and one that is still being
         written is left for the next call.
+
+    Raises:
+        UserError: the file may not be read, or not now.
     """
     lines = _lines(path, since)
     return [record for record, _ in lines if record is not None], lines[-1][1] if lines else since
@@ -54,6 +59,8 @@ def _lines(path: Path, since: int) -> list[tuple[dict[str, Any] | None, int]]:
             data = file.read()
     except FileNotFoundError:
         return []
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror or error}") from error
     found = []
     for line in data.split(b"\n")[:-1]:
         since += len(line) + 1

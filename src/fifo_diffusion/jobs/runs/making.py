@@ -24,7 +24,7 @@ from fifo_diffusion.jobs.runs.requests import DEFAULT_EVERY, schedule_in
 from fifo_diffusion.jobs.runs.status import COMPLETED, FAILED, IN_PROGRESS, QUEUED, Status
 from fifo_diffusion.jobs.stop import OwnStop, Stop, Stopped
 from fifo_diffusion.settings import STARTS, Settings
-from fifo_diffusion.streaming.state import RunState
+from fifo_diffusion.streaming.state import NotWhole, RunState
 
 if TYPE_CHECKING:
     from fifo_diffusion.execution.ranks import Ranks
@@ -46,7 +46,7 @@ class Begun:
     """What a run goes on from; the same on all ranks.
 
     Attributes:
-        status: as things stand.
+        status: as things stand, with what commands say that nobody had read.
         frame: of the state; None: there is none, and the video begins.
         num_frames: in all, as commands have changed it since it was asked for; None: as asked for, or endless.
     """
@@ -108,11 +108,12 @@ def make(
         on_event(event)
 
     try:
-        state = None if begun.frame is None else _state(run.state_path(begun.frame))
+        state = None if begun.frame is None else _state(run, begun.frame)
         with stop.at_once():
             plan = _plan(run, begun, state, device)
             on_plan(plan)
             keeping = _keeping(run, plan, begun, state, stop, ranks)
+            keeping.loads()
             fifo = models(plan)
         result = _make(run, plan, keeping, fifo, stop, told)
     except Stopped as stopped:
@@ -160,7 +161,7 @@ def _keeping(
     run: RunFolder, plan: Plan, begun: Begun, state: RunState | None, stop: Stop, ranks: "Ranks | None"
 ) -> RunKeeping:
     asked = run.request
-    keep = [event["keep"] for event in run.events()[0] if event["event"] == "resumed" and "keep" in event]
+    keep = [event["keep"] for event in run.events()[0] if event["event"] == "resumed" and event.get("keep")]
     keeping = RunKeeping(
         run,
         replace(begun.status, num_frames=plan.num_frames, fps=plan.fps),
@@ -182,9 +183,14 @@ def _keeping(
     return keeping
 
 
-def _state(path: Path) -> RunState:
+def _state(run: RunFolder, frame: int) -> RunState:
+    path = run.state_path(frame)
     state = RunState.load(path)
     check_notes(state, path)
+    start = run.request.get("start", STARTS[0])
+    if state.shown is not None and state.shown.path is not None and start not in STARTS:
+        # The state says where that file was: the folder may have moved since, or be a fork's, which has its own.
+        state.shown = replace(state.shown, source=str((run.folder / start).absolute()))
     return state
 
 
@@ -221,31 +227,38 @@ def _prepare(run: RunFolder) -> Begun | None:
     if wanted.over or wanted.paused:
         _leave(run, written, wanted, read)
         return None
-    if written.state == IN_PROGRESS and _has_died(run, written):
+    wanted = replace(wanted, control=read)
+    if written.state == IN_PROGRESS and _has_died(run, wanted):
         return None
-    frame = _newest_state(run)
+    try:
+        frame = _newest_state(run)
+    except (ValueError, OSError, UserError) as error:
+        _fail(run, wanted, error)
+        return None
     for first, part in run.parts():
         if first >= (frame or 0):
             part.unlink(missing_ok=True)
     for leftover in (run.folder / "video").glob(".*.part"):
         leftover.unlink(missing_ok=True)
     if frame is None and run.parent is not None and run.parent["frame"]:
-        _fail(run, written, UserError(f"{run.id} is a fork, and the states that it goes on from are gone"))
+        _fail(run, wanted, UserError(f"{run.id} is a fork, and the states that it goes on from are gone"))
         return None
-    asked = [command["num_frames"] for command in commands if command["do"] == "extend"]
+    waiting = run.commands(max((event.get("control", 0) for event in run.events()[0]), default=0))[0]
+    asked = [command["num_frames"] for command in waiting if command["do"] == "extend"]
     asked = [count for count in asked if count > (frame or 0)] or _extended(run)
-    return Begun(replace(written, frames=frame or 0), frame, asked[-1] if asked else None)
+    return Begun(replace(wanted, frames=frame or 0), frame, asked[-1] if asked else None)
 
 
 def _leave(run: RunFolder, written: Status, wanted: Status, read: int) -> None:
-    """What commands have decided before anything was made."""
+    """What commands have decided before anything was made. (Others among them, prompts say, wait for the next maker:
+    so the events do not say that they were read.)"""
     if wanted == written:
         return
     if wanted.state == COMPLETED:
-        run.append_event("stopped", frame=written.frames, why="the command stop", control=read)
+        run.append_event("stopped", frame=written.frames, why="the command stop")
         wanted = replace(wanted, completed_at=round(time.time(), 3))
     else:
-        run.append_event("paused", frame=written.frames, why="the command pause", control=read)
+        run.append_event("paused", frame=written.frames, why="the command pause")
     run.write_status(replace(wanted, control=read, rate=0.0, pid=None, host=""), lasting=True)
 
 
@@ -255,7 +268,7 @@ def _has_died(run: RunFolder, written: Status) -> bool:
     run.append_event("died", frame=frame, pid=written.pid)
     same = 0
     for event in reversed(run.events()[0]):
-        if event["event"] == "resumed" or (event["event"] == "died" and event["frame"] != frame):
+        if event["event"] in ("resumed", "failed") or (event["event"] == "died" and event["frame"] != frame):
             break
         same += event["event"] == "died"
     if same < DEATHS:
@@ -266,14 +279,26 @@ def _has_died(run: RunFolder, written: Status) -> bool:
 
 
 def _newest_state(run: RunFolder) -> int | None:
-    """The newest state that is whole; those that are not are removed."""
+    """The newest state that is whole; those after it are removed.
+
+    Raises:
+        ValueError, OSError: the newest that is whole cannot be read by this version, or not now. Nothing was removed,
+            nor where none is whole (`UserError`).
+    """
+    torn: list[Path] = []
     for frame in reversed(run.snapshots()):
         try:
             RunState.load(run.state_path(frame))
-        except (ValueError, OSError):
-            run.state_path(frame).unlink(missing_ok=True)
+        except FileNotFoundError:  # thinned out meanwhile
             continue
+        except NotWhole:
+            torn.append(run.state_path(frame))
+            continue
+        for path in torn:
+            path.unlink(missing_ok=True)
         return frame
+    if torn:
+        raise UserError(f"no state of {run.id} can be read: what was made of it stays, and plays; ask for a new run")
     return None
 
 

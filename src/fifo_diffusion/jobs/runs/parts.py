@@ -78,7 +78,7 @@ def thumbnail(run: RunFolder) -> bytes:
     try:
         for old in run.folder.glob("thumbnail-*.jpg"):
             old.unlink(missing_ok=True)
-        with written_whole(kept, lasting=False) as partial:
+        with written_whole(kept, lasting=False, alone=False) as partial:
             partial.write_bytes(data)
     except OSError:  # it is made anew the next time
         pass

@@ -43,7 +43,7 @@ class Run(RunFolder):
     @place.setter
     def place(self, place: float) -> None:
         try:
-            with written_whole(self.folder / "place", lasting=False) as partial:
+            with written_whole(self.folder / "place", lasting=False, alone=False) as partial:
                 partial.write_text(repr(place))
         except OSError as error:
             raise UserError(f"cannot write to {self.folder}: {error.strerror or error}") from error
@@ -61,7 +61,8 @@ class Run(RunFolder):
 
         The frames before `at` are the same, and shared by hard links where the file system has them. Where no state was
         kept at `at`, those between the newest before it and `at` are computed again, bit for bit. With neither prompt
-        nor schedule all further frames are as in this run, too.
+        nor schedule it goes on as this run would have from there: with the prompts that were planned by then, without
+        those that were given later.
 
         Args:
             at: the first frame that may differ; None: after the last one that is there.

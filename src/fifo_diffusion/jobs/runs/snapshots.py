@@ -49,7 +49,8 @@ def thin(run: RunFolder, every: int, stay: Iterable[int]) -> None:
     frames = run.snapshots()
     if frames:
         for frame in to_drop(frames, every, {*stay, *run.pins()}):
-            run.state_path(frame).unlink(missing_ok=True)
+            with suppress(OSError):  # on Windows nobody removes what another process reads: it goes the next time
+                run.state_path(frame).unlink(missing_ok=True)
 
 
 def keep_within(run: RunFolder, most: int, stay: Collection[int], *, oldest_frame: int | None = None) -> None:

@@ -6,9 +6,12 @@ from typing import Any
 from fifo_diffusion.jobs.prompt_files import in_frames
 from fifo_diffusion.jobs.runs.folder import RunFolder
 from fifo_diffusion.jobs.runs.requests import schedule_in
+from fifo_diffusion.models.loading.checkpoints import checkpoint_of
 
 CHANGES = ("planned", "prompt", "schedule")
 """Events that change which text a frame has."""
+USUAL_FPS = 8.0
+"""For times in the schedule of a run that has not begun, of a model that is not known."""
 
 
 def prompts_of(run: RunFolder) -> dict[int, Any]:
@@ -20,13 +23,22 @@ def prompts_of(run: RunFolder) -> dict[int, Any]:
         UserError: the run is gone.
     """
     events = run.events()[0]
-    fps = next((event["fps"] for event in events if event["event"] == "started" and event.get("fps")), 1.0)
     asked = schedule_in(run.request)
-    keys: dict[int, Any] = {0: asked} if isinstance(asked, str) else dict(in_frames(asked, fps))
+    keys: dict[int, Any] = {0: asked} if isinstance(asked, str) else dict(in_frames(asked, fps_of(run) or USUAL_FPS))
     for event in events:
         if event["event"] in ("prompt", "schedule") and "schedule" in event:
             keys = _followed(keys, {int(frame): said for frame, said in event["schedule"].items()})
     return keys
+
+
+def fps_of(run: RunFolder) -> float | None:
+    """Frames per second at which a run's video plays or will play; None: its model will tell, once it is loaded.
+
+    Raises:
+        UserError: the run is gone.
+    """
+    known = checkpoint_of(run.request["model"])
+    return run.status.fps or run.request.get("fps") or (known.defaults.get("fps") if known else None)
 
 
 def _followed(before: Mapping[int, Any], known: Mapping[int, Any]) -> dict[int, Any]:
@@ -46,7 +58,7 @@ def pending(events: Iterable[Mapping[str, Any]], frame: int) -> list[dict[str, A
         if event["event"] not in CHANGES or event["frame"] < frame:
             continue
         planned = event["event"] == "planned"
-        same = next((each for each in found if _what(each) == _what(event)), None)
+        same = next((each for each in found if not each["made"] and _fulfils(event, each)), None)
         if same is not None and not planned:
             same["made"] = True
         else:
@@ -54,5 +66,8 @@ def pending(events: Iterable[Mapping[str, Any]], frame: int) -> list[dict[str, A
     return sorted(found, key=lambda each: each["frame"])
 
 
-def _what(event: Mapping[str, Any]) -> tuple[Any, ...]:
-    return event["frame"], event.get("text"), str(event.get("keys"))
+def _fulfils(event: Mapping[str, Any], planned: Mapping[str, Any]) -> bool:
+    """Whether an event is the change that was planned. (A plan that says no way leaves it to the run's settings.)"""
+    how = planned.get("change")
+    same = all(event.get(name) == planned.get(name) for name in ("frame", "text", "keys"))
+    return same and how in (None, event.get("change"))
