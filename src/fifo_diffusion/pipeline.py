@@ -18,7 +18,6 @@ from fifo_diffusion.method import Layout
 from fifo_diffusion.models import registry
 from fifo_diffusion.models.loading.folders import one_device
 from fifo_diffusion.models.loading.hub import HUB, hub_arguments
-from fifo_diffusion.models.loading.publishers import fit_shift
 from fifo_diffusion.models.loading.source import ModelSource, find_model
 from fifo_diffusion.models.shared.arguments import passed_on, refuse_unknown
 from fifo_diffusion.models.shared.base import VideoModel
@@ -218,7 +217,6 @@ class FIFO:
             if self.ranks is not None and settings.tail_draws > 1:
                 several = "several ranks cannot choose among draws; use ", Setting("tail_draws", 1), ", or one process"
                 raise ArgumentError("tail_draws", settings.tail_draws, *several)
-            fit_shift(self.pipe, settings.height, settings.width)
             levels = levels_of(self.model, settings)
             plan = prepare_start(self.model, settings, start if state is None else state, frames, asked.include_start)
             if state is None:  # from frames of the video to latents

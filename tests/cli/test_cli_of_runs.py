@@ -12,6 +12,7 @@ import pytest
 
 from fifo_diffusion.cli.main import main
 from fifo_diffusion.jobs.runs.run import Runs
+from fifo_diffusion.jobs.runs.status import Status
 from fifo_diffusion.testing import tiny
 from fifo_diffusion.video import count_frames
 from run_helpers import kinds, parts
@@ -147,6 +148,22 @@ def test_a_worker_killed_five_times_leaves_the_parts_of_an_undisturbed_run(model
     os.kill(here.pid, signal.SIGINT)
     assert here.wait() == 130
     assert (found[0].status.paused, kinds(found[0])[-1]) == (True, "interrupted")
+
+
+def test_watching_a_run_that_is_being_made(monkeypatch, capsys):
+    run = Runs("runs").create({"prompt": "a red ball", "num_frames": 8})
+    here = {"state": "in_progress", "num_frames": 8, "fps": 10.0, "pid": 1, "host": "here"}
+    looks = iter([{"frames": 2}, {"frames": 5}, {"frames": 8, "state": "completed"}])
+
+    def go_on(_):
+        run.write_status(Status(**here | next(looks)))
+
+    monkeypatch.setattr("fifo_diffusion.cli.runs.time.sleep", go_on)
+    with run.lock() as lock:
+        assert lock.take()
+        go_on(0)
+        assert main(["runs", "watch", run.id]) == 0
+    assert f"{run.id} has 8 frames" in capsys.readouterr().err
 
 
 def test_a_worker_that_watches_its_parent_ends_in_order_while_that_lives():

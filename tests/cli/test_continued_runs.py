@@ -12,7 +12,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from command_runs import BALL, generate, start_process, wait_for
+from command_runs import BALL, SMALL, generate, start_process, wait_for
 from fifo_diffusion.cli.main import main
 from fifo_diffusion.jobs.checkpointer import Checkpointer
 from fifo_diffusion.video import count_frames, read_frames
@@ -39,6 +39,21 @@ def test_continued_is_uninterrupted(whole, capsys):
     assert main(["generate", "--state", "run.state", "--num-frames", "14"]) == 0
     assert capsys.readouterr().out == "part/\n"
     assert np.array_equal(read_frames("part"), whole)
+
+
+def test_the_dry_run_of_a_run_that_goes_on_counts_what_is_left(whole, capsys):
+    assert generate(BALL, "--state", "run.state", "--seed", "2", "--num-frames", "7", "-o", "part/", "--quiet") == 0
+    found = []
+    for words in (["generate", "--state", "run.state"], ["generate", BALL, *SMALL, "--seed", "2"]):
+        for count in (14, 21):
+            capsys.readouterr()
+            assert main([*words, "--num-frames", str(count), "--dry-run", "--json"]) == 0
+            told = json.loads(capsys.readouterr().out)
+            found.append(told["forwards"])
+            assert f"{told['forwards']:.10g} in all" in [text for _, text in told["rows"]]
+    left, left_of_more, whole_forwards, of_more = found
+    assert of_more - whole_forwards == left_of_more - left
+    assert 0 < left < whole_forwards
 
 
 def test_frames_are_written_in_turn_where_that_is_asked_for(whole, monkeypatch):

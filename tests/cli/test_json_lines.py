@@ -179,6 +179,14 @@ def test_the_dry_run(told, capsys):
     assert main(["generate", BALL, "--method", "freenoise", "-n", "32", "--dry-run", "--json"]) == 0
     (plan,) = told()
     assert (plan["method"], plan["slots"], plan["levels"]) == ("freenoise", None, None)
+    one = plan["forwards"], plan["memory"]["queue"]
+    Path("prompts.txt").write_text("a red ball\na blue ball\na green ball\n")
+    assert (
+        main(["generate", "--prompts", "prompts.txt", "--method", "freenoise", "-n", "64", "--dry-run", "--json"]) == 0
+    )
+    (plan,) = told()
+    assert plan["memory"]["queue"] == 2 * one[1]  # all frames are computed at once
+    assert plan["forwards"] > 5 * one[0]
 
 
 def test_other_answers(told, monkeypatch):

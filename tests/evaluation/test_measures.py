@@ -110,6 +110,7 @@ def test_a_video_and_its_caption():
     assert found["speed"] == pytest.approx(2, abs=0.1)
     other = measured(clip, "a red panda in a forest")
     assert "score" not in other
+    assert summary([other, found, found])["score"] == 1.0  # of those that have one, whichever comes first
     assert summary([found, found | {"motion": found["motion"] + 2}])["motion_se"] == pytest.approx(1, abs=1e-3)
 
 

@@ -2,12 +2,14 @@
 
 import pytest
 import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from fifo_diffusion.evaluation.relative_mse import (
     RelativeError,
     diagonal_errors,
     frames_passed,
     moving_errors,
+    reference_errors,
     relative_error,
 )
 from fifo_diffusion.method import NoiseLevels
@@ -140,3 +142,20 @@ def test_clips_that_are_too_short_are_refused(setting):
     levels, layout = setting(2, True)
     with pytest.raises(ValueError, match="need 10 frames"):
         relative_error(FrameByFrame(), levels, [layout], torch.zeros(1, 2, 8, 4, 4), torch.zeros(1, 2, 8, 4, 4), None)
+
+
+def test_errors_of_a_model_on_another_device_are_put_together(setting):
+    """On tensors without data, which notice where they are."""
+
+    class Elsewhere(FrameByFrame):
+        def predict(self, latents_BCFHW, timestep_BF, condition):
+            return super().predict(latents_BCFHW, timestep_BF.to(latents_BCFHW.device), condition)
+
+    levels, layout = setting(2, True)
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        clips, noise = (torch.zeros(2, 2, layout.size, 4, 4, device="lazy") for _ in range(2))
+        result = RelativeError(
+            diagonal_errors(Elsewhere(), levels, layout, clips, noise, None),
+            reference_errors(Elsewhere(), levels, layout, clips, noise, None),
+        )
+        assert result.diagonal_BS.device.type == result.reference_BS.device.type == "cpu"

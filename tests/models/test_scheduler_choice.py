@@ -207,15 +207,23 @@ def test_publishers_guidance_of_two_experts(tmp_path, caplog):
 
 
 def test_publishers_shift_by_size(tmp_path, caplog, monkeypatch):
-    """Wan 2.1 14B: 3 at 480p, 5 at 720p; whatever is set on the pipeline counts instead."""
+    """Wan 2.1 14B: 3 at 480p, 5 at 720p; whatever is set on the pipeline counts instead. Streams of both sizes go on in
+    turns."""
     tiny_wan.pipeline(tiny_wan.unipc(flow_shift=1.0)).save_pretrained(tmp_path / WAN14B)
-    monkeypatch.setattr("fifo_diffusion.models.loading.publishers._LARGE", 48 * 48)
+    monkeypatch.setattr("fifo_diffusion.models.shared.scheduler_choice.LARGE", 48 * 48)
     few = {"window": 3, "num_partitions": 1, "guidance_scale": 1.0}
     with FIFO.from_pretrained(tmp_path / WAN14B, device="cpu") as fifo:
         assert flow_shift_of(fifo.pipe.scheduler) == 3.0
-        for size, shift in ((32, 3.0), (48, 5.0), (32, 3.0)):
-            fifo.stream("a red ball", height=size, width=size, **few)
-            assert flow_shift_of(fifo.pipe.scheduler) == shift
+        streams = {size: fifo.stream("a red ball", height=size, width=size, seed=0, **few) for size in (32, 48)}
+        found = {size: fifo.model.levels(6, size=(3, size, size)).sigma for size in streams}
+        for frame in range(3):
+            assert {size: next(stream).shape[0] for size, stream in streams.items()} == {32: 32, 48: 48}, frame
+        assert caplog.text.count("flow shift 5, as the publishers sample 48x48") == 1
+        assert flow_shift_of(fifo.pipe.scheduler) == 3.0
+        for size, shift in ((32, 3.0), (48, 5.0)):
+            fifo.pipe.scheduler = tiny_wan.unipc(flow_shift=shift)
+            assert torch.equal(fifo.model.levels(6, size=(3, size, size)).sigma, found[size])
         fifo.pipe.scheduler = tiny_wan.unipc(flow_shift=2.0)
-        fifo.stream("a red ball", height=48, width=48, **few)
-        assert flow_shift_of(fifo.pipe.scheduler) == 2.0
+        of_two = fifo.model.levels(6, size=(3, 32, 32)).sigma
+        assert torch.equal(fifo.model.levels(6, size=(3, 48, 48)).sigma, of_two)
+        assert not torch.equal(of_two, found[32])

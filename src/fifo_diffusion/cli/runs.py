@@ -90,8 +90,8 @@ def watch(run: Which, folder: Folder = HERE) -> int:
     found = Runs(folder).find(run)
     status, bar = found.status, None
     while not status.over:
-        if status.state == IN_PROGRESS and bar is None:
-            bar = Progress(status.num_frames, status.frames)
+        if status.state == IN_PROGRESS and bar is None and status.fps is not None:
+            bar = Progress(status.num_frames, status.frames, fps=status.fps)
         while bar is not None and bar.done < status.frames:
             bar.advance()
         time.sleep(WATCH_SECONDS)

@@ -109,7 +109,7 @@ def reference_errors(
         part, xi = clips[:, :, first : first + f], noise[:, :, first : first + f]
         level_BF = torch.full((b, f), layout.step(0).levels[layout.context + slot])
         error = _noise_error(model.predict, levels, levels.renoise(part, xi, level_BF), xi, level_BF, condition)
-        errors.append(error[:, slot % f])
+        errors.append(error[:, slot % f].cpu())
     return torch.stack(errors, 1)
 
 
@@ -210,7 +210,7 @@ def measure(
 
     Args:
         model: a `VideoModel`; guidance is off.
-        clips: uint8 frames (F, H, W, 3) with F = f max(n) + f // 2, and captions. Every n uses the last n f + f // 2.
+        clips: uint8 frames (F, H, W, 3) of f max(n) + f // 2 latents, and captions. Every n uses the last n f + f // 2.
         progress: called with a line of text after each clip.
     """
     generator = torch.Generator().manual_seed(seed)

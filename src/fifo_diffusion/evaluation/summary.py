@@ -8,8 +8,9 @@ import numpy as np
 def summary(videos: list[dict[str, Any]]) -> dict[str, Any]:
     """Means over videos of everything that is a number, with standard errors in NAME_se, and slices as a curve."""
     result: dict[str, Any] = {"videos": len(videos)}
-    for name, first in videos[0].items():
+    for name in dict.fromkeys(name for video in videos for name in video):
         values = [video[name] for video in videos if name in video]
+        first = values[0]
         if isinstance(first, list):
             length = min(map(len, values))
             result[name] = np.mean([value[:length] for value in values], 0).round(4).tolist()

@@ -43,7 +43,7 @@ def counted(plan: Plan, words: Callable[[str | Message], str] = str) -> dict[str
         words: makes one line of a text.
     """
     cost, speed, settings = cost_of(plan), speed_of(plan), plan.settings
-    whole = None if plan.num_frames is None else cost.until(plan.num_frames)
+    whole = all_forwards(plan)
     queue = settings.queue_layout if plan.request.method == "fifo" else None
     return {
         "notes": [words(note) for note in notes_on(plan)],
@@ -53,7 +53,7 @@ def counted(plan: Plan, words: Callable[[str | Message], str] = str) -> dict[str
         "size": f"{settings.width * plan.scale}x{settings.height * plan.scale}",
         "seconds": None if plan.num_frames is None else plan.num_frames / plan.fps,
         "forwards": whole,
-        "first_frame_seconds": None if speed is None else speed * cost.until(1),
+        "first_frame_seconds": None if speed is None or plan.done else speed * cost.until(1),
         "eta_seconds": None if speed is None or whole is None else speed * whole,
         "rate": None if speed is None or queue is None else 1 / (speed * cost.per_frame),
         "memory": {
@@ -64,6 +64,14 @@ def counted(plan: Plan, words: Callable[[str | Message], str] = str) -> dict[str
         "slots": queue and queue.slots,
         "levels": queue and queue.levels,
     }
+
+
+def all_forwards(plan: Plan) -> float | None:
+    """Frame-forwards that are still to be computed, of all videos; None: without end."""
+    cost = cost_of(plan)
+    if plan.num_frames is None:
+        return None
+    return (cost.until(plan.num_frames) - cost.until(plan.done)) * len(plan.videos)
 
 
 def notes_on(plan: Plan) -> list[Message | str]:
@@ -110,7 +118,7 @@ def _baseline(plan: Plan) -> list[tuple[str, str]]:
     twice = " (guidance makes it twice as many)" if cost.passes == 2 else ""
     rows.append(("cost", f"{cost.until(1)} frame-forwards until the first frame{twice}"))
     if plan.num_frames is not None:
-        rows.append(("", f"{cost.until(plan.num_frames) * len(plan.videos)} in all"))
+        rows.append(("", f"{all_forwards(plan):.10g} in all"))
     rows.append(("settings", f"eta {settings.eta:g}, guidance {settings.guidance_scale:g}{_steps(plan)}"))
     return rows
 
@@ -228,8 +236,7 @@ def _cost(plan: Plan) -> list[tuple[str, str]]:
     elif not plan.done:
         rows.append(("", f"{cost.until(1):g} until the first frame, to fill the queue"))
     if plan.num_frames is not None:
-        total = (cost.until(plan.num_frames) - cost.until(plan.done)) * len(plan.videos)
-        rows.append(("", f"{total:g} in all"))
+        rows.append(("", f"{all_forwards(plan):.10g} in all"))
     return rows
 
 
@@ -274,8 +281,9 @@ def _time(plan: Plan) -> list[tuple[str, str]]:
     if speed is None:
         return [("time", "not known yet: a short real run measures this machine (try --num-frames 20)")]
     if plan.request.method != "fifo":
-        first, whole = (duration(speed * cost.until(n)) for n in (1, plan.num_frames or 1))
-        return [("time", f"first frame after about {first}, all after about {whole}")]
+        first = duration(speed * cost.until(1))
+        whole = "" if plan.num_frames is None else f", all after about {duration(speed * (all_forwards(plan) or 0))}"
+        return [("time", f"first frame after about {first}{whole}")]
     each = f"{duration(speed * cost.per_frame)} per frame" if speed * cost.per_frame >= 1 else ""
     rate = 1 / (speed * cost.per_frame)
     each = (each or f"{rate:.2f} frames/s") + f", {real_time(rate, plan.fps)}"
@@ -283,6 +291,5 @@ def _time(plan: Plan) -> list[tuple[str, str]]:
     if not plan.done:
         parts.insert(0, f"first frame after about {duration(speed * cost.until(1))}")
     if plan.num_frames is not None:
-        seconds = speed * (cost.until(plan.num_frames) - cost.until(plan.done)) * len(plan.videos)
-        parts.append(f"all after about {duration(seconds)}")
+        parts.append(f"all after about {duration(speed * (all_forwards(plan) or 0))}")
     return [("time", f"{', '.join(parts)}; {speed * 1000:.2f} ms per frame-forward, measured on this machine")]

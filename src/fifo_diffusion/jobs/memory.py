@@ -28,14 +28,20 @@ def weights_bytes(model: "VideoModel", dtype: str, quantize: str | None = None) 
     import os
 
     from fifo_diffusion.models.loading.lighter import WAYS, denoisers_of, quantised_layers
+    from fifo_diffusion.models.registry import family_of
 
-    count, own, light = parameters(model), denoisers_of(getattr(model, "pipe")), 0  # noqa: B009
+    pipe = getattr(model, "pipe")  # noqa: B009
+    count, own, light = parameters(model), denoisers_of(pipe), 0
+    # Parts that are kept in float32: what they have beyond the others.
+    family = family_of(*(kind.__name__ for kind in type(pipe).__mro__))
+    kept = [part for part in (getattr(pipe, name, None) for name in family.wide) if part is not None]
+    wide = sum((4 - BYTES[dtype]) * weight.numel() for part in kept for weight in part.parameters())
     if quantize in WAYS:
         light = sum(layer.weight.numel() for _, part in own for _, layer in quantised_layers(part, quantize))
     elif quantize is not None:
         count -= sum(weight.numel() for _, part in own for weight in part.parameters())
-        return count * BYTES[dtype] + os.path.getsize(quantize)
-    return (count - light) * BYTES[dtype] + light
+        return count * BYTES[dtype] + wide + os.path.getsize(quantize)
+    return (count - light) * BYTES[dtype] + light + wide
 
 
 def queue_bytes(model: "VideoModel", settings: Any, slots: int) -> int:

@@ -69,7 +69,12 @@ class Plan:
     @property
     def slots(self) -> int:
         """Latents that are held at once: those of the queue; with a method that computes all at once, those."""
-        return self.settings.queue_layout.size * self.planes if self.request.method == "fifo" else self.settings.window
+        if self.request.method == "fifo":
+            return self.settings.queue_layout.size * self.planes
+        from fifo_diffusion.baselines import BASELINES
+
+        streams = BASELINES[self.request.method].streams
+        return self.settings.window if streams or self.num_frames is None else self.num_frames
 
     @property
     def kept(self) -> dict[str, Any]:

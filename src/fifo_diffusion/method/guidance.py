@@ -81,7 +81,8 @@ class Guidance:
         if self.everywhere:
             return self
         guided = self.levels(len(levels))
-        return replace(self, timesteps=tuple(levels.timestep[[guided.start, guided.stop - 1]].tolist()))
+        ends = levels.timestep[[guided.start, guided.stop - 1]].tolist()
+        return replace(self, timesteps=(min(ends), max(ends)))  # some models are told the highest level as 0
 
     def guides(self, window: Window, slot_levels: Sequence[int], count: int) -> bool:
         """Whether a window needs the pass without the text: whether it writes a frame that is guided.

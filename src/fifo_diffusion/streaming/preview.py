@@ -39,8 +39,9 @@ class Preview:
     ) -> None:
         """Windows went through the model: arguments and result of `fifo_diffusion.method.Predict`."""
         timestep_BF = timestep_BF if timestep_BF.dim() == 2 else timestep_BF[..., 0]
-        level = torch.searchsorted(self._levels.timestep, timestep_BF.cpu().to(self._levels.timestep.dtype))
-        clean, _ = self._levels.split(latents_BCFHW, output_BCFHW, level.clamp_max(len(self._levels) - 1))
+        known, order = self._levels.timestep.sort(stable=True)  # some models are told the highest level as 0
+        level = order[torch.searchsorted(known, timestep_BF.cpu().to(known.dtype)).clamp_max(len(known) - 1)]
+        clean, _ = self._levels.split(latents_BCFHW, output_BCFHW, level)
         for window, part, rows in zip(windows, clean.chunk(len(windows)), level.chunk(len(windows)), strict=True):
             for k, (frame, now) in list(enumerate(zip(window, rows[0].tolist(), strict=True)))[self._layout.anchors :]:
                 if self._guesses.get(frame, (None,))[0] != now:  # else it is context here, and was no context before

@@ -58,7 +58,12 @@ def prompt_notes(
         frames = ", ".join(map(str, late[:5])) + (", ..." if len(late) > 5 else "")
         yield f"no frame is made under the prompt of frame {frames}: the video has {num_frames} frames, from 0 on"
     negatives = settings.negative_prompt or ()
-    if any(negatives) and settings.guidance_scale <= 1:
+    if any(negatives) and model.told_guidance and (settings.call.get("true_cfg_scale") or 1) <= 1:
+        told = "the negative prompt has no effect: this model takes its guidance as an input and makes no pass for one"
+        own = "true_cfg_scale" in (model.call_arguments() or {})
+        yield told + (" (in Python, true_cfg_scale above 1 adds it)" if own else "")
+        negatives = ()
+    elif any(negatives) and not model.told_guidance and settings.guidance_scale <= 1:
         weak = Setting("guidance_scale", settings.guidance_scale)
         yield Message("the negative prompt has no effect with ", weak, ": use more than 1")
         negatives = ()

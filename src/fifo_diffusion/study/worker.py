@@ -260,7 +260,7 @@ def _relative_mse(task: dict[str, Any]) -> dict[str, Any]:
     from fifo_diffusion.evaluation.relative_mse import measure
 
     model = _load(task).model
-    frames = max(task["partitions"]) * model.frames + model.frames // 2
+    frames = model.timing.frames(max(task["partitions"]) * model.frames + model.frames // 2)
     if task["clips"] is None:
         clips = world_clips(task["count"], frames, task["seed"])
     else:

@@ -18,6 +18,7 @@ from torch import nn
 
 from fifo_diffusion.models.loading.modular_folders import is_modular_class, parts_and_settings, put_together
 from fifo_diffusion.models.loading.parts import FolderError, first_line, has_variant, load_part, out_of_memory
+from fifo_diffusion.models.shared.modules import text_tokenizer
 
 INDEX = "model_index.json"
 LIBRARIES = ("diffusers", "transformers")
@@ -255,6 +256,7 @@ def _fit_text(folder: Path, parts: Mapping[str, Any]) -> None:
         config = getattr(encoder, "config", None)
         if not name.startswith("tokenizer") or tokenizer is None or config is None:
             continue
+        tokenizer = text_tokenizer(tokenizer)
         words, known = len(tokenizer), getattr(config, "vocab_size", None)
         if known and words > known:
             raise FolderError(f"{folder / name} has {words} words, the text encoder knows {known}: not of one model")

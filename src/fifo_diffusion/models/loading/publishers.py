@@ -5,14 +5,9 @@ from pathlib import Path
 from typing import Any
 
 from fifo_diffusion.models.loading.checkpoints import checkpoint_of
-from fifo_diffusion.models.shared.scheduler_choice import flow_shift_of, with_flow_shift
+from fifo_diffusion.models.shared.scheduler_choice import OF_SIZE, OfSize, flow_shift_of, with_flow_shift
 
 logger = logging.getLogger(__name__)
-
-_LARGE = 1280 * 720 * 0.9
-"""Pixels from which a video counts as 720p."""
-
-_MARK = "_fifo_publishers_shift"
 
 
 def settle_shift(
@@ -35,7 +30,7 @@ def settle_shift(
             "flow shift %g%s, as the publishers of %s sample (its files: shift %g)", shift, more, name, found
         )
     if large is not None:
-        setattr(pipe, _MARK, (pipe.scheduler, shift, large))
+        setattr(pipe, OF_SIZE, OfSize(pipe.scheduler, large))
 
 
 def settle_shift_of(pipe: Any, name: str) -> None:
@@ -45,19 +40,6 @@ def settle_shift_of(pipe: Any, name: str) -> None:
         both = [known.defaults.get(key) for key in ("guidance_scale", "guidance_scale_2")]
         guidance = None if both[1] is None else (both[0], both[1])
         settle_shift(pipe, Path(name).name, known.flow_shift, known.large_shift, guidance)
-
-
-def fit_shift(pipe: Any, height: int, width: int) -> None:
-    """The publisher's flow shift for this size, where it depends on it and the scheduler is still the one that the
-    pipeline was loaded with."""
-    scheduler, usual, large = getattr(pipe, _MARK, (None, None, None))
-    if scheduler is None or pipe.scheduler is not scheduler or flow_shift_of(scheduler) not in (usual, large):
-        return
-    shift = large if height * width >= _LARGE else usual
-    if flow_shift_of(scheduler) != shift:
-        pipe.scheduler = with_flow_shift(scheduler, shift)
-        setattr(pipe, _MARK, (pipe.scheduler, usual, large))
-        logger.warning("flow shift %g, as the publishers sample %dx%d", shift, width, height)
 
 
 def hint_shift(pipe: Any, name: str, shift: float) -> None:

@@ -6,9 +6,11 @@ Tensor names end in their axes: R rows (windows x videos), F latent frames, S to
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from fifo_diffusion.decoding.timing import LatentTiming
+from fifo_diffusion.errors import ArgumentError
 from fifo_diffusion.models.ltx.decoder import LTXDecoder, encode
 from fifo_diffusion.models.shared.conditions import TextCondition
 from fifo_diffusion.models.shared.shared_text import SharedTextModel
@@ -84,6 +86,15 @@ class LTXModel(SharedTextModel):
     def autoencoder_kind(self) -> Any:
         vae = self.pipe.vae
         return vae.config.latent_channels, vae.temporal_compression_ratio, vae.spatial_compression_ratio
+
+    def offload(self, way: str, device: torch.device) -> None:
+        # These ways bring the weights of layers; those beside layers come with a module's own forward, which the
+        # streaming decoder does not call.
+        blocks = (m for m in self.pipe.vae.decoder.modules() if next(m.children(), None) is not None)
+        if way != "model" and any(next(block.parameters(recurse=False), None) is not None for block in blocks):
+            told = 'this autoencoder is told a time and noise by weights that do not come alone: give "model"'
+            raise ArgumentError("offload", way, told)
+        super().offload(way, device)
 
     def decoder(self) -> LTXDecoder:
         return LTXDecoder(self.pipe.vae)

@@ -51,7 +51,7 @@ class LateQueue(Queue):
         self._shift(past, y_BCFHW, layout, levels, noise)
         return first, levels.latent(y_BCFHW[:, :, :b])
 
-    def leaving(self, layout: Layout) -> range:
+    def needed(self, layout: Layout) -> range:
         return range(layout.context + layout.step(self.iteration).leave)
 
 

@@ -16,6 +16,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
+from fifo_diffusion.models.shared.modules import text_tokenizer
+
 SAMPLES = 8
 """Numbers of a tensor, evenly spread; at most one less than twice as many."""
 
@@ -229,6 +231,6 @@ def surroundings(pipe: Any, texts: Sequence[str]) -> dict[str, Any]:
     config = {f"pipe.config.{k}": v for k, v in pipe.config.items() if isinstance(v, bool | int | float | None)}
     tokenizers = {f"pipe.{k}": v for k, v in vars(pipe).items() if k.startswith("tokenizer") and callable(v)}
     return config | {
-        name: content_hash([tokenizer(text, verbose=False).input_ids for text in texts])
+        name: content_hash([text_tokenizer(tokenizer)(text, verbose=False).input_ids for text in texts])
         for name, tokenizer in tokenizers.items()
     }

@@ -35,6 +35,11 @@ def dtype_of(part: Any) -> Any:
     return getattr(part, "dtype", None)
 
 
+def text_tokenizer(tokenizer: Any) -> Any:
+    """What makes tokens of texts: of a processor of texts and pictures (Kandinsky 5) its tokenizer."""
+    return getattr(tokenizer, "tokenizer", tokenizer)
+
+
 def lay_out_for_cpu(pipe: DiffusionPipeline) -> None:
     """Keep the weights of two-dimensional convolutions with their channels last, as the kernels of a CPU want them.
 

@@ -5,6 +5,7 @@ frames.
 """
 
 import inspect
+import logging
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -12,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from diffusers import FlowMatchEulerDiscreteScheduler
 from torch import Tensor
 
 from fifo_diffusion.decoding.frames import FrameDecoder, encode_frames, pixels_per_latent
@@ -22,13 +24,16 @@ from fifo_diffusion.models.shared.conditions import TextCondition, mixed
 from fifo_diffusion.models.shared.few_steps import is_marked, marked_sigmas
 from fifo_diffusion.models.shared.fingerprint import surroundings
 from fifo_diffusion.models.shared.modular import guidance_of
-from fifo_diffusion.models.shared.modules import dtype_of
+from fifo_diffusion.models.shared.modules import dtype_of, text_tokenizer
 from fifo_diffusion.models.shared.offload import make_room, text_encoders
 from fifo_diffusion.models.shared.pipeline_calls import call_arguments, latent_size, output_class
+from fifo_diffusion.models.shared.scheduler_choice import by_size
 from fifo_diffusion.models.shared.schedulers import read_levels
 from fifo_diffusion.models.shared.step_rules import has_few_steps
 from fifo_diffusion.models.shared.texts import Prompt, unseen
 from fifo_diffusion.models.shared.wrapped_pipeline import WrappedPipeline
+
+logger = logging.getLogger(__name__)
 
 
 class PipelineModel(WrappedPipeline):
@@ -277,7 +282,7 @@ class PipelineModel(WrappedPipeline):
             tokenizer = getattr(self.pipe, f"tokenizer{part}", None)
             if tokenizer is None or getattr(self.pipe, f"text_encoder{part}", None) is None:
                 continue
-            tokenizer = getattr(tokenizer, "tokenizer", tokenizer)  # of a processor of texts and pictures
+            tokenizer = text_tokenizer(tokenizer)
             convert = getattr(self.pipe, "maybe_convert_prompt", None)  # a word may stand for several tokens
             whole = text if convert is None else convert(text, tokenizer)
             most = self.text_tokens or of_call or tokenizer.model_max_length
@@ -306,10 +311,19 @@ class PipelineModel(WrappedPipeline):
         if published:
             known = "(only for VideoCrafter and Open-Sora Plan): leave it out"
             raise ArgumentError("compat", "published", f"there is no published FIFO code for {self.family} {known}")
-        scheduler = self.scheduler_of_levels()
         size = steps.pop("size", None) or (self.frames, self.defaults["height"], self.defaults["width"])
+        scheduler = by_size(self.pipe, self.scheduler_of_levels(), *size[1:])
         taken = inspect.signature(scheduler.set_timesteps).parameters if hasattr(scheduler, "set_timesteps") else ()
-        own = {name: value for name, value in self.spacing(count, size).items() if name in taken}
+        spacing = self.spacing(count, size)
+        own = {name: value for name, value in spacing.items() if name in taken}
+        config = getattr(scheduler, "config", None)
+        dynamic = isinstance(config, Mapping) and config.get("use_dynamic_shifting")
+        if not dynamic and not isinstance(scheduler, FlowMatchEulerDiscreteScheduler):
+            own.pop("mu", None)  # others refuse it
+        if "sigmas" in spacing.keys() - own.keys() - steps.keys() and not self._told_of_spacing:
+            self._told_of_spacing = True
+            kind = type(scheduler).__name__
+            logger.warning("%s has a spacing of its own, which is not that of %s", kind, type(self.pipe).__name__)
         if steps:
             own.pop("sigmas", None)
         exact = scheduler_exact and not own  # about the scheduler's own spacing

@@ -4,6 +4,7 @@ import inspect
 import json
 import logging
 import re
+from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Any
 
@@ -76,7 +77,9 @@ def with_flow_shift(scheduler: Any, shift: float) -> Any:
         )
     if isinstance(shift, bool) or not isinstance(shift, int | float) or not 0 < shift < float("inf"):
         raise ArgumentError("flow_shift", shift, "give a number above 0")
-    return type(scheduler).from_config(scheduler.config, **{name: float(shift)})
+    # A scheduler that finds its shift by the size of the video (LTX-Video, Motif-Video) would pass this one over.
+    dynamic: dict[str, Any] = {"use_dynamic_shifting": False} if scheduler.config.get("use_dynamic_shifting") else {}
+    return type(scheduler).from_config(scheduler.config, **{name: float(shift)}, **dynamic)
 
 
 def _shift_argument(scheduler: Any) -> str | None:
@@ -86,6 +89,32 @@ def _shift_argument(scheduler: Any) -> str | None:
     inits = [vars(kind)["__init__"] for kind in type(scheduler).__mro__[:-1] if "__init__" in vars(kind)]
     named = {name for init in inits for name in inspect.signature(init).parameters}
     return next((name for name in ("flow_shift", "shift") if name in named), None)
+
+
+def by_size(pipe: Any, scheduler: Any, height: int, width: int) -> Any:
+    """The scheduler for this size, where a checkpoint's publisher has another flow shift for large videos (`OF_SIZE`)
+    and the pipeline's is still the one that it was loaded with. The pipeline's own is not changed."""
+    known: OfSize | None = getattr(pipe, OF_SIZE, None)
+    if known is None or scheduler is not known.scheduler or height * width < LARGE:
+        return scheduler
+    if not known.told:
+        known.told = True
+        logger.warning("flow shift %g, as the publishers sample %dx%d", known.large, width, height)
+    return with_flow_shift(scheduler, known.large)
+
+
+@dataclass
+class OfSize:
+    """On a pipeline as `OF_SIZE`: the scheduler that it was loaded with, and the flow shift for 720p."""
+
+    scheduler: Any
+    large: float
+    told: bool = False
+
+
+OF_SIZE = "_fifo_shift_of_size"
+LARGE = 1280 * 720 * 0.9
+"""Pixels from which a video counts as 720p."""
 
 
 def says_shift(choice: str) -> bool:

@@ -31,6 +31,7 @@ class WrappedPipeline(VideoModel):
     denoiser_name = "transformer"
     hooks: DenoiserHooks | None = None
     _told_of_offloading = False
+    _told_of_spacing = False
     _text_offload: TextOffload | None = None
     text_width: str | None = None
     """What the denoiser's configuration calls the width of the text that it takes."""
