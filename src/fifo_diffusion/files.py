@@ -1,5 +1,6 @@
 """Files that are there whole or not at all."""
 
+import glob
 import os
 import secrets
 import time
@@ -15,6 +16,9 @@ def beside(path: Path) -> Path:
 
 REPLACE_SECONDS = 1.0 if os.name == "nt" else 0.0
 """How long the system is asked again: on Windows no file can be replaced while somebody reads it."""
+
+LEFT_SECONDS = 3600
+"""After which what somebody wrote beside a file is of a process that was killed."""
 
 
 @contextmanager
@@ -37,6 +41,10 @@ def written_whole(path: str | Path, *, lasting: bool = True, alone: bool = True)
     partial = beside(path) if alone else beside(path.with_name(f"{secrets.token_hex(6)}-{path.name}"))
     try:
         partial.unlink(missing_ok=True)  # of a process that was killed
+        for left in () if alone else path.parent.glob(f".partial-*-{glob.escape(path.name)}"):
+            with suppress(OSError):
+                if time.time() - left.stat().st_mtime > LEFT_SECONDS:
+                    left.unlink()
         yield partial
         if lasting:
             make_last(partial)

@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 
 from fifo_diffusion import RunState
 from fifo_diffusion.errors import UserError
-from fifo_diffusion.jobs.runs import lines, making
+from fifo_diffusion.jobs.runs import keeping, lines, making
 from fifo_diffusion.jobs.runs.timeline import prompts_of
 from fifo_diffusion.video import write_video
 from run_helpers import kinds
@@ -260,3 +260,95 @@ def test_the_room_of_a_run_is_checked_when_it_is_given(bench):
         run.command("resume", keep="lots")
     run.command("resume", keep="1GB")
     assert bench.make(run).state == "completed"
+
+
+def _killed_at_a_border(bench, run, frame, commands):
+    """Made in a process that ends without a word where the part is closed before the first command is carried out."""
+    real = keeping.RunKeeping._border
+
+    def border(self, stream, writer):
+        real(self, stream, writer)
+        if stream.frame_index == frame:
+            os._exit(9)
+
+    child = os.fork()
+    if not child:
+        with suppress(BaseException):
+            keeping.RunKeeping._border = border
+            bench.make(run, {frame: commands})
+        os._exit(1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 9
+
+
+def test_commands_that_cross_a_crash_are_carried_out_by_the_next_maker(bench):
+    run = bench.create()
+
+    def commands():
+        run.command("prompt", text=BLUE)
+        run.command("extend", num_frames=30)
+        run.command("prompt", text=GREEN, frame=15)
+
+    _killed_at_a_border(bench, run, 5, commands)
+    status = bench.make(run)
+    assert (status.state, status.frames) == ("completed", 30)
+    assert said(run) == [("prompt", 5, BLUE), ("planned", 15, GREEN), ("prompt", 15, GREEN)]
+
+
+def test_a_pause_that_came_after_the_end_does_not_pause_what_is_made_longer(bench):
+    run = bench.create()
+    bench.make(run)
+    run.command("pause")
+    run.command("extend", num_frames=25)
+    assert not run.status.paused
+    status = bench.make(run)
+    assert (status.state, status.paused, status.frames) == ("completed", False, 25)
+
+
+def test_a_schedule_takes_the_place_of_planned_prompts_also_after_a_crash(bench):
+    run = bench.create(num_frames=24)
+
+    def plan():
+        run.command("prompt", text=BLUE, frame=16)
+
+    def replace():
+        run.command("schedule", keys={20: GREEN})
+
+    bench.make(run, {3: plan, 6: replace, 10: lambda: run.command("pause")})
+    twin = bench.twin(run)
+    run.command("resume")
+    bench.make(run)
+    assert said(run) == [("planned", 16, BLUE)]
+    assert set(prompts_of(run).values()) == {"a red ball", GREEN}
+    for frame in (8, 10):
+        twin.state_path(frame).unlink(missing_ok=True)
+    twin.command("resume")
+    bench.make(twin)
+    assert said(twin) == [("planned", 16, BLUE)]
+    assert prompts_of(twin) == prompts_of(run)
+
+
+def test_a_first_state_that_is_torn_costs_nothing(bench):
+    run = bench.create()
+    run.state_path(0).parent.mkdir(exist_ok=True)
+    run.state_path(0).write_bytes(b"torn")
+    assert bench.make(run).frames == 20
+
+
+def test_a_damaged_status_does_not_forget_the_rate(bench):
+    run = bench.create({"0": "a", "1s": "b"}, fps=None)
+    bench.make(run)
+    assert list(prompts_of(run)) == [0, 8]
+    (run.folder / "status.json").write_text("")
+    run.append_event("started", frame=20, fps=24.0)
+    assert run.status.fps == 24
+    assert list(prompts_of(run)) == [0, 24]
+
+
+def test_what_cannot_be_gone_on_with_is_an_error_for_who_waits(bench):
+    run = bench.create()
+    bench.make(run)
+    for frame in run.snapshots():
+        run.state_path(frame).write_bytes(b"torn")
+    run.extend(5)
+    with pytest.raises(UserError, match="no state of"):
+        bench.make(run, raises=True)

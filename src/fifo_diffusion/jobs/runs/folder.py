@@ -145,16 +145,17 @@ class RunFolder:
         except (OSError, ValueError, RecursionError):
             if not self.exists:
                 raise UserError(f"there is no run {self.id} in {self.folder.parent}") from None
-        last, control, state = None, 0, QUEUED
+        last, control, state, fps = None, 0, QUEUED, None
         for event in self.events()[0]:
             control = max(control, event.get("control", 0))
+            fps = event.get("fps", fps) if event["event"] == "started" else fps
             last = event if event["event"] in ("started", "completed", "stopped", "failed") else last
         if last is not None:
             state = {"completed": COMPLETED, "stopped": COMPLETED, "failed": FAILED}.get(last["event"], QUEUED)
         frames = 0 if last is None else last.get("frame", 0)
         stopped = last is not None and last["event"] == "stopped"
-        count = self.request.get("num_frames")
-        return Status(state, frames, num_frames=count, stopped=stopped, control=control)
+        known = {"num_frames": self.request.get("num_frames"), "fps": fps, "stopped": stopped, "control": control}
+        return Status(state, frames, **known)
 
     def publish(self, request: Mapping[str, Any], parent: Mapping[str, Any] | None) -> None:
         """Write run.json, the last file of a new run: from here on it is there, and a worker may take it.

@@ -79,7 +79,7 @@ class RunKeeping:
         if self._writes:
             self._at = os.fdopen(os.open(run.folder / "at", os.O_RDWR | os.O_CREAT, 0o666), "r+b", buffering=0)
             finalize(self, self._at.close)
-            self._orders, self._live = orders.Orders(run, status.frames), Live(run)
+            self._orders, self._live = orders.Orders(run, status.frames, status.control), Live(run)
             self._prompts_at = {event["frame"] for event in run.events()[0] if event["event"] in ("prompt", "schedule")}
 
     # ------------------------------------------------------------------ as the runner calls it
@@ -167,7 +167,12 @@ class RunKeeping:
 
     def _carry_out(self, order: orders.Order, stream: Any, writer: Any) -> None:
         do, frame = order["do"], stream.frame_index
-        if do in ("prompt", "schedule"):
+        if order.get("later"):
+            told = {name: order[name] for name in ("text", "frame", "change") if name in order}
+            self._tell("planned", order, **told, asked=frame)
+            if self._writes:
+                self._orders.plan(order)
+        elif do in ("prompt", "schedule"):
             if self._writes:
                 self._border(stream, writer)
                 self._prompts_at.add(frame)
@@ -176,6 +181,8 @@ class RunKeeping:
                 self._tell("note", order, text=f"the prompt was not changed: {refused}")
             elif not order.get("made"):
                 self._tell(do, order, frame=frame, **told)
+            if told is not None and do == "schedule" and self._writes:
+                self._orders.drop_planned()
         elif do in (STOP, PAUSE) and not order.get("void"):
             self.ended_by = self.ended_by or do
             self._stop.ask(f"the command {do}", everywhere=True)

@@ -97,7 +97,10 @@ def make(
     if ranks is not None:
         begun = ranks.broadcast_object(begun)
     if begun is None:
-        return run.status
+        status = run.status
+        if raises and status.state == FAILED and status.error is not None:
+            raise UserError(status.error["message"])
+        return status
     keeping: RunKeeping | None = None
     failed: list[Failed] = []
 
@@ -282,8 +285,8 @@ def _newest_state(run: RunFolder) -> int | None:
     """The newest state that is whole; those after it are removed.
 
     Raises:
-        ValueError, OSError: the newest that is whole cannot be read by this version, or not now. Nothing was removed,
-            nor where none is whole (`UserError`).
+        ValueError, OSError: the newest that is whole cannot be read by this version, or not now. Nothing was removed.
+        UserError: none is whole, and there are frames.
     """
     torn: list[Path] = []
     for frame in reversed(run.snapshots()):
@@ -297,7 +300,7 @@ def _newest_state(run: RunFolder) -> int | None:
         for path in torn:
             path.unlink(missing_ok=True)
         return frame
-    if torn:
+    if torn and (run.parts() or run.parent is not None):
         raise UserError(f"no state of {run.id} can be read: what was made of it stays, and plays; ask for a new run")
     return None
 

@@ -10,8 +10,8 @@ from fifo_diffusion.jobs.runs.timeline import pending
 
 Order = dict[str, Any]
 """As a command: `do`, and its fields. Further: `frame`, before which it is carried out; `made`, that it was carried out
-before, and is now once more; `control`, the bytes of commands that were read; `void`, that a later one has undone
-it."""
+before, and is now once more; `later`, that it is only noted as planned now; `control`, the bytes of commands that were
+read; `void`, that a later one has undone it."""
 
 
 class Orders:
@@ -20,16 +20,17 @@ class Orders:
     Args:
         run: its folder.
         frame: there are so many; it goes on from a state of them.
+        decided: bytes of commands by which it was decided that the run goes on: stops and pauses in them are over.
     """
 
-    def __init__(self, run: RunFolder, frame: int) -> None:
+    def __init__(self, run: RunFolder, frame: int, decided: int) -> None:
         events = run.events()[0]
+        self._decided = decided
         self._run, self.read = run, max((event.get("control", 0) for event in events), default=0)
         self._waiting = [_order(event) for event in pending(events, frame)]
 
     def due(self, status: Status) -> list[Order]:
-        """What is to be carried out before the next frame is made. A prompt that a command has for later is noted as
-        planned.
+        """What is to be carried out before the next frame is made, in the order in which it was asked for.
 
         Args:
             status: of the run as it is made.
@@ -41,15 +42,20 @@ class Orders:
             for command, end in self._run.commands_in_place(self.read):
                 self.read = end
                 order = {name: value for name, value in command.items() if name != "at"} | {"control": end}
-                if order.get("frame", frame) > frame and order["do"] == "prompt":
-                    told = {name: order[name] for name in ("text", "frame", "change") if name in order}
-                    self._run.append_event("planned", **told, asked=frame, control=end)
-                    self._waiting.append(order | {"made": False})
-                else:
-                    found.append(order)
+                later = order["do"] == "prompt" and order.get("frame", frame) > frame
+                found.append(order | {"later": True} if later else order)
         due = [order for order in self._waiting if order["frame"] <= frame]
         self._waiting = [order for order in self._waiting if order["frame"] > frame]
-        return [*due, *_in_force(found, status)]
+        before = [order for order in found if order["control"] <= self._decided]
+        return [*due, *_void(before, ""), *_in_force(found[len(before) :], status)]
+
+    def plan(self, order: Order) -> None:
+        """A prompt for later is noted."""
+        self._waiting.append({name: value for name, value in order.items() if name != "later"} | {"made": False})
+
+    def drop_planned(self) -> None:
+        """A schedule has come into force, in the place of what was planned."""
+        self._waiting = [order for order in self._waiting if order["made"]]
 
 
 def apply(stream: Any, order: Mapping[str, Any]) -> dict[str, Any]:
@@ -94,7 +100,11 @@ def _in_force(found: list[Order], status: Status) -> list[Order]:
     """What came at once, with stops and pauses void but for the one that counts in the end, if any does: by
     `Status.after`, as where nobody makes the run."""
     after = status.after(found)
-    counts = "stop" if after.stopped else "pause" if after.paused else ""
+    return _void(found, "stop" if after.stopped else "pause" if after.paused else "")
+
+
+def _void(found: list[Order], counts: str) -> list[Order]:
+    """All stops and pauses but the last of this kind."""
     last = max((k for k, order in enumerate(found) if order["do"] == counts), default=-1)
     return [
         order | {"void": True} if order["do"] in ("stop", "pause") and k != last else order

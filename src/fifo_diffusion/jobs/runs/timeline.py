@@ -55,6 +55,8 @@ def pending(events: Iterable[Mapping[str, Any]], frame: int) -> list[dict[str, A
     later, in order. In those that came into force before, `made` is True."""
     found: list[dict[str, Any]] = []
     for event in events:
+        if event["event"] == "schedule":  # in the place of what was planned until then, but for itself
+            found = [each for each in found if each["made"] or _fulfils(event, each)]
         if event["event"] not in CHANGES or event["frame"] < frame:
             continue
         planned = event["event"] == "planned"
