@@ -304,7 +304,7 @@ def read_through(name, folder, python, run):
 MADE = {
     "README.md": ["ball.mp4"],
     "quick-start.md": ["ball.mp4"],
-    "prompts.md": ["day.mp4", "video-0.mp4", "video-1.mp4"],
+    "prompts.md": ["day-and-night.mp4", "video-0.mp4", "video-1.mp4"],
     "starting.md": ["sunset.mp4", "ball.mp4", "ball-goes-on.mp4"],
     "long-video.md": ["corgi.mp4"],
     "models.md": ["rocket.mp4"],

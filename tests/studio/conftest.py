@@ -4,9 +4,11 @@ import json
 import threading
 import time
 from contextlib import ExitStack, contextmanager
+from urllib.parse import urlsplit
 
 import numpy as np
 import pytest
+from page_stand_in import CHROMIUM, StandIn, needed
 from PIL import Image
 from starlette.testclient import TestClient
 
@@ -140,3 +142,65 @@ def running(studio):
     yield f"http://127.0.0.1:{sock.getsockname()[1]}"
     server.should_exit = True
     thread.join(20)
+
+
+# ---------------------------------------------------------------------- the page in a browser
+
+
+@pytest.fixture(scope="module")
+def chromium():
+    needed()
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def working(runs, maker):
+    with StandIn(runs, maker) as stand_in:
+        yield stand_in
+
+
+COST = {
+    "ok": True,
+    "error": None,
+    "notes": ["a remark"],
+    "rows": [["frames", "20"]],
+    "eta_seconds": 12.0,
+    "command": "x",
+}
+
+
+@pytest.fixture
+def site(runs, serving, monkeypatch):
+    async def cost(_request):  # not from a process that loads PyTorch
+        return COST
+
+    models = ["toybox", "toybox-diagonal"]
+    studio = make_studio(runs.root, models=models, loras=["owner/style"], work=False, page=True)
+    monkeypatch.setattr(studio.planner, "ask", cost)
+    return serving(studio)
+
+
+@pytest.fixture
+def tab(chromium, site):
+    """Opens the page in a context of its own; faults of its scripts and foreign addresses are errors at the end."""
+    contexts, faults, hosts = [], [], set()
+
+    def opened(path="/", **context):
+        contexts.append(chromium.new_context(**{"viewport": {"width": 1280, "height": 900}} | context))
+        page = contexts[-1].new_page()
+        page.on("pageerror", lambda error: faults.append(str(error)))
+        page.on("request", lambda request: hosts.add(urlsplit(request.url).hostname))
+        page.goto(site + path)
+        page.locator("#f-model").wait_for()
+        return page
+
+    yield opened
+    for context in contexts:
+        context.close()
+    assert faults == []
+    assert hosts - {None} == {"127.0.0.1"}  # None: blob addresses of dropped pictures

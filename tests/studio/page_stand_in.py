@@ -1,5 +1,6 @@
 """A browser, and a stand-in for the model: what the tests of the page need beside a server."""
 
+import re
 import shutil
 import threading
 import time
@@ -47,11 +48,12 @@ class StandIn:
     def _make(self, run):
         if run.status.state != QUEUED:
             return
+        read = run.written_status().control
         try:
             maker = self.maker(run, run.status.num_frames)
         except AssertionError:  # the server looks whether somebody has its lock: again, a moment later
             return
-        read, due, newest = run.status.control, time.monotonic(), ("0", run.request.get("prompt", ""))
+        due, newest = time.monotonic(), ("0", run.request.get("prompt", ""))
         maker.settings["slots"] = SLOTS
         while maker.num_frames is None or maker.frames < maker.num_frames:
             commands, read = run.commands(read)
@@ -93,3 +95,36 @@ def until(condition, seconds=15.0):
             return found
         time.sleep(0.05)
     raise AssertionError(f"not so within {seconds} s")
+
+
+# ---------------------------------------------------------------------- what is on the page
+
+
+PROMPT = "a red ball moving right"
+
+
+def generate(page, frames=20, prompt=PROMPT):
+    """Ask for a video in the form, and wait until its run is open."""
+    page.fill("#prompt", prompt)
+    page.select_option("#unit", "num_frames")
+    page.fill("#length", str(frames))
+    page.click("#generate")
+    return until(lambda: opened(page))
+
+
+def opened(page):
+    """The run in the address, asked of the page itself; "" where there is none."""
+    return page.evaluate("new URLSearchParams(location.search).get('run') ?? ''")
+
+
+def shown(page):
+    """Frames that the page says are there."""
+    return int(re.match(r"\d+|", page.text_content("#figures"))[0] or 0)
+
+
+def drawn(page):
+    return int(page.evaluate("document.documentElement.dataset.drawn ?? 0"))
+
+
+def badge(page):
+    return page.text_content("#state")

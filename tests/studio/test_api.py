@@ -257,3 +257,13 @@ def test_a_name_that_no_file_can_have_is_refused(client, fields):
     body = json.dumps({"prompt": "a red ball"} | fields)
     answer = client.post("/v1/videos", content=body, headers={"content-type": "application/json"})
     assert "\\ud800" in error_of(answer, 400)["message"]
+
+
+def test_a_prompt_of_a_schedule_may_have_a_way_of_its_own(client, runs, maker):
+    run = runs.create({"prompt": "x", "num_frames": 80})
+    maker(run).make(3)
+    keys = {"40": {"prompt": "a blue ball", "change": "blend"}, "60": "a green ball"}
+    assert client.put(f"/api/runs/{run.id}/schedule", json={"schedule": keys}).status_code == 200
+    assert run.commands()[0][-1]["keys"] == keys
+    for wrong in ({"40": {"prompt": "y", "change": "soon"}}, {"40": {"text": "y"}}, {"40": {"prompt": " "}}):
+        error_of(client.put(f"/api/runs/{run.id}/schedule", json={"schedule": wrong}), 400)

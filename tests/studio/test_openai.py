@@ -353,3 +353,22 @@ def test_a_foreign_file_becomes_the_start(client, runs, tmp_path):
     file = {"video": ("other.mp4", b"no video", "video/mp4")}
     answer = client.post("/v1/videos/extensions", data={"seconds": "1", "prompt": "a red ball"}, files=file)
     assert error_of(answer)["param"] == "start"
+
+
+def test_a_video_whose_beginning_has_gone_says_where_it_begins(client, made, runs, tmp_path):
+    """As with a run that keeps its newest minutes only."""
+    run = made(20)
+    run.part_path(0).unlink()
+    answer = client.get(f"/v1/videos/{run.id}/content")
+    path = saved(answer, tmp_path / "rest.mp4")
+    assert (answer.headers["x-first-frame"], answer.headers["x-frames"]) == ("8", "12")
+    assert count_frames(path) == 12
+    assert read_metadata(path)["first_frame"] == "8"
+    assert client.get(f"/v1/videos/{run.id}/content").content == answer.content
+    with path.open("rb") as file:
+        upload = {"video": ("x.mp4", file, "video/mp4")}
+        longer = client.post("/v1/videos/extensions", data={"num_frames": 10}, files=upload).json()
+    assert (longer["parent"], longer["num_frames"]) == ({"id": run.id, "frame": 20}, 30)
+    some = client.get(f"/v1/videos/{run.id}/content?frames=16")
+    assert (some.headers["x-first-frame"], some.headers["x-frames"]) == ("8", "8")
+    error_of(client.get(f"/v1/videos/{run.id}/content?frames=8"), 404)

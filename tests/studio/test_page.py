@@ -1,106 +1,16 @@
 """The page in a browser, over a stand-in for the model: live, after a reload, in two tabs, by keyboard, on a phone."""
 
 import io
-import re
 import time
-from urllib.parse import urlsplit
 
 import av
 import pytest
-from page_stand_in import CHROMIUM, StandIn, needed, until
+from page_stand_in import PROMPT, badge, drawn, generate, opened, shown, until
 from PIL import Image
 
 from fifo_diffusion.studio.schema import new_video
-from fifo_diffusion.studio.server import make_studio
 
-PROMPT = "a red ball moving right"
 PHONE = {"viewport": {"width": 390, "height": 844}, "is_mobile": True}
-
-
-@pytest.fixture(scope="module")
-def chromium():
-    needed()
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield browser
-        browser.close()
-
-
-@pytest.fixture
-def working(runs, maker):
-    with StandIn(runs, maker) as stand_in:
-        yield stand_in
-
-
-COST = {
-    "ok": True,
-    "error": None,
-    "notes": ["a remark"],
-    "rows": [["frames", "20"]],
-    "eta_seconds": 12.0,
-    "command": "x",
-}
-
-
-@pytest.fixture
-def site(runs, serving, monkeypatch):
-    async def cost(_request):  # not from a process that loads PyTorch
-        return COST
-
-    models = ["toybox", "toybox-diagonal"]
-    studio = make_studio(runs.root, models=models, loras=["owner/style"], work=False, page=True)
-    monkeypatch.setattr(studio.planner, "ask", cost)
-    return serving(studio)
-
-
-@pytest.fixture
-def tab(chromium, site):
-    """Opens the page in a context of its own; faults of its scripts and foreign addresses are errors at the end."""
-    contexts, faults, hosts = [], [], set()
-
-    def opened(path="/", **context):
-        contexts.append(chromium.new_context(**{"viewport": {"width": 1280, "height": 900}} | context))
-        page = contexts[-1].new_page()
-        page.on("pageerror", lambda error: faults.append(str(error)))
-        page.on("request", lambda request: hosts.add(urlsplit(request.url).hostname))
-        page.goto(site + path)
-        page.locator("#f-model").wait_for()
-        return page
-
-    yield opened
-    for context in contexts:
-        context.close()
-    assert faults == []
-    assert hosts - {None} == {"127.0.0.1"}  # None: blob addresses of dropped pictures
-
-
-def generate(page, frames=20, prompt=PROMPT):
-    """Ask for a video in the form, and wait until its run is open."""
-    page.fill("#prompt", prompt)
-    page.select_option("#unit", "num_frames")
-    page.fill("#length", str(frames))
-    page.click("#generate")
-    return until(lambda: opened(page))
-
-
-def opened(page):
-    """The run in the address, asked of the page itself; "" where there is none."""
-    return page.evaluate("new URLSearchParams(location.search).get('run') ?? ''")
-
-
-def shown(page):
-    """Frames that the page says are there."""
-    return int(re.match(r"\d+|", page.text_content("#figures"))[0] or 0)
-
-
-def drawn(page):
-    return int(page.evaluate("document.documentElement.dataset.drawn ?? 0"))
-
-
-def badge(page):
-    return page.text_content("#state")
 
 
 def test_a_video_grows_on_the_page(tab, runs, working):

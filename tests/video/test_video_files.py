@@ -13,6 +13,7 @@ from PIL import Image
 from fifo_diffusion.video import (
     VideoFileError,
     as_frames,
+    check_output,
     count_frames,
     iter_frames,
     open_writer,
@@ -28,6 +29,21 @@ from video_clips import FORMATS, METADATA, clip, error_of
 def here(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     return tmp_path
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_whether_an_output_can_be_opened_is_found_out_without_a_change(here, name):
+    check_output(name, fps=8)
+    assert not list(here.iterdir())
+    write_video(name, clip(10, 48, 64), fps=8)
+    for options in ({"continue_from": 4}, {"overwrite": True}):
+        check_output(name, fps=8, **options)
+        assert count_frames(name) == 10
+    assert len(list(here.iterdir())) == 1
+    with pytest.raises(VideoFileError, match="holds 10 frames"):
+        check_output(name, fps=8, continue_from=11)
+    open_writer(name, fps=8, continue_from=4).close()
+    assert count_frames(name) == 4
 
 
 @pytest.mark.parametrize("size", [(48, 64), (47, 63), (1, 1)])

@@ -258,21 +258,26 @@ def schedule_of(value: Any, name: str = "schedule") -> dict[str, str]:
     return found
 
 
-def keys_of(value: Any, name: str = "schedule") -> dict[int, str]:
-    """Prompts by frame, of a part of a video.
+def keys_of(value: Any, name: str = "schedule") -> dict[int, Any]:
+    """Prompts by frame, of a part of a video: each a text, or {"prompt": text, "change": how}.
 
     Raises:
         HttpError: it is no object of frames and texts, or empty.
     """
-    found: dict[int, str] = {}
-    for key, text in _object_of(value, name).items():
+    found: dict[int, Any] = {}
+    way = specs(Settings)["prompt_change"].kind
+    for key, said in _object_of(value, name).items():
         if not re.fullmatch(r"\d{1,10}", key, re.ASCII) or int(key) >= MOST_FRAMES:
             raise HttpError(400, f"{name}: {quoted(shortened(key))} is no frame number", name)
+        whole = said if isinstance(said, dict) and said.keys() <= {"prompt", "change"} else {"prompt": said}
+        text = whole.get("prompt")
         if not isinstance(text, str) or not text.strip():
             raise HttpError(400, f"{name}: the prompt of frame {int(key)} is empty or no text", name)
+        if whole.get("change") is not None:
+            setting_of(way, "change", whole["change"])
         if int(key) in found:
             raise HttpError(400, f"{name}: frame {int(key)} has two prompts: keep one", name)
-        found[int(key)] = text
+        found[int(key)] = {k: v for k, v in whole.items() if v is not None} if whole is said else text
     return dict(sorted(found.items()))
 
 

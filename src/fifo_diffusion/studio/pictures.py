@@ -123,24 +123,29 @@ async def video(run: Run, frames: int | None = None) -> Response:
         if status.state == "failed":
             raise HttpError(422, f"{run.id} failed before its first frame: {(status.error or {}).get('message', '')}")
         raise missing(f"{run.id} has no frame yet")
+    parts = run.parts()
+    first = parts[0][0] if parts else 0  # those before it were removed to save room
     wanted = min(status.frames, frames or status.frames)
-    path = _joined(run, wanted, whole=status.over)
+    if wanted <= first:
+        raise missing(f"the oldest frame of {run.id} is {first}")
+    path = _joined(run, first, wanted, whole=status.over)
     if path is None:
-        path = await _made(lambda: _join(run, wanted))
-    return _file(path, run, int(path.stem.rpartition("-")[2]))
+        path = await _made(lambda: _join(run, first, wanted))
+    return _file(path, run, int(path.stem.rpartition("-")[2]) - first, first=first)
 
 
-def _joined(run: Run, wanted: int, *, whole: bool) -> Path | None:
-    """The file of so many frames, where it was joined before. That of a growing run may lack the newest ones."""
-    there = sorted(run.folder.glob(f"whole-{wanted:08d}-*.mp4"))
+def _joined(run: Run, first: int, wanted: int, *, whole: bool) -> Path | None:
+    """The file of frames from the first that is there up to this one, where it was joined before. That of a growing run
+    may lack the newest ones."""
+    there = sorted(run.folder.glob(f"whole-{first:08d}-{wanted:08d}-*.mp4"))
     return there[-1] if there and (not whole or there[-1].stem.endswith(f"-{wanted:08d}")) else None
 
 
-def _join(run: Run, wanted: int) -> Path:
+def _join(run: Run, first: int, wanted: int) -> Path:
     partial = run.folder / f".whole-{secrets.token_hex(6)}.mp4"
     try:
-        count = run.join(partial, wanted)
-        path = run.folder / f"whole-{wanted:08d}-{count:08d}.mp4"
+        end = first + run.join(partial, wanted - first)
+        path = run.folder / f"whole-{first:08d}-{wanted:08d}-{end:08d}.mp4"
         os.replace(partial, path)
     finally:
         partial.unlink(missing_ok=True)

@@ -46,6 +46,10 @@ class BackgroundSink:
         self._thread.shutdown()
         self._sink.close()
 
+    def discard(self) -> None:
+        self._thread.shutdown()
+        self._sink.discard()
+
     def abandon(self) -> int:
         self._thread.shutdown(cancel_futures=True)
         return self._sink.abandon()

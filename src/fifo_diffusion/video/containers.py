@@ -143,6 +143,9 @@ class ContainerSink:
         self._container.close()
         self._file.complete()
 
+    def discard(self) -> None:
+        self._drop()
+
     def abandon(self) -> int:
         kept = max(0, self._index - self.lag)
         try:

@@ -58,6 +58,10 @@ class GifSink:
         self._file.write(TRAILER)
         self._file.complete()
 
+    def discard(self) -> None:
+        self._file.freeze()
+        self._file.close()
+
     def abandon(self) -> int:
         self._file.freeze()  # players do not miss the trailer
         placed = self._file.placed

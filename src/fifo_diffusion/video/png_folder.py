@@ -57,8 +57,6 @@ class PngFolderSink:
             self._part.unlink()
         except OSError as error:
             raise VideoFileError(f"cannot write into {path}: {error.strerror}; choose another place") from error
-        if continue_from:
-            self._remove_old()
 
     def write(self, frame: np.ndarray) -> None:
         try:
@@ -70,6 +68,11 @@ class PngFolderSink:
         self._index += 1
 
     def close(self) -> None:
+        if self._continued:
+            self._remove_old()
+        self.discard()
+
+    def discard(self) -> None:
         self._part.unlink(missing_ok=True)  # of an interrupted `write`
         if self._is_new and not self._index:
             self.path.rmdir()

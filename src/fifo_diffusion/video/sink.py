@@ -26,6 +26,9 @@ class Sink(Protocol):
     def close(self) -> None:
         """Complete the file; where nothing was written, leave the path as it was found."""
 
+    def discard(self) -> None:
+        """Before the first frame: leave the output as it was found, also one that was to be continued."""
+
     def abandon(self) -> int:
         """After a failed `write` or `close`: keep what plays, and return how many frames that is. Never raises."""
 
@@ -35,7 +38,7 @@ class ScaledSink:
 
     def __init__(self, sink: Sink, scale: int) -> None:
         self._sink, self._scale, self.size = sink, scale, sink.size
-        self.close, self.abandon = sink.close, sink.abandon
+        self.close, self.discard, self.abandon = sink.close, sink.discard, sink.abandon
 
     @property
     def lag(self) -> int:

@@ -111,6 +111,13 @@ class FrameWriter:
         self._state = "closed"
         self._dropped.detach()
 
+    def discard(self) -> None:
+        """Before the first frame: leave the output as it was found, also one that was to be continued."""
+        if self._state == "open":
+            self._state = "closed"
+            self._dropped.detach()
+            self._sink.discard()
+
     def __enter__(self) -> "FrameWriter":
         return self
 
@@ -244,7 +251,7 @@ def check_output(path: str | PathLike, **options: Any) -> None:
     Raises:
         ValueError, VideoFileError: as `open_writer`.
     """
-    open_writer(path, **options).close()
+    open_writer(path, **options).discard()
 
 
 def write_video(

@@ -55,6 +55,9 @@ class Y4mSink:
     def close(self) -> None:
         pass
 
+    def discard(self) -> None:
+        pass
+
     def abandon(self) -> int:
         with suppress(OSError), open(os.devnull, "wb") as nowhere:  # else Python tries, at exit, to write what is left
             os.dup2(nowhere.fileno(), self._out.fileno())

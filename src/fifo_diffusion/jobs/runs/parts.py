@@ -27,7 +27,7 @@ def join(run: RunFolder, path: str | os.PathLike[str], frames: int | None = None
         raise UserError(f"{run.id} has no frame yet")
     try:
         facts = {name: said for name, said in read_metadata(parts[0][1]).items() if name != "first_frame"}
-        facts["run"] = run.id
+        facts |= {"run": run.id} | ({"first_frame": str(parts[0][0])} if parts[0][0] else {})
         count = join_videos([part for _, part in parts], path, metadata=facts, most_frames=frames)
         usual = Settings()
         request = {name: getattr(usual, name) for name in names_of(Settings, saved=IN_NOTES)} | run.request

@@ -7,13 +7,12 @@ import { serverLine, Shelf } from "./runs.js";
 import { Stage } from "./stage.js";
 
 const ID = /^run_[0-9a-f]{12}$/;
-let others = null; // events while no run is open
+let others = null; // events while the stage hears of no run
 
 function open(id, { push = true } = {}) {
   if (push) history.pushState(null, "", id ? `/?run=${id}` : "/");
   shelf.current = id;
   stage.open(id);
-  listenToAll(!id);
   shelf.load();
   if (id && push && innerWidth < 900) $("stage").scrollIntoView();
 }
@@ -21,7 +20,7 @@ function open(id, { push = true } = {}) {
 function listenToAll(on) {
   others?.close();
   others = on ? new EventSource("/api/events") : null;
-  others?.addEventListener("runs", () => shelf.read());
+  others?.addEventListener("runs", () => { shelf.read(); stage.refresh(); });
 }
 
 async function request(id) {
@@ -44,7 +43,7 @@ async function edit(id) {
 }
 
 const shelf = new Shelf({ open, reuse, edit });
-const stage = new Stage({ open, reuse, changed: () => shelf.read() });
+const stage = new Stage({ open, reuse, changed: () => shelf.read(), hears: (on) => listenToAll(!on) });
 const form = new Form(open);
 
 async function machine() {

@@ -5,14 +5,14 @@ import { $, ask, duration, say } from "./dom.js";
 
 export class Deeds {
   async attempt(act) {
-    say($("problem"), "");
+    say($("problem"), this.refused = "");
     try {
       const found = await act();
       this.details();
       this.actions.changed();
       return found;
     } catch (error) {
-      say($("problem"), error.message);
+      say($("problem"), this.refused = error.message);
       return null;
     }
   }
@@ -33,8 +33,9 @@ export class Deeds {
     if (over) {
       this.fork(text);
     } else if (at !== "") {
-      const planned = this.prompts.filter((each) => each.frame > this.video.frames).map((each) => [each.frame, each.text]);
-      const schedule = { ...Object.fromEntries(planned), [at]: text };
+      const said = ({ text, change }) => (change ? { prompt: text, change } : text);
+      const planned = this.prompts.filter((each) => each.frame > this.video.frames).map((each) => [each.frame, said(each)]);
+      const schedule = { ...Object.fromEntries(planned), [at]: said({ text, change: this.way() }) };
       if (await this.attempt(() => put(`${run(this.id)}/schedule`, { schedule }))) $("change-frame").value = "";
     } else {
       await this.command({ do: "prompt", text, change: this.way() });
@@ -63,20 +64,23 @@ export class Deeds {
 
   async fork(text = null) {
     const frame = Number($("seek").value);
+    const suggested = text ?? this.promptAt(frame);
     const given = await ask({
       title: "Fork here",
       text: "A new run that has the frames before this one, and goes on from there. Nothing is made twice.",
       ok: "Fork",
       fields: [
         { name: "frame", label: "First frame that may differ", type: "number", min: 0, max: this.video.frames, value: frame, required: true },
-        { name: "prompt", label: "Prompt from there on", type: "textarea", value: text ?? $("change-text").value },
+        { name: "prompt", label: "Prompt from there on", type: "textarea", value: suggested },
         { name: "num_frames", label: "Frames in all", type: "number", min: 1, value: Math.max(this.video.num_frames ?? 0, frame + 120) },
       ],
     });
     if (!given) return;
     const body = { frame: Number(given.frame), num_frames: Number(given.num_frames) };
     const words = given.prompt.trim();
-    if (words && words !== this.promptAt(body.frame)) Object.assign(body, { prompt: words, change: this.way() });
+    // What stood there, untouched, means: as this run goes on.
+    const changed = text === null ? words !== suggested : words !== this.promptAt(body.frame);
+    if (words && changed) Object.assign(body, { prompt: words, change: this.way() });
     const made = await this.attempt(() => post(`${run(this.id)}/fork`, body));
     if (made) this.actions.open(made.id);
   }

@@ -121,12 +121,14 @@ export class Form {
     select.value = chosen;
   }
 
-  laterRow(frame = "", text = "") {
+  /** `when`: a frame, or a time ("1:30", "90s"); `said`: a text, or {prompt, change}. */
+  laterRow(when = "", said = "") {
+    const { prompt: text, change = "" } = typeof said === "string" ? { prompt: said } : said;
     this.counter += 1;
     const id = `later-${this.counter}`;
-    const row = h("div", { class: "later" },
-      h("div", { class: "field" }, h("label", { for: `${id}-frame` }, "from frame"),
-        h("input", { id: `${id}-frame`, type: "number", min: 1, value: frame, class: "later-frame" })),
+    const row = h("div", { class: "later", "data-change": change ?? "" },
+      h("div", { class: "field" }, h("label", { for: `${id}-frame` }, "from frame, or time"),
+        h("input", { id: `${id}-frame`, type: "text", placeholder: "90, or 0:09", value: when, class: "later-frame" })),
       h("div", { class: "field grow" }, h("label", { for: `${id}-text` }, "prompt"),
         h("textarea", { id: `${id}-text`, rows: 2, value: text, class: "later-text" })),
       h("button", { type: "button", class: "quiet", "aria-label": "Remove this prompt",
@@ -221,8 +223,9 @@ export class Form {
       found[input.name] = this.value(input, schema);
     }
     const later = [...document.querySelectorAll(".later")]
-      .map((row) => [row.querySelector(".later-frame").value, row.querySelector(".later-text").value.trim()])
-      .filter(([frame, text]) => frame !== "" && text);
+      .map((row) => [row.querySelector(".later-frame").value.trim(), row.querySelector(".later-text").value.trim(), row.dataset.change])
+      .filter(([when, text]) => when !== "" && text)
+      .map(([when, text, change]) => [when, change ? { prompt: text, change } : text]);
     const text = $("prompt").value.trim();
     if (later.length) found.schedule = { 0: text, ...Object.fromEntries(later) };
     else if (text) found.prompt = text;
@@ -262,9 +265,11 @@ export class Form {
         input.value = value === schema.default ? "" : JSON.stringify(value);
       } else input.value = Array.isArray(value) ? value.join(", ") : value;
     }
-    const schedule = fields.schedule ?? {};
-    $("prompt").value = fields.prompt ?? schedule[0] ?? "";
-    $("later").replaceChildren(...Object.entries(schedule).filter(([k]) => k !== "0").map(([k, text]) => this.laterRow(k, text)));
+    const entries = Object.entries(fields.schedule ?? {});
+    const begins = ([when]) => /^[0:.]+s?$/.test(when); // "0", "0s", "0:00"
+    const first = entries.find(begins)?.[1] ?? "";
+    $("prompt").value = fields.prompt ?? first.prompt ?? first;
+    $("later").replaceChildren(...entries.filter((entry) => !begins(entry)).map(([when, said]) => this.laterRow(when, said)));
     const unit = fields.forever ? "forever" : fields.num_frames ? "num_frames" : "seconds";
     $("unit").value = unit;
     $("length").value = unit === "forever" ? "" : fields[unit] ?? "";

@@ -25,14 +25,18 @@ export class Shelf {
 
   async load() {
     let page;
+    let waiting;
     try {
-      page = await get(`/api/runs?limit=${this.limit}`);
+      const ask = ["limit=100&status=in_progress", "limit=100&order=asc&status=queued", `limit=${this.limit}`];
+      const [making, queued, all] = await Promise.all(ask.map((each) => get(`/api/runs?${each}`)));
+      page = all;
+      waiting = [...new Map([...making.data, ...queued.data].map((video) => [video.id, video])).values()];
     } catch {
       return; // the page says elsewhere that the server is gone
     }
     const focused = document.activeElement?.dataset?.key;
     const waits = (video) => video.status === "queued" || video.status === "in_progress";
-    const waiting = page.data.filter(waits).sort((a, b) => this.place(a) - this.place(b));
+    waiting.sort((a, b) => this.place(a) - this.place(b));
     const movable = waiting.filter((video) => video.queue_position !== null);
     $("waiting-runs").replaceChildren(
       ...(waiting.length ? [h("h3", {}, "Queue"), h("ol", { class: "runs" }, waiting.map((v) => this.waiting(v, movable)))] : []),

@@ -10,7 +10,7 @@ import { stretches, Timeline } from "./timeline.js";
 const BLANK = { prompts: [], pins: [], request: {}, memory: null };
 
 export class Stage extends Deeds {
-  /** `actions`: changed() when the list of runs did, open(id), reuse(id). */
+  /** `actions`: changed() when the list of runs did, hears(whether events of a run come), open(id), reuse(id). */
   constructor(actions) {
     super();
     this.actions = actions;
@@ -47,10 +47,13 @@ export class Stage extends Deeds {
   // ---------------------------------------------------------------- opening
 
   open(id) {
-    this.source?.close();
+    this.deaf();
     this.id = id;
     this.video = null;
     this.more = BLANK;
+    this.since = 0;
+    this.refused = this.suggested = "";
+    this.newest = null;
     this.ticked = this.fetched = 0;
     this.reach = null;
     $("watch").hidden = !id;
@@ -62,18 +65,32 @@ export class Stage extends Deeds {
     $("change-text").value = "";
     if (!id) {
       say($("stage-title"), "Nothing is open");
-      this.source = null;
       return;
     }
     this.live();
     this.clear();
-    this.source = new EventSource(`${run(id)}/events`);
-    this.source.addEventListener("log", (event) => this.logged(JSON.parse(event.data)));
-    this.source.addEventListener("video", (event) => this.shown(JSON.parse(event.data)));
-    this.source.addEventListener("frame", (event) => this.tick(JSON.parse(event.data)));
-    this.source.addEventListener("runs", () => this.actions.changed());
-    this.source.addEventListener("end", () => { this.source.close(); this.details(); });
+    this.hear();
     this.details();
+  }
+
+  /** Events of this run, until it ends. */
+  hear() {
+    const source = this.source = new EventSource(`${run(this.id)}/events?since=${this.since}`);
+    source.addEventListener("log", (event) => {
+      this.since = Number(event.lastEventId) || this.since;
+      this.logged(JSON.parse(event.data));
+    });
+    source.addEventListener("video", (event) => this.shown(JSON.parse(event.data)));
+    source.addEventListener("frame", (event) => this.tick(JSON.parse(event.data)));
+    source.addEventListener("runs", () => this.actions.changed());
+    source.addEventListener("end", () => { this.deaf(); this.details(); });
+    this.actions.hears(true);
+  }
+
+  deaf() {
+    this.source?.close();
+    this.source = null;
+    this.actions.hears(false);
   }
 
   async details() {
@@ -84,9 +101,10 @@ export class Stage extends Deeds {
       if (id !== this.id) return;
       this.more = more;
       this.shown(more);
+      if (!this.source && (more.status === "queued" || more.status === "in_progress") && !more.paused) this.hear();
     } catch (error) {
       if (id !== this.id) return;
-      if (error.status === 404) this.source?.close();
+      if (error.status === 404 && this.source) this.deaf();
       say($("problem"), error.message);
     }
   }
@@ -134,7 +152,7 @@ export class Stage extends Deeds {
       video.queue_position !== null && video.queue_position !== undefined ? `${video.queue_position} before it in the queue` : null,
     ];
     say($("figures"), figures.filter(Boolean).join(" · "));
-    say($("problem"), video.error ? video.error.message : "");
+    say($("problem"), this.refused || (video.error ? video.error.message : ""));
     $("seek").max = Math.max(0, video.frames - 1);
     if (this.mode === "live") this.point(Math.max(0, video.frames - 1));
     this.timeline.show({
@@ -146,9 +164,15 @@ export class Stage extends Deeds {
     say($("waiting"), video.status === "failed" && !video.frames ? "" : waits);
     $("download").href = `/v1/videos/${this.id}/content`;
     $("download").download = `${this.id}.mp4`;
-    if (first || !$("change-text").value) $("change-text").value = this.promptAt(Infinity);
+    if (first || !$("change-text").value || $("change-text").value === this.suggested) {
+      $("change-text").value = this.suggested = this.promptAt(Infinity);
+    }
     if (!made) $("queue").hidden = true;
-    if (!made && video.frames && !this.ticked && this.mode === "live") this.fetchFrame(video.frames - 1);
+    const newest = `${this.id}/${video.frames}`; // of the last frames of a fast run there are no pictures for watchers
+    if (!made && video.frames && this.ticked !== video.frames && this.newest !== newest && this.mode === "live") {
+      this.newest = newest;
+      this.fetchFrame(video.frames - 1);
+    }
     this.buttons();
     this.wayNote();
   }
@@ -225,7 +249,7 @@ export class Stage extends Deeds {
     if (this.following) return;
     this.following = true;
     try {
-      while (this.fetched !== this.ticked) {
+      while (this.ticked && this.fetched !== this.ticked) {
         const id = this.id;
         const at = this.ticked;
         if (this.mode === "live") {
@@ -240,8 +264,7 @@ export class Stage extends Deeds {
         const inQueue = this.inQueue;
         const strip = inQueue.length ? await picture(`${run(id)}/live/queue.jpg?${at}`) : null;
         if (strip && id === this.id) this.showStrip(strip, at, inQueue);
-        this.fetched = id === this.id ? at : this.fetched;
-        if (id !== this.id) break;
+        if (id === this.id) this.fetched = at;
       }
     } finally {
       this.following = false;
@@ -262,18 +285,17 @@ export class Stage extends Deeds {
 
   /** A frame that is there, by its number; only the newest that was asked for is fetched. */
   async fetchFrame(frame) {
-    this.wanted = frame;
+    this.wanted = { id: this.id, frame };
     if (this.fetching) return;
     this.fetching = true;
     try {
       let got = null;
       while (got !== this.wanted) {
         got = this.wanted;
-        const id = this.id;
-        const bitmap = await picture(`${run(id)}/frames/${got}.jpg`);
-        if (bitmap && id === this.id && this.mode !== "play") {
-          this.draw(bitmap, $("picture"), `frame ${got}`);
-          document.documentElement.dataset.frame = got;
+        const bitmap = await picture(`${run(got.id)}/frames/${got.frame}.jpg`);
+        if (bitmap && got.id === this.id && this.mode !== "play") {
+          this.draw(bitmap, $("picture"), `frame ${got.frame}`);
+          document.documentElement.dataset.frame = got.frame;
         }
       }
     } finally {
@@ -285,9 +307,9 @@ export class Stage extends Deeds {
 
   look(frame) {
     if (!this.video?.frames) return;
-    frame = Math.max(0, Math.min(this.video.frames - 1, frame));
+    frame = Math.max(this.oldest, Math.min(this.video.frames - 1, frame));
     if (this.mode === "play") {
-      $("player").currentTime = (frame + 0.5) / (this.video.fps || 1);
+      $("player").currentTime = (frame - this.oldest + 0.5) / (this.video.fps || 1);
     } else {
       this.setMode("still");
       this.fetchFrame(frame);
@@ -317,12 +339,19 @@ export class Stage extends Deeds {
     this.look(Number($("seek").value));
   }
 
+  /** The first frame that is kept: those before it may have gone to save room. */
+  get oldest() {
+    return this.more.parts?.[0] ?? 0;
+  }
+
   playing() {
-    return Math.min(this.video.frames - 1, Math.floor($("player").currentTime * (this.video.fps || 1) + 1e-6));
+    const played = Math.floor($("player").currentTime * (this.video.fps || 1) + 1e-6);
+    return Math.min(this.video.frames - 1, this.oldest + played);
   }
 
   play(from = null) {
-    const at = from ?? (Number($("seek").value) >= this.video.frames - 1 ? 0 : Number($("seek").value));
+    const seek = Number($("seek").value);
+    const at = Math.max(0, (from ?? (seek >= this.video.frames - 1 ? 0 : seek)) - this.oldest);
     const player = $("player");
     this.setMode("play");
     this.loaded = this.video.frames;
