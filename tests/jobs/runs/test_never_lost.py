@@ -254,6 +254,22 @@ def test_a_run_that_may_not_be_read_stands_in_nobodys_way(bench, monkeypatch):
         _ = bench.runs.get(run.id).status
 
 
+def test_a_run_whose_log_may_not_be_read_is_failed_and_not_taken_again(bench, monkeypatch):
+    run, other = bench.create(), bench.create()
+    real = open
+
+    def strict(path, *arguments, **options):
+        if str(path) == str(run.folder / "events.jsonl"):
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return real(path, *arguments, **options)
+
+    monkeypatch.setattr(lines, "open", strict, raising=False)
+    status = bench.make(run)
+    assert status.state == "failed"
+    assert "events.jsonl: Permission denied" in status.error["message"]
+    assert bench.runs.queue() == [other]
+
+
 def test_the_room_of_a_run_is_checked_when_it_is_given(bench):
     run = bench.create()
     with pytest.raises(ValueError, match="keep='lots': give a size such as 20GB"):

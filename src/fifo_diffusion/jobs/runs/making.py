@@ -93,7 +93,11 @@ def make(
     from fifo_diffusion.execution.ranks import RankError
 
     stop, writes = OwnStop(Stop() if stop is None else stop), ranks is None or not ranks.rank
-    begun = _prepare(run) if writes else None
+    try:
+        begun = _prepare(run) if writes else None
+    except UserError as error:  # its log may not be read: another user's, say
+        _fail(run, run.written_status(), error)
+        begun = None
     if ranks is not None:
         begun = ranks.broadcast_object(begun)
     if begun is None:
@@ -346,6 +350,8 @@ def _fail(run: RunFolder, status: Status, error: Exception, code: str = "") -> N
         except OSError:
             if attempt == 1:
                 _make_room(run)
+    with suppress(OSError):  # the event cannot be told; the status at least says it, and the run is not taken again
+        run.write_status(failed)
 
 
 def _make_room(run: RunFolder) -> None:
