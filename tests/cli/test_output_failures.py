@@ -243,6 +243,9 @@ def test_frames_wait_at_their_own_size_and_not_without_bound():
         def close(self):
             pass
 
+        def discard(self):
+            pass
+
         def abandon(self):
             return 0
 
