@@ -1,5 +1,6 @@
 """Files that are there whole or not at all."""
 
+import errno
 import glob
 import os
 import secrets
@@ -66,6 +67,17 @@ def _replace(partial: Path, path: Path) -> None:
             if time.monotonic() >= until:
                 raise
             time.sleep(0.02)
+
+
+def is_possible(path: str | Path) -> bool:
+    """Whether a file could have this name, whether it is there or not."""
+    try:
+        os.lstat(path)
+    except OSError as error:
+        return error.errno != errno.ENAMETOOLONG
+    except ValueError:  # a null character
+        return False
+    return bool(str(path))
 
 
 def make_last(path: str | Path, flags: int = os.O_RDWR) -> None:

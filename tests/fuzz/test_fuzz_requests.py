@@ -67,5 +67,5 @@ def test_whatever_comes(count, client, tmp_path):
         if answer.status_code >= 400:
             assert said["error"]["message"].strip()
             assert "\n" not in said["error"]["message"]
-        elif run.status.over or run.status.paused:
+        elif run.exists and (run.status.over or run.status.paused):  # PUT puts another run in its place
             run.command("resume")

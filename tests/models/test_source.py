@@ -240,3 +240,9 @@ def test_an_index_names_the_family_and_nothing_else_does(tmp_path):
     (tmp_path / "model_index.json").write_text(json.dumps({"_class_name": "WanPipeline"}))
     assert find_model(tmp_path).family.name.startswith("Wan")
     assert find_model(tmp_path).half_precision == "bfloat16"
+
+
+@pytest.mark.parametrize("name", ["a" * 300, "a" * 300 + "/b", "a\0b", ""])
+def test_what_can_be_the_name_of_nothing_is_no_model(name):
+    with pytest.raises(ValueError, match="^unknown model"):
+        find_model(name)

@@ -14,6 +14,7 @@ from fifo_diffusion.files import written_whole
 from fifo_diffusion.method import Queue
 from fifo_diffusion.streaming.state_checks import DECODER, EMBEDS, check_state
 from fifo_diffusion.streaming.state_migration import FORMAT, format_name, format_of, migrated
+from fifo_diffusion.text import one_line
 
 _OF_QUEUE = ("first_new", "origin", "iteration", "from_noise", "texts")
 _OF_SHOWN = ("path", "count", "fps", "fit")
@@ -272,11 +273,11 @@ class RunState:
                 # Copies: what is mapped into memory keeps the file open, and Windows replaces no open file.
                 tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
         except SafetensorError as error:
-            raise NotWhole(f"{path} is damaged or no state of a run: {error}") from error
+            raise NotWhole(f"{path} is damaged or no state of a run: {one_line(error)}") from error
         try:
             header = migrated(json.loads(metadata.get("meta", "")), number)
             check_state(tensors, header)
         except (ValueError, RecursionError) as error:  # of JSON too
             what = f"{path} is damaged, or of another version of this program"
-            raise ValueError(f"{what} ({error}): start anew") from error
+            raise ValueError(f"{what} ({one_line(error)}): start anew") from error
         return cls.of(tensors, header)

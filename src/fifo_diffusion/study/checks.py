@@ -50,7 +50,7 @@ def _check_rows(rows: Any) -> None:
         seen[name.lower()] = name
         if not isinstance(row, Mapping) or "method" not in row:
             raise ValueError(f'the row {name} needs a "method"')
-        if row["method"] not in methods():
+        if not isinstance(row["method"], str) or row["method"] not in methods():
             raise ValueError(f"the row {name} has the method {_shown(row['method'])}: one of {', '.join(methods())}")
         for key, value in row.items():
             if wrong := _row_check(key, row["method"])(value):

@@ -12,6 +12,7 @@ import torch
 from huggingface_hub.errors import EntryNotFoundError
 
 from fifo_diffusion.errors import ArgumentError, ArgumentTypeError
+from fifo_diffusion.files import is_possible
 from fifo_diffusion.models.loading.adapters import put_on, read_adapters, settle
 from fifo_diffusion.models.loading.checkpoints import EMBEDDED, known_like
 from fifo_diffusion.models.loading.folders import (
@@ -324,7 +325,7 @@ def find_model(name: str | Path | ModelSource, hub: Mapping[str, Any] | None = N
             raise TypeError(f"{name.name} is found already: give {sorted(hub)[0]} to find_model")
         return name
     text = str(name)
-    if not text:
+    if not is_possible(text):
         raise _unknown(text)
     if text in EMBEDDED:
         return _folder(text, hub, PIPELINE_FOLDER, EMBEDDED[text])
@@ -341,9 +342,6 @@ def find_model(name: str | Path | ModelSource, hub: Mapping[str, Any] | None = N
     if path.is_absolute() or text.startswith(".") or text.count("/") != 1:
         raise _unknown(text)
     return _on_hub(text, hub)
-
-
-# -- inside ------------------------------------------------------------------------------------------------------------
 
 
 def _unknown(name: str) -> ValueError:
