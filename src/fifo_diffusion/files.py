@@ -74,10 +74,10 @@ def is_possible(path: str | Path) -> bool:
     try:
         os.lstat(path)
     except OSError as error:
-        return error.errno != errno.ENAMETOOLONG
+        return bool(str(path)) and error.errno != errno.ENAMETOOLONG
     except ValueError:  # a null character
         return False
-    return bool(str(path))
+    return True
 
 
 def make_last(path: str | Path, flags: int = os.O_RDWR) -> None:

@@ -244,5 +244,5 @@ def test_an_index_names_the_family_and_nothing_else_does(tmp_path):
 
 @pytest.mark.parametrize("name", ["a" * 300, "a" * 300 + "/b", "a\0b", ""])
 def test_what_can_be_the_name_of_nothing_is_no_model(name):
-    with pytest.raises(ValueError, match="^unknown model"):
+    with pytest.raises(ValueError, match=r"^unknown model"):
         find_model(name)
