@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from fifo_diffusion.errors import ArgumentError, Message, Setting
+from fifo_diffusion.files import is_possible
 from fifo_diffusion.models.loading.few_step_loras import FewStepLora, known_lora, settle_few_steps, titles_of
 from fifo_diffusion.models.loading.hub import fetch
 from fifo_diffusion.models.loading.parts import first_line
@@ -86,6 +87,8 @@ def read_adapter(text: Any) -> Adapter:
         raise ArgumentError("lora", text, "its scale must be a number, 0.8 say")
     expert = next((word for word in ("high", "low") if name.endswith(f"@{word}")), "")
     name = name.removesuffix(f"@{expert}")
+    if not is_possible(name):
+        raise ArgumentError("lora", text, "no file can have this name")
     path = Path(name)
     if path.is_file():
         if path.suffix not in (SUFFIX, LIST_SUFFIX):

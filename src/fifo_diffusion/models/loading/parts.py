@@ -79,7 +79,7 @@ def check_config(values: Any, path: Path, key: str = "") -> None:
             raise FolderError(f"{path} names code of its own ({key} {values[:40]}), which is refused")
     elif isinstance(values, int | float) and not isinstance(values, bool):
         large = next((most for pattern, most in LARGEST_OF.items() if re.search(pattern, key)), LARGEST_NUMBER)
-        if math.isnan(values) or (isinstance(values, int) and abs(values) > large):
+        if (abs(values) > large) if isinstance(values, int) else math.isnan(values):
             raise FolderError(f"{path}: {key[:40]} is {str(values)[:20]}, which no model has")
 
 
