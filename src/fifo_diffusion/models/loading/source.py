@@ -46,6 +46,7 @@ from fifo_diffusion.models.loading.weights import read_weights
 from fifo_diffusion.models.registry import LOADED, Family, family_of, find
 from fifo_diffusion.models.shared.arguments import nearest
 from fifo_diffusion.models.shared.scheduler_choice import choose_scheduler, says_shift
+from fifo_diffusion.text import one_line
 from fifo_diffusion.toybox import PIPELINE_FOLDER
 
 OWN = (
@@ -338,7 +339,7 @@ def find_model(name: str | Path | ModelSource, hub: Mapping[str, Any] | None = N
     if path.is_dir():
         return _in_folder(text, hub, path)
     if path.suffix in SUFFIXES and not path.exists():
-        raise ValueError(f"there is no file {name}")
+        raise ValueError(f"there is no file {one_line(name)}")
     if path.is_absolute() or text.startswith(".") or text.count("/") != 1:
         raise _unknown(text)
     return _on_hub(text, hub)
