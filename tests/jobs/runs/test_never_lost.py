@@ -238,17 +238,22 @@ def test_a_fork_of_given_frames_needs_nothing_of_its_parent(bench, tmp_path):
 # ---------------------------------------------------------------------- files that may not be read
 
 
-def test_a_run_that_may_not_be_read_stands_in_nobodys_way(bench, monkeypatch):
-    run, other = bench.create(), bench.create()
-    run.command("pause")
+def _forbid(monkeypatch, forbidden):
+    """A file that may not be opened, as another user's."""
     real = open
 
     def strict(path, *arguments, **options):
-        if str(path) == str(run.folder / "control.jsonl"):
+        if str(path) == str(forbidden):
             raise PermissionError(errno.EACCES, "Permission denied", str(path))
         return real(path, *arguments, **options)
 
     monkeypatch.setattr(lines, "open", strict, raising=False)
+
+
+def test_a_run_that_may_not_be_read_stands_in_nobodys_way(bench, monkeypatch):
+    run, other = bench.create(), bench.create()
+    run.command("pause")
+    _forbid(monkeypatch, run.folder / "control.jsonl")
     assert bench.runs.queue() == [other]
     with pytest.raises(UserError, match=r"cannot read .*control\.jsonl: Permission denied"):
         _ = bench.runs.get(run.id).status
@@ -256,14 +261,7 @@ def test_a_run_that_may_not_be_read_stands_in_nobodys_way(bench, monkeypatch):
 
 def test_a_run_whose_log_may_not_be_read_is_failed_and_not_taken_again(bench, monkeypatch):
     run, other = bench.create(), bench.create()
-    real = open
-
-    def strict(path, *arguments, **options):
-        if str(path) == str(run.folder / "events.jsonl"):
-            raise PermissionError(errno.EACCES, "Permission denied", str(path))
-        return real(path, *arguments, **options)
-
-    monkeypatch.setattr(lines, "open", strict, raising=False)
+    _forbid(monkeypatch, run.folder / "events.jsonl")
     status = bench.make(run)
     assert status.state == "failed"
     assert "events.jsonl: Permission denied" in status.error["message"]
