@@ -20,6 +20,7 @@ from fifo_diffusion.jobs.plan import Plan, make_plan
 from fifo_diffusion.jobs.request import Request, Video
 from fifo_diffusion.jobs.runs.folder import RunFolder
 from fifo_diffusion.jobs.runs.keeping import LENGTH, PAUSE, STOP, RunKeeping
+from fifo_diffusion.jobs.runs.orders import carried_out
 from fifo_diffusion.jobs.runs.requests import DEFAULT_EVERY, schedule_in
 from fifo_diffusion.jobs.runs.status import COMPLETED, FAILED, IN_PROGRESS, QUEUED, Status
 from fifo_diffusion.jobs.stop import OwnStop, Stop, Stopped
@@ -250,7 +251,7 @@ def _prepare(run: RunFolder) -> Begun | None:
     if frame is None and run.parent is not None and run.parent["frame"]:
         _fail(run, wanted, UserError(f"{run.id} is a fork, and the states that it goes on from are gone"))
         return None
-    waiting = run.commands(max((event.get("control", 0) for event in run.events()[0]), default=0))[0]
+    waiting = run.commands(carried_out(run.events()[0]))[0]
     asked = [command["num_frames"] for command in waiting if command["do"] == "extend"]
     asked = [count for count in asked if count > (frame or 0)] or _extended(run)
     return Begun(replace(wanted, frames=frame or 0), frame, asked[-1] if asked else None)

@@ -1,6 +1,6 @@
 """What a run is asked for while it is made: commands out of its folder, as orders to be carried out between frames."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from fifo_diffusion.errors import message_of
@@ -26,7 +26,7 @@ class Orders:
     def __init__(self, run: RunFolder, frame: int, decided: int) -> None:
         events = run.events()[0]
         self._decided = decided
-        self._run, self.read = run, max((event.get("control", 0) for event in events), default=0)
+        self._run, self.read = run, carried_out(events)
         self._waiting = [_order(event) for event in pending(events, frame)]
 
     def due(self, status: Status) -> list[Order]:
@@ -56,6 +56,11 @@ class Orders:
     def drop_planned(self) -> None:
         """A schedule has come into force, in the place of what was planned."""
         self._waiting = [order for order in self._waiting if order["made"]]
+
+
+def carried_out(events: Iterable[Mapping[str, Any]]) -> int:
+    """The bytes of commands that were carried out, by a run's log."""
+    return max((event.get("control", 0) for event in events), default=0)
 
 
 def apply(stream: Any, order: Mapping[str, Any]) -> dict[str, Any]:
